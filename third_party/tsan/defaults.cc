@@ -1,0 +1,22 @@
+// TSan's settings for this build, so that every binary has them however it is started. Only for
+// TSan builds.
+
+extern "C" {
+
+// Debian's libraries are not instrumented: what orders threads inside them is invisible. The daemon
+// leaves its threads to the kernel when it exits.
+const char* __tsan_default_options() {
+  return "ignore_noninstrumented_modules=1:halt_on_error=1:second_deadlock_stack=1:"
+         "report_thread_leaks=0";
+}
+
+// gRPC's headers hold code that is instrumented here while the locks around it lie in the library.
+// "Set" is CallbackWithSuccessTag::Set, inlined, which writes the std::function that another thread
+// runs.
+const char* __tsan_default_suppressions() {
+  return "race:grpc::internal::InterceptorBatchMethodsImpl\n"
+         "race:^Set$\n"
+         "race_top:/usr/include/grpcpp/\n";
+}
+
+}  // extern "C"
