@@ -1,0 +1,99 @@
+#include "common/fd_passing.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+
+namespace weightd {
+namespace {
+
+bool WouldBlock(int error_number) { return error_number == EAGAIN || error_number == EWOULDBLOCK; }
+
+// Takes ownership of every descriptor that came with the message.
+std::vector<Fd> TakeFds(msghdr& message) {
+  std::vector<Fd> fds;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+      continue;
+    }
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
+      fds.emplace_back(fd);
+    }
+  }
+  return fds;
+}
+
+}  // namespace
+
+absl::Status SendPacket(int socket, absl::string_view bytes, absl::Span<const int> fds) {
+  if (bytes.size() > kMaxPacketBytes || fds.size() > kMaxPacketFds) {
+    return Error(Reason::kInternal, absl::StrCat("packet of ", bytes.size(), " bytes and ",
+                                                 fds.size(), " descriptors is too large to send"));
+  }
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!fds.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  }
+  ssize_t sent = -1;
+  do {
+    sent = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) {
+    const absl::Status cause = ErrnoError(errno, "send a packet");
+    return absl::UnavailableError(cause.message());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Packet> ReceivePacket(int socket, bool accept_fds) {
+  Packet packet;
+  packet.bytes.resize(kMaxPacketBytes);
+  iovec part{packet.bytes.data(), packet.bytes.size()};
+  // Without room for control data the kernel closes the descriptors that a peer sends.
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPacketFds * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (accept_fds) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+  }
+  ssize_t received = -1;
+  do {
+    received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  } while (received < 0 && errno == EINTR);
+  if (received < 0) {
+    const int error_number = errno;
+    const absl::Status cause = ErrnoError(error_number, "receive a packet");
+    return WouldBlock(error_number) ? absl::UnavailableError(cause.message()) : cause;
+  }
+  if (accept_fds) {
+    packet.fds = TakeFds(message);
+  }
+  if ((message.msg_flags & MSG_TRUNC) != 0 ||
+      (accept_fds && (message.msg_flags & MSG_CTRUNC) != 0)) {
+    return Error(Reason::kInvalidArgument, "packet is larger than the handle channel allows");
+  }
+  packet.bytes.resize(static_cast<size_t>(received));
+  return packet;
+}
+
+}  // namespace weightd
