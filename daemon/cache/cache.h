@@ -1,0 +1,140 @@
+#ifndef WEIGHTD_DAEMON_CACHE_CACHE_H_
+#define WEIGHTD_DAEMON_CACHE_CACHE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/fd.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/cache/events.h"
+#include "daemon/cache/holder.h"
+#include "daemon/cache/snapshots.h"
+#include "daemon/host/host_tier.h"
+#include "daemon/pipeline/loader.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/source.h"
+
+namespace weightd::cache {
+
+struct CacheOptions {
+  // How often a resident model that is asked for is compared with its source, in the background.
+  // Zero: at every attach. InfiniteDuration: never.
+  absl::Duration revalidate = absl::Seconds(60);
+  // A lease that nobody claims ends after this.
+  absl::Duration unclaimed_lease = absl::Seconds(30);
+  // Loads that run at once; further ones queue.
+  int max_loads = 4;
+};
+
+struct AcquireRequest {
+  Uri uri;
+  source::ReadPolicy policy;
+  // Load it if it isn't resident; else kModelNotResident.
+  bool may_load = false;
+  // A revision's hexadecimal digits, whole or at least the first 8; empty: the current one.
+  std::string revision;
+  Holder holder;
+};
+
+// Both are called without any lock of the cache held, one at a time; `done` at most once and last.
+// They are called from threads of the cache, or, where the answer is known at once, from the caller
+// of Acquire before it returns. They return quickly; of the cache they may call Release, Claim and
+// EndSession.
+struct AcquireCallbacks {
+  std::function<void(const ProgressSnapshot&)> progress;
+  std::function<void(absl::StatusOr<Grant>)> done;
+};
+
+struct PreloadCallbacks {
+  std::function<void(const ProgressSnapshot&)> progress;
+  std::function<void(absl::StatusOr<ModelSnapshot>)> done;
+};
+
+// An interest in a load. When it dies before `done`, the callbacks run no more (it waits for one
+// that runs, unless that is the caller itself), and a load that nobody else waits for is cancelled,
+// unless it is a preload.
+class Wait {
+ public:
+  virtual ~Wait() = default;
+};
+
+struct ClaimedHandles {
+  struct Handle {
+    Fd fd;
+    uint64_t bytes = 0;
+  };
+  Handle weights;
+  Handle index;
+};
+
+// What the eviction gives back in a moment, on a thread of the cache (kDrained tells when), and
+// what only when clients have let go of it.
+struct EvictResult {
+  uint64_t freed_bytes = 0;
+  uint64_t draining_bytes = 0;
+};
+
+// Which models are on the node and who holds them: states, single flight, leases, eviction,
+// revalidation.
+//
+// States of a revision: absent -> loading -> resident -> draining -> absent. A failed load is
+// absent again with its error kept. A resident revision is on exactly one of two lists, in use or
+// evictable; the least recently used evictable one is the first victim. Lock order: cache -> leases
+// -> tier; no lock is held while a source, a disk or a callback is waited for.
+//
+// Thread-safe. Owns its threads: loads, a ticker (unclaimed leases, drained segments, progress),
+// revalidation.
+class Cache {
+ public:
+  static std::unique_ptr<Cache> Create(CacheOptions options, std::shared_ptr<host::HostTier> tier,
+                                       pipeline::ModelLoader* loader);
+  // Cancels all loads and waits for them. All waits were destroyed before, or get kShuttingDown.
+  virtual ~Cache() = default;
+
+  // For clients. A resident model is granted at once, from the calling thread, without asking the
+  // source.
+  virtual std::unique_ptr<Wait> Acquire(AcquireRequest request, AcquireCallbacks callbacks) = 0;
+  // kLeaseUnknown if that session doesn't hold it. OK for one that ended by a forced eviction.
+  virtual absl::Status Release(SessionId session, LeaseId lease) = 0;
+  // Ends every lease of the session, and what it still waits for with kSessionInvalid. Nothing is
+  // asked for it afterwards.
+  virtual void EndSession(SessionId session) = 0;
+  // New descriptors for a lease of that session.
+  virtual absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) = 0;
+
+  // For operators. The load goes on when the wait dies. With `pin`, the model is pinned once
+  // resident.
+  virtual std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
+                                        PreloadCallbacks callbacks) = 0;
+  // kModelNotResident, kModelInUse (leased and not `force`), kModelPinned (and not `force`).
+  // Cancels a running load.
+  virtual absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) = 0;
+  virtual absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) = 0;
+
+  // Ordered by model, then by load time.
+  virtual std::vector<ModelSnapshot> Models() const = 0;
+  // The current revision of a model, its running load, or its last error; kModelNotResident if
+  // there is none.
+  virtual absl::StatusOr<ModelSnapshot> Model(const Uri& uri) const = 0;
+  // With its index; kModelNotResident unless resident.
+  virtual absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> Resident(
+      const Uri& uri) const = 0;
+  virtual std::vector<LeaseSnapshot> Leases() const = 0;
+  virtual host::HostUsage Usage() const = 0;
+  virtual std::vector<host::DrainingSegment> Draining() const = 0;
+  virtual uint32_t LoadsRunning() const = 0;
+
+  virtual EventLog& events() = 0;
+};
+
+}  // namespace weightd::cache
+
+#endif  // WEIGHTD_DAEMON_CACHE_CACHE_H_

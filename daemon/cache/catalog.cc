@@ -1,0 +1,224 @@
+#include "daemon/cache/catalog.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "absl/strings/match.h"
+
+namespace weightd::cache {
+namespace {
+
+// Clients may ask for as many absent models as they like; what we remember of them is bounded.
+constexpr size_t kRememberedFailures = 256;
+
+}  // namespace
+
+bool MatchesRevision(const RevisionId& revision, absl::string_view first_digits) {
+  return absl::StartsWith(revision.hex(), first_digits);
+}
+
+bool ComesFree(const SharedModel& model) {
+  return model.use_count() == 1 && model->weights.use_count() == 1 &&
+         model->encoded_index.use_count() == 1 && !model->weights->HeldByOthers() &&
+         !model->encoded_index->HeldByOthers();
+}
+
+const Entry* Catalog::Find(EntryId id) const {
+  const auto found = entries_.find(id);
+  return found == entries_.end() ? nullptr : &found->second;
+}
+
+const Entry* Catalog::Find(const Uri& uri, absl::string_view first_digits) const {
+  const Record* record = FindRecord(uri);
+  if (record == nullptr) {
+    return nullptr;
+  }
+  const Entry* current = Find(record->current);
+  if (current != nullptr && MatchesRevision(current->revision(), first_digits)) {
+    return current;
+  }
+  if (first_digits.empty()) {
+    return nullptr;
+  }
+  for (const EntryId id : record->superseded) {
+    const Entry* entry = Find(id);
+    if (MatchesRevision(entry->revision(), first_digits)) {
+      return entry;
+    }
+  }
+  return nullptr;
+}
+
+Record* Catalog::FindRecord(const Uri& uri) {
+  const auto found = records_.find(uri.ToString());
+  return found == records_.end() ? nullptr : &found->second;
+}
+
+const Record* Catalog::FindRecord(const Uri& uri) const {
+  const auto found = records_.find(uri.ToString());
+  return found == records_.end() ? nullptr : &found->second;
+}
+
+Record& Catalog::RecordOf(const Uri& uri) {
+  Record& record = records_[uri.ToString()];
+  record.uri = uri;
+  return record;
+}
+
+EntryId Catalog::Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model,
+                     absl::Time now) {
+  const EntryId id(++last_id_);
+  order_.Add(id, model->charged_bytes());
+  entries_.emplace(id, Entry{.id = id,
+                             .uri = uri,
+                             .policy = policy,
+                             .model = std::move(model),
+                             .leases = 0,
+                             .loaded_at = now,
+                             .last_used_at = now});
+  return id;
+}
+
+SharedModel Catalog::MakeCurrent(EntryId id, absl::Duration uptime) {
+  Record& record = RecordOf(At(id).uri);
+  const EntryId previous = std::exchange(record.current, id);
+  std::erase(record.superseded, id);
+  record.stale = false;
+  record.checked_at = uptime;
+  record.last_error.clear();
+  if (previous == id) {
+    return nullptr;
+  }
+  if (record.pinned) {
+    order_.Hold(id);
+  }
+  if (previous == EntryId()) {
+    return nullptr;
+  }
+  if (record.pinned) {
+    order_.Unhold(previous);
+  }
+  record.superseded.push_back(previous);
+  return At(previous).leases == 0 ? Remove(previous) : nullptr;
+}
+
+void Catalog::AddLease(EntryId id, absl::Time now) {
+  Entry& entry = At(id);
+  ++entry.leases;
+  entry.last_used_at = now;
+  order_.Hold(id);
+}
+
+SharedModel Catalog::EndLease(EntryId id, absl::Time now) {
+  Entry& entry = At(id);
+  --entry.leases;
+  entry.last_used_at = now;
+  order_.Unhold(id);
+  const bool superseded = FindRecord(entry.uri)->current != id;
+  return superseded && entry.leases == 0 ? Remove(id) : nullptr;
+}
+
+void Catalog::Touch(EntryId id, absl::Time now) {
+  At(id).last_used_at = now;
+  order_.Hold(id);
+  order_.Unhold(id);
+}
+
+bool Catalog::SetPinned(const Uri& uri, bool pinned) {
+  Record* record = FindRecord(uri);
+  if (record->pinned == pinned) {
+    return false;
+  }
+  record->pinned = pinned;
+  if (pinned) {
+    order_.Hold(record->current);
+  } else {
+    order_.Unhold(record->current);
+  }
+  return true;
+}
+
+SharedModel Catalog::Remove(EntryId id) {
+  order_.Remove(id);
+  const auto found = entries_.find(id);
+  const Uri uri = found->second.uri;
+  SharedModel model = std::move(found->second.model);
+  entries_.erase(found);
+
+  Record& record = RecordOf(uri);
+  std::erase(record.superseded, id);
+  if (record.current == id) {
+    record.current = EntryId();
+    record.pinned = false;
+    record.stale = false;
+  }
+  Tidy(uri);
+  return model;
+}
+
+void Catalog::Tidy(const Uri& uri) {
+  const auto found = records_.find(uri.ToString());
+  if (found == records_.end()) {
+    return;
+  }
+  const Record& record = found->second;
+  if (record.current == EntryId() && record.superseded.empty() && record.last_error.empty()) {
+    records_.erase(found);
+  }
+}
+
+void Catalog::NoteFailure(const Uri& uri, absl::string_view message) {
+  RecordOf(uri).last_error = std::string(message);
+  std::erase(failures_, uri);
+  failures_.push_back(uri);
+  while (failures_.size() > kRememberedFailures) {
+    const Uri oldest = std::move(failures_.front());
+    failures_.pop_front();
+    Record* record = FindRecord(oldest);
+    if (record != nullptr && record->current == EntryId()) {
+      record->last_error.clear();
+      Tidy(oldest);
+    }
+  }
+}
+
+std::vector<EntryId> Catalog::PickVictims(uint64_t bytes) const {
+  return order_.PickVictims(bytes, [this](EntryId id) { return ComesFree(entries_.at(id).model); });
+}
+
+Catalog::Stuck Catalog::StuckBytes() const {
+  Stuck stuck;
+  for (const auto& [id, entry] : entries_) {
+    const uint64_t bytes = entry.model->charged_bytes();
+    if (entry.leases > 0) {
+      stuck.leased += bytes;
+    } else if (order_.InUse(id)) {
+      stuck.pinned += bytes;
+    } else if (!ComesFree(entry.model)) {
+      stuck.mapped += bytes;
+    }
+  }
+  return stuck;
+}
+
+ModelSnapshot Catalog::Describe(const Entry& entry) const {
+  const Record& record = *FindRecord(entry.uri);
+  const bool current = record.current == entry.id;
+  const pipeline::ModelIndex& index = entry.model->index;
+  return {.uri = entry.uri,
+          .state = current ? ModelState::kResident : ModelState::kDraining,
+          .revision = index.revision,
+          .host_bytes = entry.model->charged_bytes(),
+          .tensor_count = index.pieces.size(),
+          .file_count = static_cast<uint32_t>(index.files.size()),
+          .leases = entry.leases,
+          .pinned = current && record.pinned,
+          .stale = current && record.stale,
+          .progress = {},
+          .loaded_at = entry.loaded_at,
+          .last_used_at = entry.last_used_at,
+          .last_error = current ? record.last_error : std::string()};
+}
+
+}  // namespace weightd::cache

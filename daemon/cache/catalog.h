@@ -1,0 +1,128 @@
+#ifndef WEIGHTD_DAEMON_CACHE_CATALOG_H_
+#define WEIGHTD_DAEMON_CACHE_CATALOG_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/cache/eviction.h"
+#include "daemon/cache/snapshots.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/source.h"
+
+namespace weightd::cache {
+
+using SharedModel = std::shared_ptr<const pipeline::ResidentModel>;
+
+// A revision whose bytes are here.
+struct Entry {
+  EntryId id;
+  Uri uri;
+  // Of the load that brought it: how its source may be asked for news.
+  source::ReadPolicy policy;
+  SharedModel model;
+  uint32_t leases = 0;
+  absl::Time loaded_at;
+  absl::Time last_used_at;
+
+  const RevisionId& revision() const { return model->index.revision; }
+};
+
+// What is known of one URI.
+struct Record {
+  Uri uri;
+  // The revision that is granted; the id 0 if none is resident.
+  EntryId current;
+  // Older ones, each leased: they leave with their last lease.
+  std::vector<EntryId> superseded;
+  bool pinned = false;
+  bool stale = false;
+  // When (Uptime) the source last said which revision is the newest, and whether it is being asked
+  // now.
+  absl::Duration checked_at = -absl::InfiniteDuration();
+  bool checking = false;
+  std::string last_error;
+};
+
+// Whether `revision` is the one that a client names by its first digits; by none: any.
+bool MatchesRevision(const RevisionId& revision, absl::string_view first_digits);
+
+// Whether dropping the model gives its memory back now: we hold the only reference, and no client
+// has it open or mapped.
+bool ComesFree(const SharedModel& model);
+
+// The resident revisions, by URI, and the order in which they may leave. Holds facts and keeps them
+// consistent; frees nothing itself: what leaves is returned, to be dropped without a lock. Pointers
+// it gives are valid until it is changed. Not thread-safe.
+class Catalog {
+ public:
+  const Entry* Find(EntryId id) const;
+  // Null unless resident. Without `first_digits` the current revision.
+  const Entry* Find(const Uri& uri, absl::string_view first_digits = {}) const;
+
+  // Null for URIs of which nothing is known.
+  Record* FindRecord(const Uri& uri);
+  const Record* FindRecord(const Uri& uri) const;
+  // By URI.
+  const std::map<std::string, Record>& records() const { return records_; }
+
+  EntryId Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model, absl::Time now);
+  // Makes an entry the one that is granted, freshly checked; the pin goes over to it. The previous
+  // one is superseded: returned if nobody leases it, since then it leaves.
+  SharedModel MakeCurrent(EntryId id, absl::Duration uptime);
+
+  void AddLease(EntryId id, absl::Time now);
+  // Returns the model of a superseded revision whose last lease this was.
+  SharedModel EndLease(EntryId id, absl::Time now);
+
+  // A use without a lease: the entry becomes the most recently used one.
+  void Touch(EntryId id, absl::Time now);
+
+  // Only while a revision is current. Whether that changed anything.
+  bool SetPinned(const Uri& uri, bool pinned);
+
+  // Takes an entry out, with all its leases and its pin.
+  SharedModel Remove(EntryId id);
+
+  // Remembers why the last load failed. Of absent models only the last few hundred are remembered.
+  void NoteFailure(const Uri& uri, absl::string_view message);
+
+  // Least recently used first; nothing if even all that could leave is too little.
+  std::vector<EntryId> PickVictims(uint64_t bytes) const;
+
+  // Where resident bytes are that can't leave: leased, pinned but not leased, released but still
+  // mapped by clients.
+  struct Stuck {
+    uint64_t leased = 0;
+    uint64_t pinned = 0;
+    uint64_t mapped = 0;
+  };
+  Stuck StuckBytes() const;
+
+  ModelSnapshot Describe(const Entry& entry) const;
+
+ private:
+  Entry& At(EntryId id) { return entries_.at(id); }
+  Record& RecordOf(const Uri& uri);
+  // Forgets a URI that nothing is to be said of.
+  void Tidy(const Uri& uri);
+
+  uint64_t last_id_ = 0;
+  absl::flat_hash_map<EntryId, Entry> entries_;
+  std::map<std::string, Record> records_;
+  EvictionOrder order_;
+  // URIs in the order of their failures; some are resident by now, or forgotten.
+  std::deque<Uri> failures_;
+};
+
+}  // namespace weightd::cache
+
+#endif  // WEIGHTD_DAEMON_CACHE_CATALOG_H_

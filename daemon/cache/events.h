@@ -1,0 +1,71 @@
+#ifndef WEIGHTD_DAEMON_CACHE_EVENTS_H_
+#define WEIGHTD_DAEMON_CACHE_EVENTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/uri.h"
+
+namespace weightd::cache {
+
+// The values are those of Event.Kind in proto/weightd/v1/admin.proto.
+enum class EventKind {
+  kLoadStarted = 1,
+  kLoadFinished = 2,
+  kLoadFailed = 3,
+  kLeaseGranted = 4,
+  kLeaseEnded = 5,
+  kEvicted = 6,
+  kDrained = 7,
+  kPinned = 8,
+  kUnpinned = 9,
+  kSuperseded = 10,
+  kStale = 11,
+};
+
+struct Event {
+  absl::Time time;
+  EventKind kind;
+  Uri uri;
+  RevisionId revision;
+  LeaseId lease;
+  uint64_t bytes = 0;
+  absl::Status error;
+};
+
+// Passes events on to whoever listens at the moment. Thread-safe.
+class EventLog {
+ public:
+  // Stops listening when it dies; afterwards the sink is not called again.
+  class Subscription {
+   public:
+    Subscription(EventLog* log, uint64_t id) : log_(log), id_(id) {}
+    ~Subscription();
+    Subscription(const Subscription&) = delete;
+
+   private:
+    EventLog* const log_;
+    const uint64_t id_;
+  };
+
+  // `sink` returns at once and calls nothing of the cache.
+  std::unique_ptr<Subscription> Subscribe(std::function<void(const Event&)> sink);
+
+  void Publish(const Event& event);
+
+ private:
+  absl::Mutex mutex_;
+  uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  absl::flat_hash_map<uint64_t, std::function<void(const Event&)>> sinks_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightd::cache
+
+#endif  // WEIGHTD_DAEMON_CACHE_EVENTS_H_

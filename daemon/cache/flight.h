@@ -1,0 +1,82 @@
+#ifndef WEIGHTD_DAEMON_CACHE_FLIGHT_H_
+#define WEIGHTD_DAEMON_CACHE_FLIGHT_H_
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "common/cancellation.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/cache/holder.h"
+#include "daemon/cache/waiter.h"
+#include "daemon/pipeline/loader.h"
+#include "daemon/source/source.h"
+
+namespace weightd::cache {
+
+// What a load's thread works on. Shared with it; all of it thread-safe or never changed.
+struct Load {
+  Load(Uri uri, source::ReadPolicy policy) : uri(std::move(uri)), policy(policy) {}
+
+  const Uri uri;
+  const source::ReadPolicy policy;
+  pipeline::Progress progress;
+  Cancellation cancellation;
+};
+
+inline bool SamePolicy(const source::ReadPolicy& a, const source::ReadPolicy& b) {
+  return std::tie(a.any_path, a.any_address, a.unpinned) ==
+         std::tie(b.any_path, b.any_address, b.unpinned);
+}
+
+// Somebody who wants a flight to arrive.
+struct Interest {
+  std::shared_ptr<Waiter> waiter;
+  source::ReadPolicy policy;
+  // Who gets a lease; nobody: no lease is granted.
+  std::optional<Holder> holder;
+  // First digits of the only revision that will do; empty: any.
+  std::string revision;
+  // The load goes on though nobody waits: preloads, and news of a resident model.
+  bool persistent = false;
+  bool pin = false;
+};
+
+// The one load of a URI, and who wants it. Those whose own policy is the load's ride on it and
+// share its outcome. Others only wait for it to end: what is resident then is theirs to attach to
+// as well, but a failure tells them nothing about what their own policy could do, and sets off a
+// load of theirs.
+struct Flight {
+  std::shared_ptr<Load> load;
+  // Empty until resolved.
+  RevisionId revision;
+  uint32_t file_count = 0;
+  std::vector<Interest> interests;
+
+  bool Carries(const Interest& interest) const { return SamePolicy(interest.policy, load->policy); }
+  // Takes out those for whom `leaves` holds.
+  std::vector<Interest> Split(absl::FunctionRef<bool(const Interest&)> leaves) {
+    std::vector<Interest> staying;
+    std::vector<Interest> leaving;
+    for (Interest& interest : interests) {
+      (leaves(interest) ? leaving : staying).push_back(std::move(interest));
+    }
+    interests = std::move(staying);
+    return leaving;
+  }
+  // Whether anybody is left who rides.
+  bool Wanted() const {
+    return std::any_of(interests.begin(), interests.end(),
+                       [this](const Interest& interest) { return Carries(interest); });
+  }
+};
+
+}  // namespace weightd::cache
+
+#endif  // WEIGHTD_DAEMON_CACHE_FLIGHT_H_

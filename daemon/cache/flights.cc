@@ -1,0 +1,148 @@
+// Single flight: who wants which load, and how it ends for them.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+#include "daemon/cache/node_cache.h"
+
+namespace weightd::cache {
+namespace {
+
+absl::Status NobodyWaits(const Uri& uri) {
+  return Error(Reason::kCancelled,
+               absl::StrCat("the load of ", uri.Redacted(), " was given up: nobody waits for it"));
+}
+
+absl::Status OtherRevision(const Uri& uri, absl::string_view wanted, const RevisionId& found) {
+  return Error(Reason::kModelNotFound,
+               absl::StrCat(uri.Redacted(), " is at revision ", found.hex().substr(0, 12),
+                            " now, not at ", wanted),
+               "ask for the current revision");
+}
+
+}  // namespace
+
+void NodeCache::Join(const Uri& uri, Interest interest) {
+  const auto found = flights_.find(uri.ToString());
+  if (found == flights_.end()) {
+    std::vector<Interest> interests;
+    interests.push_back(std::move(interest));
+    Start(uri, std::move(interests));
+    return;
+  }
+  found->second.interests.push_back(std::move(interest));
+}
+
+void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
+  auto load = std::make_shared<Load>(uri, interests.front().policy);
+  Flight flight;
+  flight.load = load;
+  flight.interests = std::move(interests);
+  flights_.emplace(uri.ToString(), std::move(flight));
+  Publish(EventKind::kLoadStarted, uri, RevisionId());
+  loads_.Run([this, load] { RunLoad(*load); });
+  WakeTickerBefore(-absl::InfiniteDuration());
+}
+
+Flight* NodeCache::FlightOf(const Load& load) {
+  const auto found = flights_.find(load.uri.ToString());
+  return found != flights_.end() && found->second.load.get() == &load ? &found->second : nullptr;
+}
+
+void NodeCache::Arrive(const Load& load, EntryId id, Outcomes& outcomes) {
+  const Entry& entry = *catalog_.Find(id);
+  auto flight = flights_.extract(load.uri.ToString());
+  for (Interest& interest : flight.mapped().interests) {
+    if (MatchesRevision(entry.revision(), interest.revision)) {
+      Grant grant = GrantOn(id, interest);
+      outcomes.push_back({.interest = std::move(interest), .result = std::move(grant)});
+    } else {
+      absl::Status error = OtherRevision(load.uri, interest.revision, entry.revision());
+      outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
+    }
+  }
+}
+
+void NodeCache::TurnAwayOthers(Flight& flight, Outcomes& outcomes) {
+  std::vector<Interest> others = flight.Split([&flight](const Interest& interest) {
+    return !MatchesRevision(flight.revision, interest.revision);
+  });
+  for (Interest& interest : others) {
+    absl::Status error = OtherRevision(flight.load->uri, interest.revision, flight.revision);
+    outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
+  }
+}
+
+void NodeCache::Crash(const Load& load, const absl::Status& error, Outcomes& outcomes) {
+  auto extracted = flights_.extract(load.uri.ToString());
+  Flight& flight = extracted.mapped();
+  Publish(EventKind::kLoadFailed, load.uri, flight.revision, 0, LeaseId(), error);
+  std::vector<Interest> riders =
+      flight.Split([&flight](const Interest& interest) { return flight.Carries(interest); });
+  for (Interest& interest : riders) {
+    outcomes.push_back({.interest = std::move(interest), .result = error});
+  }
+  if (!flight.interests.empty()) {
+    Start(load.uri, std::move(flight.interests));
+  }
+}
+
+void NodeCache::Abort(const Uri& uri, const absl::Status& reason, Outcomes& outcomes) {
+  auto extracted = flights_.extract(uri.ToString());
+  if (extracted.empty()) {
+    return;
+  }
+  Flight& flight = extracted.mapped();
+  flight.load->cancellation.Cancel(reason);
+  Publish(EventKind::kLoadFailed, uri, flight.revision, 0, LeaseId(), reason);
+  for (Interest& interest : flight.interests) {
+    outcomes.push_back({.interest = std::move(interest), .result = reason});
+  }
+}
+
+void NodeCache::GiveUpIfUnwanted(const Uri& uri) {
+  const auto found = flights_.find(uri.ToString());
+  if (found == flights_.end() || found->second.Wanted()) {
+    return;
+  }
+  const std::shared_ptr<Load> load = found->second.load;
+  load->cancellation.Cancel(NobodyWaits(uri));
+  Outcomes nobody_rides;
+  Crash(*load, load->cancellation.status(), nobody_rides);
+}
+
+void NodeCache::Leave(const Uri& uri, const Waiter* waiter) {
+  Interest left;
+  absl::MutexLock lock(&mutex_);
+  const auto found = flights_.find(uri.ToString());
+  if (found == flights_.end()) {
+    return;
+  }
+  std::vector<Interest>& interests = found->second.interests;
+  const auto mine =
+      std::find_if(interests.begin(), interests.end(),
+                   [waiter](const Interest& interest) { return interest.waiter.get() == waiter; });
+  if (mine == interests.end() || mine->persistent) {
+    return;
+  }
+  left = std::move(*mine);
+  interests.erase(mine);
+  GiveUpIfUnwanted(uri);
+}
+
+ModelSnapshot NodeCache::Describe(const Flight& flight) const {
+  const pipeline::Progress& progress = flight.load->progress;
+  ModelSnapshot snapshot;
+  snapshot.uri = flight.load->uri;
+  snapshot.state = ModelState::kLoading;
+  snapshot.revision = flight.revision;
+  snapshot.file_count = flight.file_count;
+  snapshot.progress = {.phase = progress.phase,
+                       .bytes_done = progress.bytes_done,
+                       .bytes_total = progress.bytes_total};
+  return snapshot;
+}
+
+}  // namespace weightd::cache

@@ -1,0 +1,124 @@
+// What a load's thread does: resolve, load, hand the outcome to whoever waits.
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+#include "daemon/cache/node_cache.h"
+
+namespace weightd::cache {
+
+void NodeCache::RunLoad(Load& load) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (FlightOf(load) == nullptr) {
+      return;
+    }
+    running_.insert(&load);
+  }
+  absl::Status status = Attempt(load);
+  if (ReasonOf(status) == Reason::kSourceChanged) {
+    // The writer may just have been busy: once more, on the revision that is there now.
+    load.progress.bytes_done = 0;
+    load.progress.bytes_total = 0;
+    status = Attempt(load);
+    if (ReasonOf(status) == Reason::kSourceChanged) {
+      status = Error(Reason::kSourceChanged,
+                     absl::StrCat(load.uri.Redacted(), " keeps changing: ", status.message()),
+                     "load it when nobody writes to it");
+    }
+  }
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    running_.erase(&load);
+    ++loads_ended_;
+    load_ended_.SignalAll();
+    if (!status.ok() && FlightOf(load) != nullptr) {
+      catalog_.NoteFailure(load.uri, status.message());
+      Record* record = catalog_.FindRecord(load.uri);
+      const Entry* current = catalog_.Find(record->current);
+      if (current != nullptr && !std::exchange(record->stale, true)) {
+        Publish(EventKind::kStale, load.uri, current->revision(), current->model->charged_bytes(),
+                LeaseId(), status);
+      }
+      Crash(load, status, outcomes);
+    }
+  }
+  Tell(std::move(outcomes));
+}
+
+absl::Status NodeCache::Attempt(Load& load) {
+  load.progress.phase = pipeline::Phase::kResolving;
+  ASSIGN_OR_RETURN(const pipeline::ResolvedModel resolved,
+                   loader_->Resolve(load.uri, load.policy, load.cancellation));
+  if (ArriveIfResident(load, resolved)) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(load.cancellation.status());
+  ASSIGN_OR_RETURN(
+      pipeline::ResidentModel loaded,
+      loader_->Load(
+          resolved, load.policy, [this, &load](uint64_t bytes) { return MakeRoom(load, bytes); },
+          load.progress, load.cancellation));
+  auto model = std::make_shared<const pipeline::ResidentModel>(std::move(loaded));
+
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (FlightOf(load) == nullptr) {
+      return load.cancellation.status();
+    }
+    running_.erase(&load);
+    Land(load, std::move(model), outcomes);
+  }
+  Tell(std::move(outcomes));
+  return absl::OkStatus();
+}
+
+bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& resolved) {
+  Outcomes outcomes;
+  bool resident = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    Flight* flight = FlightOf(load);
+    if (flight == nullptr) {
+      return false;
+    }
+    flight->revision = resolved.revision;
+    flight->file_count = static_cast<uint32_t>(resolved.files.size());
+    const Entry* entry = catalog_.Find(load.uri, resolved.revision.hex());
+    resident = entry != nullptr;
+    if (resident) {
+      running_.erase(&load);
+      BecomeCurrent(entry->id);
+      Arrive(load, entry->id, outcomes);
+    } else {
+      TurnAwayOthers(*flight, outcomes);
+      GiveUpIfUnwanted(load.uri);
+    }
+  }
+  Tell(std::move(outcomes));
+  return resident;
+}
+
+void NodeCache::Land(const Load& load, SharedModel model, Outcomes& outcomes) {
+  Publish(EventKind::kLoadFinished, load.uri, model->index.revision, model->charged_bytes());
+  const EntryId id = catalog_.Add(load.uri, load.policy, std::move(model), absl::Now());
+  BecomeCurrent(id);
+  Arrive(load, id, outcomes);
+}
+
+void NodeCache::BecomeCurrent(EntryId id) {
+  const Uri uri = catalog_.Find(id)->uri;
+  const Entry* previous = catalog_.Find(uri);
+  if (previous != nullptr && previous->id != id) {
+    Publish(EventKind::kSuperseded, uri, previous->revision(), previous->model->charged_bytes());
+  }
+  SharedModel unleased = catalog_.MakeCurrent(id, Uptime());
+  if (unleased != nullptr) {
+    DropLater(uri, std::move(unleased));
+  }
+}
+
+}  // namespace weightd::cache

@@ -1,0 +1,65 @@
+#include "daemon/cache/node_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status.h"
+
+namespace weightd::cache {
+namespace {
+
+// A source that hangs must not keep the checks of all others waiting.
+constexpr int kCheckThreads = 2;
+
+}  // namespace
+
+absl::Status ShuttingDown() {
+  return Error(Reason::kShuttingDown, "the daemon is shutting down", "try again in a moment");
+}
+
+std::unique_ptr<Cache> Cache::Create(CacheOptions options, std::shared_ptr<host::HostTier> tier,
+                                     pipeline::ModelLoader* loader) {
+  return std::make_unique<NodeCache>(options, std::move(tier), loader);
+}
+
+NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
+                     pipeline::ModelLoader* loader)
+    : options_(options),
+      tier_(std::move(tier)),
+      loader_(loader),
+      departures_(tier_.get(), &events_),
+      loads_("weightd-load", std::max(1, options.max_loads)),
+      checks_("weightd-check", kCheckThreads),
+      ticker_([this] { Tick(); }) {}
+
+NodeCache::~NodeCache() {
+  const absl::Status reason = ShuttingDown();
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    tick_now_.Signal();
+    while (!flights_.empty()) {
+      Abort(Uri(flights_.begin()->second.load->uri), reason, outcomes);
+    }
+  }
+  shutdown_.Cancel(reason);
+  Tell(std::move(outcomes));
+  ticker_.join();
+  checks_.Stop();
+  loads_.Stop();
+  departures_.Stop();
+}
+
+void NodeCache::Publish(EventKind kind, const Uri& uri, const RevisionId& revision, uint64_t bytes,
+                        LeaseId lease, const absl::Status& error) {
+  events_.Publish({.time = absl::Now(),
+                   .kind = kind,
+                   .uri = uri,
+                   .revision = revision,
+                   .lease = lease,
+                   .bytes = bytes,
+                   .error = error});
+}
+
+}  // namespace weightd::cache

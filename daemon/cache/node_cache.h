@@ -1,0 +1,171 @@
+#ifndef WEIGHTD_DAEMON_CACHE_NODE_CACHE_H_
+#define WEIGHTD_DAEMON_CACHE_NODE_CACHE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "daemon/cache/cache.h"
+#include "daemon/cache/catalog.h"
+#include "daemon/cache/departures.h"
+#include "daemon/cache/flight.h"
+#include "daemon/cache/leases.h"
+#include "daemon/cache/uptime.h"
+#include "daemon/cache/waiter.h"
+#include "daemon/cache/workers.h"
+
+namespace weightd::cache {
+
+absl::Status ShuttingDown();
+
+// The Cache. Its parts, by file:
+//   requests.cc      Acquire, Preload, leases
+//   flights.cc       single flight: who wants which load, and how it ends
+//   loads.cc         what a load's thread does
+//   room.cc          budget for a load: reserve, else evict
+//   revalidation.cc  asking the source for news of a resident model
+//   ticker.cc        what time brings: progress, unclaimed leases, looks at drained segments
+//   operators.cc     Evict, Pin, listings
+//
+// `mutex_` guards which models are here and which flights run; the lease table's and the tier's
+// locks come after it. `room_mutex_` comes before it: it lets one load at a time look for room.
+// What a locked step has to say to those who wait it adds to Outcomes, for Tell() to say without a
+// lock. Events are published under the lock, so that their order is the order of what happened.
+class NodeCache final : public Cache {
+ public:
+  NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
+            pipeline::ModelLoader* loader);
+  ~NodeCache() override;
+
+  std::unique_ptr<Wait> Acquire(AcquireRequest request, AcquireCallbacks callbacks) override;
+  absl::Status Release(SessionId session, LeaseId lease) override;
+  void EndSession(SessionId session) override;
+  absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) override;
+  std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
+                                PreloadCallbacks callbacks) override;
+  absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) override;
+  absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) override;
+  std::vector<ModelSnapshot> Models() const override;
+  absl::StatusOr<ModelSnapshot> Model(const Uri& uri) const override;
+  absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> Resident(
+      const Uri& uri) const override;
+  std::vector<LeaseSnapshot> Leases() const override { return leases_.Snapshots(); }
+  host::HostUsage Usage() const override { return tier_->usage(); }
+  std::vector<host::DrainingSegment> Draining() const override { return tier_->draining(); }
+  uint32_t LoadsRunning() const override;
+  EventLog& events() override { return events_; }
+
+  // For waits that die: the interest of `waiter` in the load of `uri` ends.
+  void Leave(const Uri& uri, const Waiter* waiter) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Outcome {
+    Interest interest;
+    absl::StatusOr<Grant> result;
+  };
+  using Outcomes = std::vector<Outcome>;
+
+  // requests.cc
+  std::unique_ptr<Wait> Want(const Uri& uri, Interest interest, bool may_load)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  Grant GrantOn(EntryId id, const Interest& interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndLeases(absl::Span<const LeaseTable::Ended> ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Tell(Outcomes outcomes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // flights.cc
+  void Join(const Uri& uri, Interest interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Start(const Uri& uri, std::vector<Interest> interests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Null if the load was given up.
+  Flight* FlightOf(const Load& load) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Arrive(const Load& load, EntryId id, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those who want another revision than the one that is coming.
+  void TurnAwayOthers(Flight& flight, Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those who ride get `error`; the others a load of their own.
+  void Crash(const Load& load, const absl::Status& error, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Stops a load; nobody gets another one.
+  void Abort(const Uri& uri, const absl::Status& reason, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void GiveUpIfUnwanted(const Uri& uri) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  ModelSnapshot Describe(const Flight& flight) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // loads.cc
+  void RunLoad(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Attempt(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends the load if its revision is here already.
+  bool ArriveIfResident(Load& load, const pipeline::ResolvedModel& resolved)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Land(const Load& load, SharedModel model, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BecomeCurrent(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // room.cc
+  absl::StatusOr<host::Reservation> MakeRoom(Load& load, uint64_t bytes)
+      ABSL_LOCKS_EXCLUDED(mutex_, room_mutex_);
+  absl::StatusOr<host::Reservation> ReserveOrEvict(uint64_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(room_mutex_) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<Departure> TakeVictims(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status NoRoom(uint64_t bytes, const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex_);
+  // How often memory came back: from loads that ended and from models that were dropped.
+  uint64_t MemoryReturns() ABSL_LOCKS_EXCLUDED(mutex_);
+  // False if none came back since `returns` and none is on its way; else waits a moment for it.
+  bool AwaitMemory(const Load& load, uint64_t returns) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // revalidation.cc
+  void CheckIfDue(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Check(const Uri& uri, const source::ReadPolicy& policy) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // operators.cc
+  SharedModel TakeOut(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // ticker.cc
+  void Tick() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Duration NextTick(absl::Duration next_progress) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WakeTickerBefore(absl::Duration uptime) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // For a model just taken out: it is dropped next, without the lock.
+  Departure Leaves(const Uri& uri, SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropLater(const Uri& uri, SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellProgress() ABSL_LOCKS_EXCLUDED(mutex_);
+  void ExpireUnclaimed() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  void Publish(EventKind kind, const Uri& uri, const RevisionId& revision, uint64_t bytes = 0,
+               LeaseId lease = {}, const absl::Status& error = absl::OkStatus());
+
+  const CacheOptions options_;
+  const std::shared_ptr<host::HostTier> tier_;
+  pipeline::ModelLoader* const loader_;
+  EventLog events_;
+  Departures departures_;
+  LeaseTable leases_;
+  // Stops checks.
+  Cancellation shutdown_;
+
+  absl::Mutex room_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+  mutable absl::Mutex mutex_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  Catalog catalog_ ABSL_GUARDED_BY(mutex_);
+  // By URI.
+  absl::btree_map<std::string, Flight> flights_ ABSL_GUARDED_BY(mutex_);
+  // Loads that a thread works on, those given up included.
+  absl::flat_hash_set<Load*> running_ ABSL_GUARDED_BY(mutex_);
+  uint64_t loads_ended_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::CondVar load_ended_;
+  absl::Duration next_tick_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
+  absl::CondVar tick_now_;
+
+  Workers loads_;
+  Workers checks_;
+  std::thread ticker_;
+};
+
+}  // namespace weightd::cache
+
+#endif  // WEIGHTD_DAEMON_CACHE_NODE_CACHE_H_

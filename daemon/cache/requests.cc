@@ -1,0 +1,207 @@
+// What clients and operators ask for: models, and what becomes of their leases.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+#include "daemon/cache/node_cache.h"
+
+namespace weightd::cache {
+namespace {
+
+constexpr size_t kLeastRevisionDigits = 8;
+constexpr size_t kRevisionDigits = 64;
+
+// Gives the interest up when it dies.
+class NodeWait final : public Wait {
+ public:
+  NodeWait(NodeCache* cache, Uri uri, std::shared_ptr<Waiter> waiter)
+      : cache_(cache), uri_(std::move(uri)), waiter_(std::move(waiter)) {}
+
+  ~NodeWait() override {
+    if (waiter_->Close()) {
+      cache_->Leave(uri_, waiter_.get());
+    }
+  }
+
+ private:
+  // Not touched once the waiter is done: it may be gone then.
+  NodeCache* const cache_;
+  const Uri uri_;
+  const std::shared_ptr<Waiter> waiter_;
+};
+
+absl::Status CheckRevision(absl::string_view digits) {
+  const bool hexadecimal = std::all_of(digits.begin(), digits.end(), [](char c) {
+    return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
+  });
+  if (digits.empty() ||
+      (hexadecimal && digits.size() >= kLeastRevisionDigits && digits.size() <= kRevisionDigits)) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kInvalidArgument, absl::StrCat("\"", digits, "\" names no revision"),
+               "give 8 to 64 lower-case hexadecimal digits");
+}
+
+absl::Status NotResident(const Uri& uri, absl::string_view revision) {
+  return Error(Reason::kModelNotResident,
+               absl::StrCat(uri.Redacted(), revision.empty() ? "" : " at revision ", revision,
+                            " is not resident"),
+               "preload it, or acquire it through a listener that may load it");
+}
+
+}  // namespace
+
+std::unique_ptr<Wait> NodeCache::Acquire(AcquireRequest request, AcquireCallbacks callbacks) {
+  Interest interest;
+  interest.waiter =
+      std::make_shared<Waiter>(std::move(callbacks.progress), std::move(callbacks.done));
+  interest.policy = request.policy;
+  interest.holder = std::move(request.holder);
+  interest.revision = std::move(request.revision);
+  return Want(request.uri, std::move(interest), request.may_load);
+}
+
+std::unique_ptr<Wait> NodeCache::Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
+                                         PreloadCallbacks callbacks) {
+  Interest interest;
+  interest.waiter =
+      std::make_shared<Waiter>(std::move(callbacks.progress),
+                               [done = std::move(callbacks.done)](absl::StatusOr<Grant> outcome) {
+                                 if (!done) {
+                                   return;
+                                 }
+                                 if (outcome.ok()) {
+                                   done(std::move(outcome->model));
+                                 } else {
+                                   done(std::move(outcome).status());
+                                 }
+                               });
+  interest.policy = policy;
+  interest.persistent = true;
+  interest.pin = pin;
+  return Want(uri, std::move(interest), /*may_load=*/true);
+}
+
+std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest, bool may_load) {
+  auto wait = std::make_unique<NodeWait>(this, uri, interest.waiter);
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    absl::Status refusal = CheckRevision(interest.revision);
+    if (refusal.ok() && stopping_) {
+      refusal = ShuttingDown();
+    }
+    const Entry* entry = catalog_.Find(uri, interest.revision);
+    if (refusal.ok() && entry == nullptr && !may_load) {
+      refusal = NotResident(uri, interest.revision);
+    }
+    if (!refusal.ok()) {
+      outcomes.push_back({.interest = std::move(interest), .result = refusal});
+    } else if (entry == nullptr) {
+      Join(uri, std::move(interest));
+    } else {
+      CheckIfDue(*entry);
+      Grant grant = GrantOn(entry->id, interest);
+      outcomes.push_back({.interest = std::move(interest), .result = std::move(grant)});
+    }
+  }
+  Tell(std::move(outcomes));
+  return wait;
+}
+
+Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
+  const absl::Time now = absl::Now();
+  const Entry& entry = *catalog_.Find(id);
+  Grant grant;
+  if (interest.holder.has_value()) {
+    catalog_.AddLease(id, now);
+    grant.lease = leases_.Grant(*interest.holder, id, entry.uri, entry.model, now, Uptime());
+    Publish(EventKind::kLeaseGranted, entry.uri, entry.revision(), entry.model->charged_bytes(),
+            grant.lease);
+    WakeTickerBefore(Uptime() + options_.unclaimed_lease);
+  } else {
+    catalog_.Touch(id, now);
+  }
+  if (interest.pin && catalog_.SetPinned(entry.uri, true)) {
+    Publish(EventKind::kPinned, entry.uri, entry.revision(), entry.model->charged_bytes());
+  }
+  grant.model = catalog_.Describe(entry);
+  return grant;
+}
+
+void NodeCache::EndLeases(absl::Span<const LeaseTable::Ended> ended) {
+  const absl::Time now = absl::Now();
+  for (const LeaseTable::Ended& lease : ended) {
+    const Entry* entry = catalog_.Find(lease.entry);
+    if (entry == nullptr) {
+      continue;
+    }
+    const Uri uri = entry->uri;
+    Publish(EventKind::kLeaseEnded, uri, entry->revision(), entry->model->charged_bytes(),
+            lease.lease);
+    SharedModel last_user_gone = catalog_.EndLease(lease.entry, now);
+    if (last_user_gone != nullptr) {
+      DropLater(uri, std::move(last_user_gone));
+    }
+  }
+}
+
+absl::Status NodeCache::Release(SessionId session, LeaseId lease) {
+  absl::MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(const LeaseTable::Ended ended, leases_.Release(session, lease));
+  EndLeases({ended});
+  return absl::OkStatus();
+}
+
+void NodeCache::EndSession(SessionId session) {
+  const absl::Status ended = Error(Reason::kSessionInvalid, "the session has ended");
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    EndLeases(leases_.EndSession(session));
+    std::vector<Uri> left;
+    for (auto& [key, flight] : flights_) {
+      std::vector<Interest> theirs = flight.Split([session](const Interest& interest) {
+        return interest.holder.has_value() && interest.holder->session == session;
+      });
+      if (!theirs.empty()) {
+        left.push_back(flight.load->uri);
+      }
+      for (Interest& interest : theirs) {
+        outcomes.push_back({.interest = std::move(interest), .result = ended});
+      }
+    }
+    for (const Uri& uri : left) {
+      GiveUpIfUnwanted(uri);
+    }
+  }
+  Tell(std::move(outcomes));
+}
+
+absl::StatusOr<ClaimedHandles> NodeCache::Claim(SessionId session, LeaseId lease) {
+  ASSIGN_OR_RETURN(const LeaseTable::Held held, leases_.Find(session, lease));
+  ClaimedHandles handles;
+  ASSIGN_OR_RETURN(handles.weights.fd, held.model->weights->OpenForClient(held.listener));
+  handles.weights.bytes = held.model->index.segment_bytes;
+  ASSIGN_OR_RETURN(handles.index.fd, held.model->encoded_index->OpenForClient(held.listener));
+  handles.index.bytes = held.model->encoded_index_bytes;
+  // It may have ended meanwhile; then the descriptors are closed again.
+  RETURN_IF_ERROR(leases_.MarkClaimed(session, lease));
+  return handles;
+}
+
+void NodeCache::Tell(Outcomes outcomes) {
+  for (Outcome& outcome : outcomes) {
+    const LeaseId lease = outcome.result.ok() ? outcome.result->lease : LeaseId();
+    const bool told = outcome.interest.waiter->TellDone(std::move(outcome.result));
+    if (!told && lease != LeaseId()) {
+      // Whoever wanted it left while it was granted. It may have ended with its session already.
+      Release(outcome.interest.holder->session, lease).IgnoreError();
+    }
+  }
+}
+
+}  // namespace weightd::cache

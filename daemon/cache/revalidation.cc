@@ -1,0 +1,51 @@
+// Asking the source, in the background, whether a resident model is still the newest.
+
+#include <utility>
+
+#include "common/status.h"
+#include "daemon/cache/node_cache.h"
+
+namespace weightd::cache {
+
+void NodeCache::CheckIfDue(const Entry& entry) {
+  Record& record = *catalog_.FindRecord(entry.uri);
+  const bool due = Uptime() - record.checked_at >= options_.revalidate;
+  if (options_.revalidate == absl::InfiniteDuration() || !due || record.checking ||
+      flights_.contains(entry.uri.ToString())) {
+    return;
+  }
+  record.checking = true;
+  checks_.Run([this, uri = entry.uri, policy = entry.policy] { Check(uri, policy); });
+}
+
+void NodeCache::Check(const Uri& uri, const source::ReadPolicy& policy) {
+  const absl::StatusOr<pipeline::ResolvedModel> newest = loader_->Resolve(uri, policy, shutdown_);
+  absl::MutexLock lock(&mutex_);
+  Record* record = catalog_.FindRecord(uri);
+  if (stopping_ || record == nullptr) {
+    return;
+  }
+  record->checking = false;
+  record->checked_at = Uptime();
+  const Entry* current = catalog_.Find(record->current);
+  if (current == nullptr) {
+    return;
+  }
+  if (!newest.ok()) {
+    if (!std::exchange(record->stale, true)) {
+      Publish(EventKind::kStale, uri, current->revision(), current->model->charged_bytes(),
+              LeaseId(), newest.status());
+    }
+  } else if (newest->revision == current->revision()) {
+    record->stale = false;
+    record->last_error.clear();
+  } else if (!flights_.contains(uri.ToString())) {
+    Interest news;
+    news.waiter = std::make_shared<Waiter>(nullptr, nullptr);
+    news.policy = policy;
+    news.persistent = true;
+    Join(uri, std::move(news));
+  }
+}
+
+}  // namespace weightd::cache

@@ -1,0 +1,68 @@
+#ifndef WEIGHTD_DAEMON_CACHE_SNAPSHOTS_H_
+#define WEIGHTD_DAEMON_CACHE_SNAPSHOTS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/pipeline/loader.h"
+
+// What the cache tells of itself: copies, true at one moment.
+
+namespace weightd::cache {
+
+// The values are those of ModelState in proto/weightd/v1/weights.proto.
+enum class ModelState {
+  kAbsent = 1,
+  kLoading = 2,
+  kResident = 3,
+  kDraining = 4,
+};
+
+struct ProgressSnapshot {
+  pipeline::Phase phase = pipeline::Phase::kQueued;
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+
+  friend bool operator==(const ProgressSnapshot&, const ProgressSnapshot&) = default;
+};
+
+struct ModelSnapshot {
+  Uri uri;
+  ModelState state = ModelState::kAbsent;
+  RevisionId revision;
+  uint64_t host_bytes = 0;
+  uint64_t tensor_count = 0;
+  uint32_t file_count = 0;
+  uint32_t leases = 0;
+  bool pinned = false;
+  bool stale = false;
+  // While loading.
+  ProgressSnapshot progress;
+  absl::Time loaded_at = absl::InfinitePast();
+  absl::Time last_used_at = absl::InfinitePast();
+  // Message of the last failed load; empty if it didn't fail.
+  std::string last_error;
+};
+
+// A lease, and the model that it is on.
+struct Grant {
+  LeaseId lease;
+  ModelSnapshot model;
+};
+
+struct LeaseSnapshot {
+  LeaseId id;
+  Uri uri;
+  RevisionId revision;
+  std::string listener;
+  uint32_t uid = 0;
+  absl::Time granted_at;
+  bool claimed = false;
+};
+
+}  // namespace weightd::cache
+
+#endif  // WEIGHTD_DAEMON_CACHE_SNAPSHOTS_H_

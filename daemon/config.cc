@@ -1,0 +1,130 @@
+#include "daemon/config.h"
+
+#include "common/status.h"
+#include "daemon/config_check.h"
+#include "daemon/config_fields.h"
+#include "daemon/config_yaml.h"
+
+namespace weightd {
+namespace {
+
+// Values of config.proto's comments.
+constexpr uint32_t kDefaultMode = 0700;
+constexpr uint32_t kDefaultMaxSessions = 256;
+constexpr uint32_t kDefaultMaxConnections = 1024;
+constexpr uint32_t kDefaultHttpConnections = 8;
+constexpr uint64_t kDefaultChunkBytes = 32 << 20;
+constexpr int64_t kDefaultStallSeconds = 30;
+constexpr uint32_t kDefaultAttempts = 5;
+constexpr int64_t kDefaultUnclaimedLeaseSeconds = 30;
+constexpr uint32_t kDefaultMaxLoads = 4;
+constexpr char kDefaultListener[] = "default";
+
+void DefaultSocketDir(const ConfigOverrides& overrides, v1::Config& config) {
+  if (!overrides.flag_socket_dir.empty()) {
+    config.set_socket_dir(overrides.flag_socket_dir);
+  } else if (config.socket_dir().empty()) {
+    config.set_socket_dir(overrides.environment_socket_dir.empty()
+                              ? std::string(kDefaultSocketDir)
+                              : overrides.environment_socket_dir);
+  }
+}
+
+void DefaultListeners(v1::Config& config) {
+  if (config.listeners().empty()) {
+    config.add_listeners()->set_name(kDefaultListener);
+  }
+  for (v1::ListenerConfig& listener : *config.mutable_listeners()) {
+    if (listener.name() == kDefaultListener && listener.directory().empty()) {
+      listener.set_directory(config.socket_dir());
+    }
+    if (!listener.has_mode()) {
+      listener.set_mode(kDefaultMode);
+    }
+    if (!listener.has_max_sessions()) {
+      listener.set_max_sessions(kDefaultMaxSessions);
+    }
+    if (!listener.has_max_connections()) {
+      listener.set_max_connections(kDefaultMaxConnections);
+    }
+  }
+}
+
+void DefaultSources(v1::SourcesConfig& sources) {
+  if (!sources.file().has_direct_io()) {
+    sources.mutable_file()->set_direct_io(true);
+  }
+  v1::HttpSourceConfig& http = *sources.mutable_http();
+  if (!http.has_connections()) {
+    http.set_connections(kDefaultHttpConnections);
+  }
+  if (!http.has_chunk()) {
+    http.set_chunk(kDefaultChunkBytes);
+  }
+  if (!http.has_stall_timeout()) {
+    http.mutable_stall_timeout()->set_seconds(kDefaultStallSeconds);
+  }
+  if (!http.has_attempts()) {
+    http.set_attempts(kDefaultAttempts);
+  }
+}
+
+void DefaultOthers(v1::Config& config) {
+  if (!config.host().has_huge_pages()) {
+    config.mutable_host()->set_huge_pages(true);
+  }
+  v1::CacheConfig& cache = *config.mutable_cache();
+  if (cache.revalidate().empty()) {
+    cache.set_revalidate("60s");
+  }
+  if (!cache.has_unclaimed_lease()) {
+    cache.mutable_unclaimed_lease()->set_seconds(kDefaultUnclaimedLeaseSeconds);
+  }
+  if (!cache.has_max_loads()) {
+    cache.set_max_loads(kDefaultMaxLoads);
+  }
+  v1::LogConfig& log = *config.mutable_log();
+  if (log.level().empty()) {
+    log.set_level("info");
+  }
+  if (log.format().empty()) {
+    log.set_format("json");
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Config> ParseConfig(absl::string_view text, absl::string_view file_name,
+                                       const ConfigOverrides& overrides) {
+  ASSIGN_OR_RETURN(const YamlNode yaml, ReadYaml(text, file_name));
+  v1::Config config;
+  FieldLines lines{std::string(file_name)};
+  if (yaml.kind != YamlNode::Kind::kNull) {
+    RETURN_IF_ERROR(FillMessage(yaml, config, lines));
+    // Flags and the environment are typed where a relative path means something.
+    if (!config.socket_dir().empty()) {
+      RETURN_IF_ERROR(CheckAbsolutePath(config.socket_dir(), "socket_dir", lines));
+    }
+  }
+  DefaultSocketDir(overrides, config);
+  DefaultListeners(config);
+  DefaultSources(*config.mutable_sources());
+  DefaultOthers(config);
+  RETURN_IF_ERROR(CheckConfig(config, lines));
+  return config;
+}
+
+std::string PrintConfig(const v1::Config& config) { return WriteYaml(DescribeMessage(config)); }
+
+bool LetsOthersIn(uint32_t mode) { return (mode & 0077) != 0; }
+
+absl::Duration RevalidateInterval(const v1::CacheConfig& cache) {
+  absl::Duration interval = absl::InfiniteDuration();
+  if (cache.revalidate() == "always") {
+    return absl::ZeroDuration();
+  }
+  ParsePositiveDuration(cache.revalidate(), interval);
+  return interval;
+}
+
+}  // namespace weightd

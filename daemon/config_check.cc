@@ -1,0 +1,227 @@
+#include "daemon/config_check.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/algorithm/container.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/types/span.h"
+#include "common/status.h"
+#include "common/uri.h"
+#include "daemon/config.h"
+#include "daemon/service/access.h"
+
+namespace weightd {
+namespace {
+
+constexpr size_t kMaxNameBytes = 200;
+
+struct Range {
+  uint64_t least;
+  uint64_t most;
+};
+
+absl::Status CheckRange(uint64_t value, Range range, absl::string_view path,
+                        const FieldLines& lines) {
+  if (value >= range.least && value <= range.most) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(path, absl::StrCat("must be from ", range.least, " to ", range.most));
+}
+
+absl::Status CheckOneOf(const std::string& value, absl::Span<const absl::string_view> allowed,
+                        absl::string_view path, const FieldLines& lines) {
+  if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(path, absl::StrCat("must be one of ", absl::StrJoin(allowed, ", ")));
+}
+
+// Letters, digits, `.`, `_`, `-`, `/`; a letter or digit first, so that no name looks like a path.
+bool IsName(absl::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameBytes && absl::ascii_isalnum(name[0]) &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' || c == '/';
+         });
+}
+
+absl::Status CheckName(const std::string& name, absl::string_view path, const FieldLines& lines) {
+  if (IsName(name)) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(path, "not a name",
+                       "use letters, digits, '.', '_', '-', '/', the first a letter or digit");
+}
+
+bool IsNetwork(absl::string_view text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, '/');
+  uint32_t prefix = 0;
+  if (parts.size() != 2 || parts[1].empty() || parts[1].size() > 3 ||
+      !absl::c_all_of(parts[1], absl::ascii_isdigit) || !absl::SimpleAtoi(parts[1], &prefix)) {
+    return false;
+  }
+  in6_addr address;
+  return (inet_pton(AF_INET, parts[0].c_str(), &address) == 1 && prefix <= 32) ||
+         (inet_pton(AF_INET6, parts[0].c_str(), &address) == 1 && prefix <= 128);
+}
+
+absl::Status CheckPatterns(const google::protobuf::RepeatedPtrField<std::string>& patterns,
+                           absl::string_view path, const FieldLines& lines) {
+  for (int i = 0; i < patterns.size(); ++i) {
+    const absl::Status status = service::Pattern::Parse(patterns[i]).status();
+    if (!status.ok()) {
+      return lines.ErrorAt(absl::StrCat(path, "[", i, "]"), status.message(), HintOf(status));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAccess(const v1::ListenerConfig& listener, const std::string& path,
+                         const FieldLines& lines) {
+  const v1::AccessConfig& access = listener.access();
+  RETURN_IF_ERROR(CheckPatterns(access.attach(), path + ".access.attach", lines));
+  RETURN_IF_ERROR(CheckPatterns(access.load_configured(), path + ".access.load_configured", lines));
+  RETURN_IF_ERROR(CheckPatterns(access.load(), path + ".access.load", lines));
+  const bool named =
+      access.attach_size() > 0 || access.load_configured_size() > 0 || access.load_size() > 0;
+  if (LetsOthersIn(listener.mode()) && !named) {
+    return lines.ErrorAt(path + ".access",
+                         "users other than the daemon's own reach this listener, so it must name "
+                         "its patterns",
+                         "list what they may attach to under access.attach, or use mode 0700");
+  }
+  if (listener.has_access() && !named) {
+    return lines.ErrorAt(path + ".access", "names no patterns, so its clients could do nothing",
+                         "list patterns, or leave access out");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMode(uint32_t mode, const std::string& path, const FieldLines& lines) {
+  if ((mode & 0700) != 0700) {
+    return lines.ErrorAt(path + ".mode", "the daemon's own user needs all rights",
+                         "use 0700, 0750 or 0755");
+  }
+  if ((mode & 0022) != 0) {
+    return lines.ErrorAt(path + ".mode", "others could replace the sockets",
+                         "use 0700, 0750 or 0755");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckListeners(const v1::Config& config, const FieldLines& lines) {
+  absl::flat_hash_set<std::string> names;
+  absl::flat_hash_set<std::string> directories;
+  for (int i = 0; i < config.listeners_size(); ++i) {
+    const v1::ListenerConfig& listener = config.listeners(i);
+    const std::string path = absl::StrCat("listeners[", i, "]");
+    RETURN_IF_ERROR(CheckName(listener.name(), path + ".name", lines));
+    if (!names.insert(listener.name()).second) {
+      return lines.ErrorAt(path + ".name", "another listener has this name");
+    }
+    if (listener.directory().empty()) {
+      return lines.ErrorAt(path + ".directory", "missing",
+                           absl::StrCat("name a folder for its sockets, such as ",
+                                        config.socket_dir(), "/", listener.name()));
+    }
+    if (listener.directory() != config.socket_dir()) {
+      RETURN_IF_ERROR(CheckAbsolutePath(listener.directory(), path + ".directory", lines));
+    }
+    if (!directories.insert(listener.directory()).second) {
+      return lines.ErrorAt(path + ".directory", "another listener has this folder");
+    }
+    RETURN_IF_ERROR(CheckMode(listener.mode(), path, lines));
+    RETURN_IF_ERROR(CheckAccess(listener, path, lines));
+    RETURN_IF_ERROR(CheckRange(listener.max_sessions(), {1, 65536}, path + ".max_sessions", lines));
+    RETURN_IF_ERROR(
+        CheckRange(listener.max_connections(), {1, 65536}, path + ".max_connections", lines));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
+  absl::flat_hash_set<std::string> names;
+  for (int i = 0; i < config.models_size(); ++i) {
+    const v1::ModelConfig& model = config.models(i);
+    const std::string path = absl::StrCat("models[", i, "]");
+    RETURN_IF_ERROR(CheckName(model.name(), path + ".name", lines));
+    if (!names.insert(model.name()).second) {
+      return lines.ErrorAt(path + ".name", "another model has this name");
+    }
+    const absl::Status status = Uri::Parse(model.uri()).status();
+    if (!status.ok()) {
+      return lines.ErrorAt(path + ".uri", status.message(), HintOf(status));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSources(const v1::SourcesConfig& sources, const FieldLines& lines) {
+  for (int i = 0; i < sources.file().roots_size(); ++i) {
+    RETURN_IF_ERROR(CheckAbsolutePath(sources.file().roots(i),
+                                      absl::StrCat("sources.file.roots[", i, "]"), lines));
+  }
+  const v1::HttpSourceConfig& http = sources.http();
+  RETURN_IF_ERROR(CheckRange(http.connections(), {1, 256}, "sources.http.connections", lines));
+  RETURN_IF_ERROR(
+      CheckRange(http.chunk(), {64 << 10, uint64_t{1} << 30}, "sources.http.chunk", lines));
+  RETURN_IF_ERROR(CheckRange(http.attempts(), {1, 100}, "sources.http.attempts", lines));
+  if (!http.ca_file().empty()) {
+    RETURN_IF_ERROR(CheckAbsolutePath(http.ca_file(), "sources.http.ca_file", lines));
+  }
+  for (int i = 0; i < http.allowed_networks_size(); ++i) {
+    if (!IsNetwork(http.allowed_networks(i))) {
+      return lines.ErrorAt(absl::StrCat("sources.http.allowed_networks[", i, "]"), "not a network",
+                           "write address/bits, such as 10.0.0.0/8 or fd00::/8");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOthers(const v1::Config& config, const FieldLines& lines) {
+  if (config.host().budget() != 0) {
+    RETURN_IF_ERROR(
+        CheckRange(config.host().budget(), {1 << 20, uint64_t{1} << 50}, "host.budget", lines));
+  }
+  const v1::CacheConfig& cache = config.cache();
+  absl::Duration interval;
+  if (cache.revalidate() != "never" && cache.revalidate() != "always" &&
+      !ParsePositiveDuration(cache.revalidate(), interval)) {
+    return lines.ErrorAt("cache.revalidate", "must be never, always or a time such as 60s");
+  }
+  RETURN_IF_ERROR(CheckRange(cache.max_loads(), {1, 64}, "cache.max_loads", lines));
+  RETURN_IF_ERROR(
+      CheckOneOf(config.log().level(), {"debug", "info", "warning", "error"}, "log.level", lines));
+  return CheckOneOf(config.log().format(), {"json", "text"}, "log.format", lines);
+}
+
+}  // namespace
+
+absl::Status CheckAbsolutePath(absl::string_view path, absl::string_view field,
+                               const FieldLines& lines) {
+  const std::vector<absl::string_view> segments = absl::StrSplit(path, '/');
+  const bool climbs = std::find(segments.begin(), segments.end(), "..") != segments.end();
+  if (!path.empty() && path[0] == '/' && !climbs) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(field, "not an absolute path without ..", "write it from / on");
+}
+
+absl::Status CheckConfig(const v1::Config& config, const FieldLines& lines) {
+  RETURN_IF_ERROR(CheckListeners(config, lines));
+  RETURN_IF_ERROR(CheckModels(config, lines));
+  RETURN_IF_ERROR(CheckSources(config.sources(), lines));
+  return CheckOthers(config, lines);
+}
+
+}  // namespace weightd

@@ -1,0 +1,236 @@
+#include "daemon/daemon.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "common/version.h"
+#include "daemon/config.h"
+#include "daemon/event_lines.h"
+#include "daemon/host/host_tier.h"
+#include "daemon/host/memory_limits.h"
+#include "daemon/logging.h"
+#include "daemon/service/access.h"
+#include "daemon/service/tensor_index_codec.h"
+#include "daemon/source/file_source.h"
+#include "daemon/source/http_source.h"
+
+namespace weightd {
+namespace {
+
+// For calls that are about to end anyway.
+constexpr absl::Duration kCallsGrace = absl::Milliseconds(500);
+constexpr uint32_t kAdminConnections = 64;
+constexpr mode_t kPrivateSocket = 0600;
+constexpr mode_t kOpenSocket = 0666;
+// For a folder that holds others' folders: they may pass, nothing else.
+constexpr mode_t kPassMode = 0711;
+
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
+// Two spellings of one folder would be two locks on it, one waiting for the other.
+std::string Normalised(absl::string_view folder) {
+  while (folder.size() > 1 && absl::ConsumeSuffix(&folder, "/")) {
+  }
+  return std::string(folder);
+}
+
+// The folders to hold, each once, with their modes; a folder comes before those in it.
+std::map<std::string, mode_t> FoldersOf(const v1::Config& config) {
+  const std::string socket_dir = Normalised(config.socket_dir());
+  std::map<std::string, mode_t> folders = {{socket_dir, 0700}};
+  for (const v1::ListenerConfig& listener : config.listeners()) {
+    const std::string directory = Normalised(listener.directory());
+    folders[directory] |= listener.mode();
+    if (LetsOthersIn(listener.mode()) && absl::StartsWith(directory, socket_dir + "/")) {
+      folders[socket_dir] |= kPassMode;
+    }
+  }
+  return folders;
+}
+
+absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
+  if (!config.has_access()) {
+    return service::Access::Everything();
+  }
+  const v1::AccessConfig& access = config.access();
+  return service::Access::Limited(
+      {{access.attach().begin(), access.attach().end()},
+       {access.load_configured().begin(), access.load_configured().end()},
+       {access.load().begin(), access.load().end()}});
+}
+
+absl::Status AddSources(const v1::SourcesConfig& config, source::Registry& sources) {
+  sources.Add("file", source::MakeFileSource(
+                          {.roots = {config.file().roots().begin(), config.file().roots().end()},
+                           .direct_io = config.file().direct_io()}));
+  const v1::HttpSourceConfig& http = config.http();
+  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> http_source,
+                   source::MakeHttpSource({.connections = static_cast<int>(http.connections()),
+                                           .chunk_bytes = http.chunk(),
+                                           .stall_timeout = ToDuration(http.stall_timeout()),
+                                           .attempts = static_cast<int>(http.attempts()),
+                                           .ca_file = http.ca_file(),
+                                           .allowed_networks = {http.allowed_networks().begin(),
+                                                                http.allowed_networks().end()}}));
+  sources.Add("http", http_source);
+  sources.Add("https", std::move(http_source));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
+                                                      Cancellation& stopping) {
+  std::unique_ptr<Daemon> daemon(new Daemon());
+  RETURN_IF_ERROR(daemon->NameModels(config));
+  RETURN_IF_ERROR(daemon->OpenFolders(config, stopping));
+  RETURN_IF_ERROR(daemon->BuildCache(config));
+  RETURN_IF_ERROR(daemon->StartListeners(config));
+  RETURN_IF_ERROR(daemon->StartAdmin(config));
+  daemon->KeepConfiguredModels(config);
+  Log(LogLevel::kInfo, "daemon.serving",
+      {{"version", absl::string_view(kVersion)},
+       {"socket_dir", config.socket_dir()},
+       {"budget_bytes", daemon->cache_->Usage().budget}});
+  return daemon;
+}
+
+void Daemon::Stop() {
+  for (const auto& folder : folders_) {
+    folder->Unbind();
+  }
+  configured_models_.reset();
+  const absl::Time deadline = absl::Now() + kCallsGrace;
+  if (admin_ != nullptr) {
+    admin_->Shutdown(deadline);
+  }
+  for (const auto& listener : listeners_) {
+    listener->ShutdownCalls(deadline);
+  }
+  listeners_.clear();
+  admin_.reset();
+  admin_service_.reset();
+  event_lines_.reset();
+}
+
+absl::Status Daemon::NameModels(const v1::Config& config) {
+  for (const v1::ModelConfig& model : config.models()) {
+    RETURN_IF_ERROR(names_.Add(model.name(), model.uri()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stopping) {
+  for (const auto& [path, mode] : FoldersOf(config)) {
+    service::SocketFolderOptions options;
+    options.path = path;
+    options.mode = mode;
+    options.on_wait = [&path](absl::string_view why) {
+      Log(LogLevel::kWarning, "folder.waiting", {{"socket_dir", path}, {"message", why}});
+    };
+    ASSIGN_OR_RETURN(std::unique_ptr<service::SocketFolder> folder,
+                     service::SocketFolder::Open(std::move(options), stopping));
+    folders_.push_back(std::move(folder));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::BuildCache(const v1::Config& config) {
+  RETURN_IF_ERROR(AddSources(config.sources(), sources_));
+  host::HostTierOptions tier;
+  tier.budget = config.host().budget();
+  if (tier.budget == 0) {
+    ASSIGN_OR_RETURN(tier.budget, host::DefaultBudget());
+  }
+  tier.huge_pages = config.host().huge_pages();
+  // By default wherever the kernel allows it.
+  tier.mlock = !config.host().has_mlock() || config.host().mlock();
+  loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex,
+                                      {.chunk_bytes = config.sources().http().chunk()});
+  cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
+                                 .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
+                                 .max_loads = static_cast<int>(config.cache().max_loads())},
+                                std::make_shared<host::HostTier>(std::move(tier)), loader_.get());
+  event_lines_ = cache_->events().Subscribe(LogEvent);
+  return absl::OkStatus();
+}
+
+service::SocketFolder* Daemon::FolderAt(const std::string& path) const {
+  const auto found = std::find_if(folders_.begin(), folders_.end(), [&](const auto& folder) {
+    return folder->path() == Normalised(path);
+  });
+  return found->get();
+}
+
+absl::Status Daemon::StartListeners(const v1::Config& config) {
+  in_flight_ =
+      std::make_unique<service::DescriptorBudget>(service::DescriptorBudget::DefaultLimit());
+  for (const v1::ListenerConfig& listener : config.listeners()) {
+    RETURN_IF_ERROR(Annotate(StartListener(listener), absl::StrCat("listener ", listener.name())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
+  ASSIGN_OR_RETURN(service::Access access, AccessOf(config));
+  service::SocketFolder& folder = *FolderAt(config.directory());
+  const mode_t mode = LetsOthersIn(config.mode()) ? kOpenSocket : kPrivateSocket;
+  ASSIGN_OR_RETURN(Fd handles, folder.Bind(service::kHandlesSocket, SOCK_SEQPACKET, mode));
+  ASSIGN_OR_RETURN(Fd calls, folder.Bind(service::kWeightsSocket, SOCK_STREAM, mode));
+  service::ClientListenerOptions options;
+  options.name = config.name();
+  options.directory = config.directory();
+  options.max_sessions = static_cast<int>(config.max_sessions());
+  options.max_connections = config.max_connections();
+  ASSIGN_OR_RETURN(auto listener,
+                   service::ClientListener::Start(
+                       std::move(calls), std::move(handles), std::move(access), std::move(options),
+                       {cache_.get(), &sessions_, &names_, in_flight_.get()}));
+  listeners_.push_back(std::move(listener));
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartAdmin(const v1::Config& config) {
+  admin_service_ = std::make_unique<service::AdminService>(service::AdminService::Daemon{
+      cache_.get(), &names_, [this] { return ListenerStatuses(); }, absl::Now()});
+  ASSIGN_OR_RETURN(
+      Fd listening,
+      FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
+  ASSIGN_OR_RETURN(admin_, service::GrpcListener::Start(std::move(listening), kAdminConnections,
+                                                        admin_service_.get(), &admin_peers_));
+  return absl::OkStatus();
+}
+
+void Daemon::KeepConfiguredModels(const v1::Config& config) {
+  std::vector<ConfiguredModels::Model> models;
+  for (const v1::ModelConfig& model : config.models()) {
+    // NameModels has parsed it before.
+    models.push_back(
+        {model.name(), names_.Resolve(model.name()).value_or(Uri()), model.preload(), model.pin()});
+  }
+  configured_models_ = std::make_unique<ConfiguredModels>(std::move(models), cache_.get());
+}
+
+std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {
+  std::vector<v1::ListenerStatus> statuses;
+  for (const auto& listener : listeners_) {
+    v1::ListenerStatus& status = statuses.emplace_back();
+    status.set_name(listener->options().name);
+    status.set_directory(listener->options().directory);
+    status.set_sessions(listener->sessions());
+  }
+  return statuses;
+}
+
+}  // namespace weightd

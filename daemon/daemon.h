@@ -1,0 +1,73 @@
+#ifndef WEIGHTD_DAEMON_DAEMON_H_
+#define WEIGHTD_DAEMON_DAEMON_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/cancellation.h"
+#include "daemon/cache/cache.h"
+#include "daemon/cache/events.h"
+#include "daemon/configured_models.h"
+#include "daemon/pipeline/loader.h"
+#include "daemon/service/admin_service.h"
+#include "daemon/service/client_listener.h"
+#include "daemon/service/connection_acceptor.h"
+#include "daemon/service/descriptor_budget.h"
+#include "daemon/service/grpc_listener.h"
+#include "daemon/service/model_names.h"
+#include "daemon/service/sessions.h"
+#include "daemon/service/socket_folder.h"
+#include "daemon/source/registry.h"
+#include "weightd/v1/config.pb.h"
+
+namespace weightd {
+
+// The whole daemon, put together from its config. Serves from Start until it dies; then no new
+// client finds it, running calls get a moment to end, sessions and loads are ended, and what
+// clients mapped stays theirs.
+class Daemon {
+ public:
+  // `config` comes from ParseConfig. Waits for a dying predecessor in the same folders until
+  // `stopping`.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const v1::Config& config,
+                                                       Cancellation& stopping);
+  // Ends all calls and sessions. What is left is memory, which the end of the process frees.
+  void Stop();
+  ~Daemon() { Stop(); }
+  Daemon(const Daemon&) = delete;
+
+ private:
+  Daemon() = default;
+
+  absl::Status NameModels(const v1::Config& config);
+  absl::Status OpenFolders(const v1::Config& config, Cancellation& stopping);
+  absl::Status BuildCache(const v1::Config& config);
+  absl::Status StartListeners(const v1::Config& config);
+  absl::Status StartListener(const v1::ListenerConfig& config);
+  absl::Status StartAdmin(const v1::Config& config);
+  void KeepConfiguredModels(const v1::Config& config);
+  service::SocketFolder* FolderAt(const std::string& path) const;
+  std::vector<v1::ListenerStatus> ListenerStatuses() const;
+
+  // In the order they are built; they die in the opposite one.
+  service::ModelNames names_;
+  std::vector<std::unique_ptr<service::SocketFolder>> folders_;
+  source::Registry sources_;
+  std::unique_ptr<pipeline::ModelLoader> loader_;
+  std::unique_ptr<cache::Cache> cache_;
+  std::unique_ptr<cache::EventLog::Subscription> event_lines_;
+  service::Sessions sessions_;
+  std::unique_ptr<service::DescriptorBudget> in_flight_;
+  std::vector<std::unique_ptr<service::ClientListener>> listeners_;
+  service::Peers admin_peers_;
+  std::unique_ptr<service::AdminService> admin_service_;
+  std::unique_ptr<service::GrpcListener> admin_;
+  std::unique_ptr<ConfiguredModels> configured_models_;
+};
+
+}  // namespace weightd
+
+#endif  // WEIGHTD_DAEMON_DAEMON_H_

@@ -1,0 +1,210 @@
+#include "daemon/host/host_segment.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "common/status.h"
+#include "daemon/host/holders.h"
+
+// Newer than Debian 12's headers.
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+namespace weightd::host {
+namespace {
+
+// memfd_create(2): 249 bytes without the terminating NUL.
+constexpr size_t kMaxMemfdName = 249;
+
+absl::StatusOr<Fd> CreateMemfd(const std::string& label) {
+  const std::string name = absl::StrCat("weightd:", label).substr(0, kMaxMemfdName);
+  constexpr unsigned int kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  Fd memfd(memfd_create(name.c_str(), kFlags | MFD_NOEXEC_SEAL));
+  if (!memfd.valid() && errno == EINVAL) {  // before Linux 6.3
+    memfd = Fd(memfd_create(name.c_str(), kFlags));
+  }
+  if (!memfd.valid()) {
+    return ErrnoError(errno, "create a memfd");
+  }
+  // Other users can't even open it for writing through /proc; root can, and is stopped by the
+  // seals.
+  if (fchmod(memfd.get(), 0444) != 0) {
+    return ErrnoError(errno, "make a memfd read-only");
+  }
+  return memfd;
+}
+
+// Sums `field` over the lines of /proc/self/smaps that describe [begin, end).
+absl::StatusOr<uint64_t> SumSmapsField(uintptr_t begin, uintptr_t end,
+                                       std::initializer_list<absl::string_view> fields) {
+  std::ifstream smaps("/proc/self/smaps");
+  if (!smaps) {
+    return Error(Reason::kInternal, "/proc/self/smaps can't be read");
+  }
+  uint64_t total = 0;
+  bool inside = false;
+  for (std::string line; std::getline(smaps, line);) {
+    // A mapping's first line begins with its addresses, "7f00-7f80 r--s"; fields follow as "Name:
+    // 12 kB".
+    uint64_t map_begin = 0;
+    uint64_t map_end = 0;
+    const size_t dash = line.find('-');
+    const size_t space = line.find(' ');
+    if (dash < space && space != std::string::npos &&
+        absl::SimpleHexAtoi(absl::string_view(line).substr(0, dash), &map_begin) &&
+        absl::SimpleHexAtoi(absl::string_view(line).substr(dash + 1, space - dash - 1), &map_end)) {
+      inside = begin <= map_begin && map_end <= end;
+      continue;
+    }
+    for (const absl::string_view field : fields) {
+      absl::string_view rest = line;
+      uint64_t kibibytes = 0;
+      if (inside && absl::ConsumePrefix(&rest, field) && absl::ConsumeSuffix(&rest, " kB") &&
+          absl::SimpleAtoi(rest, &kibibytes)) {
+        total += kibibytes * 1024;
+      }
+    }
+  }
+  return total;
+}
+
+}  // namespace
+
+WritableSegment::WritableSegment(std::string label, Fd memfd, Mapping mapping,
+                                 Reservation reservation)
+    : label_(std::move(label)),
+      reservation_(std::move(reservation)),
+      memfd_(std::move(memfd)),
+      mapping_(std::move(mapping)) {}
+
+WritableSegment::~WritableSegment() = default;
+
+absl::StatusOr<WritableSegment> WritableSegment::Create(absl::string_view label, uint64_t size,
+                                                        Reservation reservation) {
+  if (size == 0 || size > reservation.bytes()) {
+    return Error(
+        Reason::kInternal,
+        absl::StrCat("a segment of ", size, " bytes in a reservation of ", reservation.bytes()));
+  }
+  const uint64_t rounded = AlignUp(size, kPageBytes);
+  ASSIGN_OR_RETURN(Fd memfd, CreateMemfd(std::string(label)));
+  if (ftruncate(memfd.get(), static_cast<off_t>(rounded)) != 0) {
+    return ErrnoError(errno, absl::StrCat("size a memfd to ", rounded, " bytes"));
+  }
+  ASSIGN_OR_RETURN(Mapping mapping,
+                   Mapping::Map(memfd.get(), rounded, Mapping::Access::kSharedWritable));
+  if (reservation.tier_->options().huge_pages) {
+    // Refused by kernels without transparent huge pages: then they are small.
+    madvise(mapping.data(), mapping.size(), MADV_HUGEPAGE);
+  }
+  return WritableSegment(std::string(label), std::move(memfd), std::move(mapping),
+                         std::move(reservation));
+}
+
+absl::Status WritableSegment::Populate(ByteRange range) {
+  const uint64_t begin = AlignDown(range.begin, kPageBytes);
+  const uint64_t end = std::min<uint64_t>(AlignUp(range.end, kPageBytes), mapping_.size());
+  if (begin >= end) {
+    return absl::OkStatus();
+  }
+  while (madvise(mapping_.data() + begin, end - begin, MADV_POPULATE_WRITE) != 0) {
+    if (errno == EINVAL) {  // before Linux 5.14: pages come with the bytes
+      return absl::OkStatus();
+    }
+    if (errno != EINTR && errno != EAGAIN) {
+      return ErrnoError(errno, "allocate pages of a segment");
+    }
+  }
+  reservation_.tier_->CountPopulated(reservation_, end - begin);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<HostSegment>> WritableSegment::Seal() && {
+  const size_t size = mapping_.size();
+  mapping_.Reset();
+  if (fcntl(memfd_.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) !=
+      0) {
+    // EBUSY: somebody maps it writable or I/O has its pages pinned. Never by input from outside, so
+    // our own bug.
+    const absl::Status error = ErrnoError(errno, "seal a segment");
+    return Error(Reason::kInternal, error.message());
+  }
+  // Through the probe, not the writable descriptor: kernels before 6.7 refuse to map that one once
+  // it is sealed, and mappings through the probe don't count as others.
+  ASSIGN_OR_RETURN(Fd probe, memfd_.ReopenReadOnly());
+  ASSIGN_OR_RETURN(Mapping mapping,
+                   Mapping::Map(probe.get(), size, Mapping::Access::kSharedReadOnly));
+  memfd_.Reset();
+  return std::shared_ptr<HostSegment>(new HostSegment(std::move(label_), std::move(probe),
+                                                      std::move(mapping), std::move(reservation_)));
+}
+
+HostSegment::HostSegment(std::string label, Fd probe, Mapping mapping, Reservation reservation)
+    : label_(std::move(label)),
+      reservation_(std::move(reservation)),
+      probe_(std::move(probe)),
+      mapping_(std::move(mapping)) {
+  reservation_.tier_->Recharge(reservation_, Charge::kResident);
+  if (reservation_.tier_->options().mlock) {
+    locked_ = mlock(mapping_.data(), mapping_.size()) == 0;
+  }
+}
+
+HostSegment::~HostSegment() {
+  mapping_.Reset();
+  DrainingSegment draining{.label = label_, .bytes = reservation_.bytes(), .holders = {}};
+  {
+    absl::MutexLock lock(&mutex_);
+    draining.holders.assign(holders_.begin(), holders_.end());
+  }
+  std::sort(draining.holders.begin(), draining.holders.end());
+  const std::shared_ptr<HostTier> tier = reservation_.tier_;
+  tier->Retire(std::move(draining), std::move(probe_), std::move(reservation_));
+}
+
+absl::StatusOr<Fd> HostSegment::OpenForClient(absl::string_view holder) {
+  absl::MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(Fd opened, probe_.ReopenReadOnly());
+  holders_.emplace(holder);
+  return opened;
+}
+
+bool HostSegment::HeldByOthers() const {
+  absl::MutexLock lock(&mutex_);
+  return host::HeldByOthers(probe_);
+}
+
+absl::StatusOr<double> HostSegment::HugePageFraction() const {
+  // Only pages that are mapped tell their size. A mapping of its own, so that what is touched here
+  // is soon forgotten.
+  ASSIGN_OR_RETURN(const Mapping mapping,
+                   Mapping::Map(probe_.get(), size(), Mapping::Access::kSharedReadOnly));
+  for (uint64_t offset = 0; offset < mapping.size(); offset += kHugePageBytes) {
+    [[maybe_unused]] const std::byte touched =
+        *const_cast<const volatile std::byte*>(mapping.data() + offset);
+  }
+  const auto begin = reinterpret_cast<uintptr_t>(mapping.data());
+  ASSIGN_OR_RETURN(const uint64_t huge,
+                   SumSmapsField(begin, begin + mapping.size(),
+                                 {"ShmemPmdMapped:", "FilePmdMapped:", "Shared_Hugetlb:"}));
+  return static_cast<double>(huge) / static_cast<double>(mapping.size());
+}
+
+}  // namespace weightd::host

@@ -1,0 +1,146 @@
+#include "daemon/logging.h"
+
+#include <spdlog/async.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <memory>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/status.h"
+
+namespace weightd {
+namespace {
+
+constexpr size_t kWaitingLines = 8192;
+
+// Set by StartLogging, before any other thread logs.
+std::atomic<LogFormat> format_in_use = LogFormat::kJson;
+std::atomic<bool> started = false;
+
+absl::string_view NameOf(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
+  }
+  return "error";
+}
+
+spdlog::level::level_enum ToSpdlog(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::err;
+}
+
+// A JSON string (RFC 8259, section 7).
+std::string Quoted(absl::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      absl::StrAppendFormat(&quoted, "\\u%04x", static_cast<unsigned>(c));
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + '"';
+}
+
+}  // namespace
+
+absl::StatusOr<LogLevel> LogLevelFromName(absl::string_view name) {
+  for (const LogLevel level :
+       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError}) {
+    if (name == NameOf(level)) {
+      return level;
+    }
+  }
+  return Error(Reason::kInvalidArgument, absl::StrCat("log level \"", absl::CEscape(name),
+                                                      "\" is none of debug, info, warning, error"));
+}
+
+absl::StatusOr<LogFormat> LogFormatFromName(absl::string_view name) {
+  if (name == "json") {
+    return LogFormat::kJson;
+  }
+  if (name == "text") {
+    return LogFormat::kText;
+  }
+  return Error(Reason::kInvalidArgument,
+               absl::StrCat("log format \"", absl::CEscape(name), "\" is neither json nor text"));
+}
+
+LogField::LogField(absl::string_view key, absl::string_view text)
+    : key_(key), value_(text), is_number_(false) {}
+
+LogField::LogField(absl::string_view key, uint64_t number)
+    : key_(key), value_(absl::StrCat(number)), is_number_(true) {}
+
+std::string LogLine(LogFormat format, absl::string_view time, LogLevel level,
+                    absl::string_view event, std::initializer_list<LogField> fields) {
+  if (format == LogFormat::kText) {
+    std::string line = absl::StrFormat("%s %-7s %s", time, NameOf(level), event);
+    for (const LogField& field : fields) {
+      absl::StrAppend(&line, " ", field.key_, "=",
+                      field.is_number_ ? field.value_ : Quoted(field.value_));
+    }
+    return line;
+  }
+  std::string line = absl::StrCat("{\"time\":", Quoted(time), ",\"level\":\"", NameOf(level),
+                                  "\",\"event\":", Quoted(event));
+  for (const LogField& field : fields) {
+    absl::StrAppend(&line, ",", Quoted(field.key_), ":",
+                    field.is_number_ ? field.value_ : Quoted(field.value_));
+  }
+  return line + "}";
+}
+
+void StartLogging(LogLevel least, LogFormat format) {
+  spdlog::init_thread_pool(kWaitingLines, 1);
+  const auto logger = spdlog::create_async_nb<spdlog::sinks::stderr_sink_mt>("weightd");
+  logger->set_pattern("%v");
+  logger->set_level(ToSpdlog(least));
+  logger->flush_on(spdlog::level::debug);
+  spdlog::set_default_logger(logger);
+  format_in_use = format;
+  started = true;
+}
+
+void StopLogging() {
+  if (started.exchange(false)) {
+    spdlog::shutdown();
+  }
+}
+
+void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields) {
+  if (!started || !spdlog::should_log(ToSpdlog(level))) {
+    return;
+  }
+  const std::string time =
+      absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+  const std::string line = LogLine(format_in_use, time, level, event, fields);
+  spdlog::log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
+}
+
+}  // namespace weightd

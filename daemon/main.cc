@@ -1,0 +1,51 @@
+#include <unistd.h>
+
+#include <iostream>
+
+#include "common/cancellation.h"
+#include "common/status.h"
+#include "daemon/command_line.h"
+#include "daemon/config.h"
+#include "daemon/daemon.h"
+#include "daemon/logging.h"
+#include "daemon/process.h"
+
+// Until a signal ends it.
+static absl::Status Serve(const weightd::v1::Config& config) {
+  weightd::Cancellation stopping;
+  ASSIGN_OR_RETURN(const auto signals, weightd::StopSignals::Start(&stopping, absl::Seconds(10)));
+  const auto daemon = weightd::Daemon::Start(config, stopping);
+  if (stopping.cancelled()) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(daemon.status());
+  signals->Wait();
+  (*daemon)->Stop();
+  weightd::StopLogging();
+  // A large cache takes seconds to free, which nobody needs to wait for: the kernel does it.
+  _exit(weightd::kExitOk);
+}
+
+int main(int argc, char** argv) {
+  int exit_code = 0;
+  const auto line = weightd::ParseCommandLine(argc, argv, exit_code);
+  if (!line.has_value()) {
+    return exit_code;
+  }
+  const auto config = weightd::ConfigOf(*line);
+  if (!config.ok()) {
+    return weightd::ReportFailure(config.status());
+  }
+  if (line->print_config) {
+    std::cout << weightd::PrintConfig(*config);
+  }
+  if (line->print_config || line->check_config) {
+    return weightd::kExitOk;
+  }
+  weightd::PrepareProcess();
+  weightd::StartLogging(*weightd::LogLevelFromName(config->log().level()),
+                        *weightd::LogFormatFromName(config->log().format()));
+  const absl::Status served = Serve(*config);
+  weightd::StopLogging();
+  return served.ok() ? weightd::kExitOk : weightd::ReportFailure(served);
+}

@@ -1,0 +1,247 @@
+#include "daemon/pipeline/loader.h"
+
+#include <malloc.h>
+
+#include <cstddef>
+#include <cstring>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "common/byte_range.h"
+#include "common/status.h"
+#include "daemon/format/header.h"
+#include "daemon/format/shard_index.h"
+#include "daemon/host/host_segment.h"
+#include "daemon/pipeline/layout.h"
+#include "daemon/pipeline/plan.h"
+#include "daemon/pipeline/read_headers.h"
+#include "daemon/pipeline/resolve.h"
+
+namespace weightd::pipeline {
+namespace {
+
+// How far ahead of a cancellation the populating thread may be.
+constexpr uint64_t kPopulateStepBytes = 32 << 20;
+
+// Digits of a revision that tell it from others to people.
+constexpr size_t kShortRevision = 12;
+
+// Errors of sources often name the object already.
+absl::Status Named(const absl::Status& status, const Uri& uri) {
+  const std::string name = uri.Redacted();
+  return absl::StrContains(status.message(), name) ? status : Annotate(status, name);
+}
+
+// Makes a segment's pages present on a thread of its own, ahead of the bytes. A failure stops
+// `transfer`.
+class PopulateAhead {
+ public:
+  PopulateAhead(host::WritableSegment& segment, Cancellation& transfer)
+      : thread_([&segment, &transfer] {
+          const uint64_t size = segment.bytes().size();
+          for (uint64_t begin = 0; begin < size && !transfer.cancelled();
+               begin += kPopulateStepBytes) {
+            const absl::Status status = segment.Populate({begin, begin + kPopulateStepBytes});
+            if (!status.ok()) {
+              transfer.Cancel(status);
+            }
+          }
+        }) {}
+  ~PopulateAhead() { thread_.join(); }
+  PopulateAhead(const PopulateAhead&) = delete;
+
+ private:
+  std::thread thread_;
+};
+
+void MoveTensors(absl::Span<std::byte> bytes, absl::Span<const Move> moves) {
+  for (const Move& move : moves) {
+    memmove(bytes.data() + move.to, bytes.data() + move.from, move.bytes);
+  }
+}
+
+ModelIndex DescribeModel(const ResolvedModel& resolved, std::vector<format::FileHeader> headers,
+                         std::vector<Piece> pieces, uint64_t segment_bytes) {
+  ModelIndex index;
+  index.uri = resolved.uri;
+  index.revision = resolved.revision;
+  index.files = resolved.files;
+  index.pieces = std::move(pieces);
+  for (format::FileHeader& header : headers) {
+    index.metadata.merge(header.metadata);  // keeps what the first file said
+  }
+  index.segment_bytes = segment_bytes;
+  index.pinned_to_version = resolved.pinned_to_version;
+  return index;
+}
+
+absl::StatusOr<std::shared_ptr<host::HostSegment>> SealBytes(absl::string_view label,
+                                                             absl::string_view bytes,
+                                                             host::Reservation reservation) {
+  ASSIGN_OR_RETURN(host::WritableSegment segment,
+                   host::WritableSegment::Create(label, bytes.size(), std::move(reservation)));
+  memcpy(segment.bytes().data(), bytes.data(), bytes.size());
+  return std::move(segment).Seal();
+}
+
+// One load of one revision.
+class Load {
+ public:
+  Load(source::Source& source, const EncodeIndex& encode_index, const LoaderOptions& options,
+       const ResolvedModel& resolved, const source::ReadPolicy& policy, Progress& progress,
+       Cancellation& cancellation)
+      : source_(source),
+        encode_index_(encode_index),
+        options_(options),
+        resolved_(resolved),
+        policy_(policy),
+        progress_(progress),
+        cancellation_(cancellation) {}
+
+  // The whole path from a resolved model to a published one. What fails on the way frees what came
+  // before it.
+  absl::StatusOr<ResidentModel> Run(const MakeRoom& make_room) {
+    // Headers, checked against the files' sizes; from them alone, where everything will lie.
+    progress_.bytes_done = 0;
+    progress_.bytes_total = resolved_.total_bytes;
+    progress_.phase = Phase::kResolving;
+    ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers, CheckedHeaders());
+    ASSIGN_OR_RETURN(SegmentLayout layout, LayOut(resolved_.files, headers));
+    ResidentModel model;
+    model.index = DescribeModel(resolved_, std::move(headers), std::move(layout.pieces),
+                                layout.segment_bytes);
+    const std::string encoded_index = encode_index_(model.index);
+    model.encoded_index_bytes = encoded_index.size();
+
+    // Room for all of it before the first byte of a weight moves.
+    progress_.phase = Phase::kReserving;
+    const uint64_t index_bytes = AlignUp(encoded_index.size(), kPageBytes);
+    ASSIGN_OR_RETURN(host::Reservation reservation, make_room(layout.segment_bytes + index_bytes));
+    host::Reservation index_reservation = reservation.Split(index_bytes);
+    ASSIGN_OR_RETURN(
+        host::WritableSegment segment,
+        host::WritableSegment::Create(Label(), layout.segment_bytes, std::move(reservation)));
+
+    // The bytes, each straight to its place.
+    progress_.phase = Phase::kTransferring;
+    RETURN_IF_ERROR(Transfer(segment, layout.extents));
+    MoveTensors(segment.bytes(), layout.moves);
+    RETURN_IF_ERROR(cancellation_.status());
+
+    // Nothing of ours writes any more: let nobody write.
+    progress_.phase = Phase::kSealing;
+    ASSIGN_OR_RETURN(model.weights, std::move(segment).Seal());
+    ASSIGN_OR_RETURN(model.encoded_index, SealBytes(absl::StrCat(Label(), " index"), encoded_index,
+                                                    std::move(index_reservation)));
+    progress_.phase = Phase::kDone;
+    return model;
+  }
+
+ private:
+  absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders() {
+    ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers,
+                     ReadHeaders(source_, resolved_.files, policy_, cancellation_));
+    if (!resolved_.shard_index.empty()) {
+      ASSIGN_OR_RETURN(const format::ShardIndex index,
+                       format::ParseShardIndex(resolved_.shard_index, format::kShardIndexName));
+      RETURN_IF_ERROR(format::CheckShards(index, headers, format::kShardIndexName));
+    }
+    return headers;
+  }
+
+  absl::Status Transfer(host::WritableSegment& segment, absl::Span<const Extent> extents) {
+    const std::vector<Extent> chunks = PlanTransfer(extents, options_.chunk_bytes);
+    std::vector<source::ReadRequest> requests;
+    requests.reserve(chunks.size());
+    uint64_t total = 0;
+    for (const Extent& chunk : chunks) {
+      requests.push_back({&resolved_.files[chunk.file].version, chunk.bytes,
+                          segment.bytes().data() + chunk.offset});
+      total += chunk.bytes.size();
+    }
+    progress_.bytes_total = total;
+    source::ReadObserver observer;
+    observer.on_bytes = [this](uint64_t bytes) { progress_.bytes_done += bytes; };
+
+    // Stopped by whoever cancels the load, and by the populating thread.
+    Cancellation transfer;
+    const Cancellation::Registration link = cancellation_.OnCancel(
+        [&transfer] { transfer.Cancel(Error(Reason::kCancelled, "stopped")); });
+    absl::Status status;
+    {
+      const PopulateAhead populate(segment, transfer);
+      status = source_.Read(requests, policy_, observer, transfer);
+      if (!status.ok()) {
+        transfer.Cancel(status);
+      }
+    }
+    RETURN_IF_ERROR(cancellation_.status());
+    RETURN_IF_ERROR(transfer.status());
+    return status;
+  }
+
+  std::string Label() const {
+    return absl::StrCat(resolved_.uri.Redacted(), "@",
+                        resolved_.revision.hex().substr(0, kShortRevision));
+  }
+
+  source::Source& source_;
+  const EncodeIndex& encode_index_;
+  const LoaderOptions& options_;
+  const ResolvedModel& resolved_;
+  const source::ReadPolicy& policy_;
+  Progress& progress_;
+  Cancellation& cancellation_;
+};
+
+class Loader : public ModelLoader {
+ public:
+  Loader(const source::Registry* sources, EncodeIndex encode_index, LoaderOptions options)
+      : sources_(sources), encode_index_(std::move(encode_index)), options_(options) {}
+
+  absl::StatusOr<ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
+                                        Cancellation& cancellation) override {
+    ASSIGN_OR_RETURN(source::Source* const source, sources_->For(uri));
+    absl::StatusOr<ResolvedModel> resolved = ResolveModel(*source, uri, policy, cancellation);
+    if (!resolved.ok()) {
+      return Named(resolved.status(), uri);
+    }
+    return resolved;
+  }
+
+  absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved,
+                                     const source::ReadPolicy& policy, const MakeRoom& make_room,
+                                     Progress& progress, Cancellation& cancellation) override {
+    ASSIGN_OR_RETURN(source::Source* const source, sources_->For(resolved.uri));
+    absl::StatusOr<ResidentModel> model =
+        pipeline::Load(*source, encode_index_, options_, resolved, policy, progress, cancellation)
+            .Run(make_room);
+    // Headers are parsed into millions of small blocks, which malloc would keep: give the pages
+    // back, or memory beside the budget grows with the largest header ever seen.
+    malloc_trim(0);
+    if (!model.ok()) {
+      return Named(model.status(), resolved.uri);
+    }
+    return model;
+  }
+
+ private:
+  const source::Registry* const sources_;
+  const EncodeIndex encode_index_;
+  const LoaderOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelLoader> MakeModelLoader(const source::Registry* sources,
+                                             EncodeIndex encode_index, LoaderOptions options) {
+  return std::make_unique<Loader>(sources, std::move(encode_index), options);
+}
+
+}  // namespace weightd::pipeline

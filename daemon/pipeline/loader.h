@@ -1,0 +1,75 @@
+#ifndef WEIGHTD_DAEMON_PIPELINE_LOADER_H_
+#define WEIGHTD_DAEMON_PIPELINE_LOADER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/cancellation.h"
+#include "common/uri.h"
+#include "daemon/host/host_tier.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/registry.h"
+#include "daemon/source/source.h"
+
+namespace weightd::pipeline {
+
+// The values are those of LoadPhase in proto/weightd/v1/weights.proto.
+enum class Phase {
+  kQueued = 1,
+  kResolving = 2,
+  kReserving = 3,
+  kTransferring = 4,
+  kSealing = 5,
+  kDone = 6,
+};
+
+// How far a load is. Written by the load's threads, read by anybody at any time.
+struct Progress {
+  std::atomic<Phase> phase = Phase::kQueued;
+  std::atomic<uint64_t> bytes_done = 0;
+  // 0 until known.
+  std::atomic<uint64_t> bytes_total = 0;
+};
+
+// Takes bytes out of the host budget, evicting what may be evicted. Given by the cache, which knows
+// what may.
+using MakeRoom = std::function<absl::StatusOr<host::Reservation>(uint64_t bytes)>;
+
+// Serializes an index for clients. Given by whoever knows the wire format.
+using EncodeIndex = std::function<std::string(const ModelIndex&)>;
+
+// Finds and loads models. Thread-safe; several loads may run at once. Blocking: call it from a
+// thread of its own.
+class ModelLoader {
+ public:
+  virtual ~ModelLoader() = default;
+
+  // Stats every file of the model and names its revision. Reads no weights.
+  virtual absl::StatusOr<ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
+                                                Cancellation& cancellation) = 0;
+
+  // Headers, layout, reservation, transfer, seal. Returns a segment that is whole and can't be
+  // changed any more, or leaves nothing behind. kSourceChanged if a file is no longer the version
+  // of `resolved`: resolve again.
+  virtual absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved,
+                                             const source::ReadPolicy& policy,
+                                             const MakeRoom& make_room, Progress& progress,
+                                             Cancellation& cancellation) = 0;
+};
+
+struct LoaderOptions {
+  // Largest single read that is asked of a source.
+  uint64_t chunk_bytes = 32 << 20;
+};
+
+// `sources` outlives the loader.
+std::unique_ptr<ModelLoader> MakeModelLoader(const source::Registry* sources,
+                                             EncodeIndex encode_index, LoaderOptions options);
+
+}  // namespace weightd::pipeline
+
+#endif  // WEIGHTD_DAEMON_PIPELINE_LOADER_H_

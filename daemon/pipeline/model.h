@@ -1,0 +1,78 @@
+#ifndef WEIGHTD_DAEMON_PIPELINE_MODEL_H_
+#define WEIGHTD_DAEMON_PIPELINE_MODEL_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/dtype.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/host/host_segment.h"
+#include "daemon/source/source.h"
+
+namespace weightd::pipeline {
+
+// One weight file of a revision.
+struct ModelFile {
+  // Relative to the model's folder; the last path segment for a single file.
+  std::string name;
+  source::ObjectVersion version;
+};
+
+// What a model's name stands for right now: the files of one revision, before any weight was read.
+struct ResolvedModel {
+  Uri uri;
+  RevisionId revision;
+  // The weight files, sorted by name.
+  std::vector<ModelFile> files;
+  // Bytes of the shard index (`model.safetensors.index.json`), empty for models without one.
+  std::string shard_index;
+  // Sum of the files' sizes.
+  uint64_t total_bytes = 0;
+  // Whether every file has a strong validator.
+  bool pinned_to_version = false;
+};
+
+// A tensor in a segment.
+struct Piece {
+  std::string name;
+  DType dtype = DType::kU8;
+  std::vector<uint64_t> shape;
+  // Counted from the segment's first byte.
+  uint64_t offset = 0;
+  uint64_t nbytes = 0;
+  // Index into ModelIndex::files.
+  uint32_t file = 0;
+};
+
+// What a client must know to turn a segment's bytes into tensors: the domain form of TensorIndex.
+struct ModelIndex {
+  Uri uri;
+  RevisionId revision;
+  std::vector<ModelFile> files;
+  // Ordered by name.
+  std::vector<Piece> pieces;
+  std::map<std::string, std::string> metadata;
+  uint64_t segment_bytes = 0;
+  bool pinned_to_version = false;
+};
+
+// A published revision: the segment, and the index as clients get it.
+struct ResidentModel {
+  ModelIndex index;
+  std::shared_ptr<host::HostSegment> weights;
+  std::shared_ptr<host::HostSegment> encoded_index;
+  // Bytes of `encoded_index` that count (its segment is whole pages).
+  uint64_t encoded_index_bytes = 0;
+
+  uint64_t charged_bytes() const {
+    return weights->charged_bytes() + encoded_index->charged_bytes();
+  }
+};
+
+}  // namespace weightd::pipeline
+
+#endif  // WEIGHTD_DAEMON_PIPELINE_MODEL_H_

@@ -1,0 +1,90 @@
+#include "daemon/pipeline/read_headers.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/byte_range.h"
+#include "common/status.h"
+
+namespace weightd::pipeline {
+namespace {
+
+constexpr uint64_t kFirstBytes = 256 << 10;
+// Bounds what first parts take: 16 MiB.
+constexpr size_t kFilesAtOnce = 64;
+
+source::ReadRequest RequestInto(const ModelFile& file, ByteRange range, char* destination) {
+  return {&file.version, range, reinterpret_cast<std::byte*>(destination)};
+}
+
+absl::StatusOr<std::vector<std::string>> ReadFirstParts(source::Source& source,
+                                                        absl::Span<const ModelFile> files,
+                                                        const source::ReadPolicy& policy,
+                                                        Cancellation& cancellation) {
+  std::vector<std::string> parts;
+  std::vector<source::ReadRequest> requests;
+  parts.reserve(files.size());
+  for (const ModelFile& file : files) {
+    parts.emplace_back(std::min(file.version.size, kFirstBytes), '\0');
+    if (!parts.back().empty()) {
+      requests.push_back(RequestInto(file, {0, parts.back().size()}, parts.back().data()));
+    }
+  }
+  RETURN_IF_ERROR(source.Read(requests, policy, {}, cancellation));
+  return parts;
+}
+
+absl::Status TooLong(const ModelFile& file, uint64_t max_header_bytes) {
+  return Error(
+      Reason::kMalformedModel,
+      absl::StrCat(file.name, ": with its header, the headers of this model have more than ",
+                   max_header_bytes, " bytes"),
+      "no real model has as much metadata: ask whoever wrote these files");
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& source,
+                                                            absl::Span<const ModelFile> files,
+                                                            const source::ReadPolicy& policy,
+                                                            Cancellation& cancellation,
+                                                            uint64_t max_header_bytes) {
+  std::vector<format::FileHeader> headers;
+  uint64_t header_bytes = 0;
+  headers.reserve(files.size());
+  for (size_t begin = 0; begin < files.size(); begin += kFilesAtOnce) {
+    const auto batch = files.subspan(begin, kFilesAtOnce);
+    ASSIGN_OR_RETURN(const std::vector<std::string> firsts,
+                     ReadFirstParts(source, batch, policy, cancellation));
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const std::string& first = firsts[i];
+      const auto read = [&](ByteRange range) -> absl::StatusOr<std::string> {
+        header_bytes += range.size();
+        if (header_bytes > max_header_bytes) {
+          return TooLong(batch[i], max_header_bytes);
+        }
+        const uint64_t known = std::min<uint64_t>(range.end, first.size());
+        std::string bytes =
+            range.begin < known ? first.substr(range.begin, known - range.begin) : std::string();
+        const ByteRange rest{range.begin + bytes.size(), range.end};
+        if (!rest.empty()) {
+          bytes.resize(range.size());
+          const source::ReadRequest request =
+              RequestInto(batch[i], rest, bytes.data() + (rest.begin - range.begin));
+          RETURN_IF_ERROR(source.Read({&request, 1}, policy, {}, cancellation));
+        }
+        return bytes;
+      };
+      ASSIGN_OR_RETURN(format::FileHeader header,
+                       format::ReadHeader(batch[i].name, batch[i].version.size, read));
+      headers.push_back(std::move(header));
+    }
+  }
+  return headers;
+}
+
+}  // namespace weightd::pipeline

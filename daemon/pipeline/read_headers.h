@@ -1,0 +1,29 @@
+#ifndef WEIGHTD_DAEMON_PIPELINE_READ_HEADERS_H_
+#define WEIGHTD_DAEMON_PIPELINE_READ_HEADERS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/cancellation.h"
+#include "daemon/format/header.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/source.h"
+
+namespace weightd::pipeline {
+
+// The most header bytes of one revision, all its files together. A model of a hundred thousand
+// tensors has some 10 MiB; without a limit, a server with many shards could take all memory.
+inline constexpr uint64_t kMaxHeaderBytes = 256 << 20;
+
+// The header of each file, in their order. The first part of many files is read at once, large
+// enough to hold most headers whole; a longer header takes one more read. More than
+// `max_header_bytes` altogether is kMalformedModel, found before they are read.
+absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(
+    source::Source& source, absl::Span<const ModelFile> files, const source::ReadPolicy& policy,
+    Cancellation& cancellation, uint64_t max_header_bytes = kMaxHeaderBytes);
+
+}  // namespace weightd::pipeline
+
+#endif  // WEIGHTD_DAEMON_PIPELINE_READ_HEADERS_H_

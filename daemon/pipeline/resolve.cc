@@ -1,0 +1,258 @@
+#include "daemon/pipeline/resolve.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "common/status.h"
+#include "daemon/format/shard_index.h"
+
+namespace weightd::pipeline {
+namespace {
+
+constexpr absl::string_view kSingleFileName = "model.safetensors";
+constexpr absl::string_view kWeightFileSuffix = ".safetensors";
+// A source's Stat mostly waits.
+constexpr size_t kStatThreads = 16;
+
+// Nothing is there, as far as we are told: stores answer "denied" for what is missing when they may
+// not list.
+bool IsAbsent(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return !status.ok() && (reason == Reason::kModelNotFound || reason == Reason::kSourceDenied);
+}
+
+class Resolver {
+ public:
+  Resolver(source::Source& source, const Uri& uri, const source::ReadPolicy& policy,
+           Cancellation& cancellation)
+      : source_(source), uri_(uri), policy_(policy), cancellation_(cancellation) {}
+
+  absl::StatusOr<ResolvedModel> Resolve() {
+    // Many servers answer for a folder without its slash with a listing, which is no weight file: a
+    // name that doesn't look like one is a folder if that has weights.
+    const bool looks_like_file = absl::EndsWith(uri_.FileName(), kWeightFileSuffix);
+    absl::StatusOr<ResolvedModel> first = looks_like_file ? ResolveFile() : ResolveFolder();
+    if (uri_.IsFolder() || !IsAbsent(first.status())) {
+      return first;
+    }
+    absl::StatusOr<ResolvedModel> second = looks_like_file ? ResolveFolder() : ResolveFile();
+    return IsAbsent(second.status()) ? first : second;
+  }
+
+ private:
+  absl::StatusOr<ResolvedModel> ResolveFile() {
+    ASSIGN_OR_RETURN(ModelFile file, StatFile(uri_.FileName(), uri_));
+    return Finish({std::move(file)}, std::nullopt, {});
+  }
+
+  absl::StatusOr<ResolvedModel> ResolveFolder() {
+    absl::StatusOr<ModelFile> index = StatChild(format::kShardIndexName);
+    if (index.ok()) {
+      return ResolveShards(*std::move(index));
+    }
+    if (!IsAbsent(index.status())) {
+      return index.status();
+    }
+    absl::StatusOr<ModelFile> single = StatChild(kSingleFileName);
+    if (single.ok()) {
+      return Finish({*std::move(single)}, std::nullopt, {});
+    }
+    if (!IsAbsent(single.status())) {
+      return single.status();
+    }
+    return ResolveListed(absl::IsNotFound(single.status()) ? index.status() : single.status());
+  }
+
+  // `denied_or_absent` is what the store said of the usual names.
+  absl::StatusOr<ResolvedModel> ResolveListed(const absl::Status& denied_or_absent) {
+    absl::StatusOr<std::vector<std::string>> names = source_.List(uri_, policy_, cancellation_);
+    if (!names.ok() && ReasonOf(names.status()) != Reason::kUnsupported &&
+        !IsAbsent(names.status())) {
+      return names.status();
+    }
+    std::vector<std::string> weights;
+    if (names.ok()) {
+      std::copy_if(names->begin(), names->end(), std::back_inserter(weights),
+                   [](const std::string& name) { return absl::EndsWith(name, kWeightFileSuffix); });
+    }
+    if (weights.size() > 1) {
+      return Error(Reason::kInvalidArgument,
+                   absl::StrCat("has ", weights.size(), " weight files and no ",
+                                format::kShardIndexName, ": ", JoinSome(weights)),
+                   "name one of the files, or add the index that their writer made");
+    }
+    if (weights.size() == 1) {
+      ASSIGN_OR_RETURN(ModelFile file, StatChild(weights.front()));
+      return Finish({std::move(file)}, std::nullopt, {});
+    }
+    if (!absl::IsNotFound(denied_or_absent)) {
+      return denied_or_absent;
+    }
+    return Error(Reason::kModelNotFound,
+                 absl::StrCat("neither a weight file nor a folder with ", format::kShardIndexName,
+                              " or ", kSingleFileName),
+                 "check the URI; a folder's only weight file of another name has to be named");
+  }
+
+  absl::StatusOr<ResolvedModel> ResolveShards(ModelFile index_file) {
+    ASSIGN_OR_RETURN(std::string json, ReadShardIndex(index_file.version));
+    ASSIGN_OR_RETURN(const format::ShardIndex index,
+                     format::ParseShardIndex(json, format::kShardIndexName));
+    ASSIGN_OR_RETURN(std::vector<ModelFile> files, StatAll(index.files));
+    return Finish(std::move(files), std::move(index_file), std::move(json));
+  }
+
+  absl::StatusOr<std::string> ReadShardIndex(const source::ObjectVersion& version) {
+    if (version.size > format::kMaxShardIndexBytes) {
+      return Error(Reason::kMalformedModel,
+                   absl::StrCat(format::kShardIndexName, " has ", version.size, " bytes; at most ",
+                                format::kMaxShardIndexBytes, " are allowed"));
+    }
+    std::string json(version.size, '\0');
+    const source::ReadRequest request{
+        &version, {0, version.size}, reinterpret_cast<std::byte*>(json.data())};
+    RETURN_IF_ERROR(source_.Read({&request, 1}, policy_, {}, cancellation_));
+    return json;
+  }
+
+  absl::StatusOr<std::vector<ModelFile>> StatAll(const std::vector<std::string>& names) {
+    std::vector<ModelFile> files(names.size());
+    std::atomic<size_t> next = 0;
+    absl::Mutex mutex;
+    absl::Status failure;
+    const auto stat_some = [&] {
+      for (size_t i = next++; i < names.size(); i = next++) {
+        absl::StatusOr<ModelFile> file = StatChild(names[i]);
+        if (!file.ok()) {
+          next = names.size();
+          absl::MutexLock lock(&mutex);
+          failure.Update(file.status());
+          return;
+        }
+        files[i] = *std::move(file);
+      }
+    };
+    std::vector<std::thread> threads;
+    for (size_t i = 1; i < std::min(kStatThreads, names.size()); ++i) {
+      threads.emplace_back(stat_some);
+    }
+    stat_some();
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+    RETURN_IF_ERROR(failure);
+    return files;
+  }
+
+  absl::StatusOr<ModelFile> StatChild(absl::string_view name) {
+    ASSIGN_OR_RETURN(const Uri child, uri_.Child(name));
+    absl::StatusOr<ModelFile> file = StatFile(std::string(name), child);
+    if (!file.ok()) {
+      return absl::StrContains(file.status().message(), name) ? file.status()
+                                                              : Annotate(file.status(), name);
+    }
+    return file;
+  }
+
+  absl::StatusOr<ModelFile> StatFile(std::string name, const Uri& uri) {
+    ASSIGN_OR_RETURN(source::ObjectVersion version, source_.Stat(uri, policy_, cancellation_));
+    if (!version.strong && !policy_.unpinned) {
+      return Error(Reason::kNotAllowed,
+                   absl::StrCat(name,
+                                " has no strong validator: its bytes can't be pinned to one "
+                                "version"),
+                   "let the server send a strong ETag, or have an operator preload the model");
+    }
+    return ModelFile{std::move(name), std::move(version)};
+  }
+
+  absl::StatusOr<ResolvedModel> Finish(std::vector<ModelFile> files,
+                                       std::optional<ModelFile> index_file,
+                                       std::string shard_index) {
+    ResolvedModel model;
+    model.uri = uri_;
+    model.revision = NameRevision(uri_, files, index_file.has_value() ? &*index_file : nullptr);
+    model.pinned_to_version = !index_file.has_value() || index_file->version.strong;
+    for (const ModelFile& file : files) {
+      model.pinned_to_version &= file.version.strong;
+      if (__builtin_add_overflow(model.total_bytes, file.version.size, &model.total_bytes)) {
+        return Error(Reason::kMalformedModel, "the files' sizes exceed 2^64 bytes");
+      }
+    }
+    model.files = std::move(files);
+    model.shard_index = std::move(shard_index);
+    return model;
+  }
+
+  static std::string JoinSome(std::vector<std::string> names) {
+    constexpr size_t kShown = 8;
+    if (names.size() > kShown) {
+      names.resize(kShown);
+      names.emplace_back("…");
+    }
+    return absl::StrJoin(names, ", ");
+  }
+
+  source::Source& source_;
+  const Uri& uri_;
+  const source::ReadPolicy& policy_;
+  Cancellation& cancellation_;
+};
+
+}  // namespace
+
+RevisionId NameRevision(const Uri& uri, const std::vector<ModelFile>& files,
+                        const ModelFile* index_file) {
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest(EVP_MD_CTX_new(),
+                                                                       &EVP_MD_CTX_free);
+  EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr);
+  // Each part with its length, so that no two lists of parts give the same bytes.
+  const auto add = [&](absl::string_view part) {
+    const std::string length = absl::StrCat(part.size(), ":");
+    EVP_DigestUpdate(digest.get(), length.data(), length.size());
+    EVP_DigestUpdate(digest.get(), part.data(), part.size());
+  };
+  const auto add_file = [&](const ModelFile& file) {
+    add(file.name);
+    add(absl::StrCat(file.version.size));
+    add(file.version.validator);
+  };
+  add(uri.ToString());
+  add(index_file != nullptr ? "sharded" : "single");
+  if (index_file != nullptr) {
+    add_file(*index_file);
+  }
+  for (const ModelFile& file : files) {
+    add_file(file);
+  }
+  unsigned char bytes[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  EVP_DigestFinal_ex(digest.get(), bytes, &size);
+  return RevisionId(
+      absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(bytes), size)));
+}
+
+absl::StatusOr<ResolvedModel> ResolveModel(source::Source& source, const Uri& uri,
+                                           const source::ReadPolicy& policy,
+                                           Cancellation& cancellation) {
+  return Resolver(source, uri, policy, cancellation).Resolve();
+}
+
+}  // namespace weightd::pipeline

@@ -1,0 +1,32 @@
+#ifndef WEIGHTD_DAEMON_PIPELINE_RESOLVE_H_
+#define WEIGHTD_DAEMON_PIPELINE_RESOLVE_H_
+
+#include "absl/status/statusor.h"
+#include "common/cancellation.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/source.h"
+
+namespace weightd::pipeline {
+
+// Finds the weight files that a URI stands for and stats each. A URI names
+//   - a weight file, or
+//   - a folder with, in this order of preference,
+//       `model.safetensors.index.json` and the shards that it maps,
+//       `model.safetensors`, or
+//       exactly one `*.safetensors` (where the source can list).
+// NOT_FOUND if there is neither. kNotAllowed for objects without a strong validator unless
+// policy.unpinned.
+absl::StatusOr<ResolvedModel> ResolveModel(source::Source& source, const Uri& uri,
+                                           const source::ReadPolicy& policy,
+                                           Cancellation& cancellation);
+
+// SHA-256 over the URI and the name, size and validator of each file, `index_file` (may be null)
+// included.
+RevisionId NameRevision(const Uri& uri, const std::vector<ModelFile>& files,
+                        const ModelFile* index_file);
+
+}  // namespace weightd::pipeline
+
+#endif  // WEIGHTD_DAEMON_PIPELINE_RESOLVE_H_

@@ -1,0 +1,43 @@
+#ifndef WEIGHTD_DAEMON_SERVICE_ACCEPT_H_
+#define WEIGHTD_DAEMON_SERVICE_ACCEPT_H_
+
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "common/fd.h"
+
+namespace weightd::service {
+
+// A descriptor kept for the moment when no other is left: without it, a connection that can't be
+// accepted keeps its listening socket ready for ever.
+class SpareDescriptor {
+ public:
+  SpareDescriptor();
+
+  // Accepts one connection and closes it at once.
+  void Refuse(int listening);
+
+ private:
+  Fd spare_;
+};
+
+// Takes the connections that wait on a non-blocking listening socket, at most 64, close-on-exec and
+// non-blocking. Those for which no descriptor is left are closed.
+void AcceptWaiting(int listening, SpareDescriptor& spare, absl::FunctionRef<void(Fd)> accepted);
+
+// The user at the other end, as the kernel saw it when the connection was made (SO_PEERCRED).
+absl::StatusOr<uint32_t> PeerUid(int socket);
+
+// An eventfd that is readable once somebody wrote to it, and an epoll set that watches it under
+// `key`.
+struct Wakeup {
+  Fd epoll;
+  Fd stop;
+};
+absl::StatusOr<Wakeup> MakeWakeup(uint64_t key);
+void Wake(const Fd& stop);
+
+}  // namespace weightd::service
+
+#endif  // WEIGHTD_DAEMON_SERVICE_ACCEPT_H_

@@ -1,0 +1,174 @@
+#include "daemon/service/admin_service.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/status.h"
+#include "common/version.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/service/convert.h"
+#include "daemon/service/grpc_status.h"
+#include "daemon/service/paging.h"
+#include "daemon/service/preload_call.h"
+#include "daemon/service/tensor_index_codec.h"
+
+namespace weightd::service {
+
+AdminService::AdminService(Daemon daemon) : daemon_(std::move(daemon)) {}
+
+grpc::ServerWriteReactor<v1::PreloadResponse>* AdminService::Preload(
+    grpc::CallbackServerContext* context, const v1::PreloadRequest* request) {
+  auto* const call = new PreloadCall(context, request->model(), daemon_.names);
+  const absl::StatusOr<Uri> uri = daemon_.names->Resolve(request->model());
+  if (uri.ok()) {
+    call->Start(daemon_.cache, *uri, request->pin());
+  } else {
+    call->End(uri.status());
+  }
+  return call;
+}
+
+grpc::ServerUnaryReactor* AdminService::Evict(grpc::CallbackServerContext* context,
+                                              const v1::EvictRequest* request,
+                                              v1::EvictResponse* response) {
+  const absl::StatusOr<Uri> uri = daemon_.names->Resolve(request->model());
+  if (!uri.ok()) {
+    return Finish(context, uri.status(), request->model());
+  }
+  const absl::StatusOr<cache::EvictResult> evicted = daemon_.cache->Evict(*uri, request->force());
+  if (evicted.ok()) {
+    response->set_freed_bytes(evicted->freed_bytes);
+    response->set_draining_bytes(evicted->draining_bytes);
+  }
+  return Finish(context, evicted.status(), request->model());
+}
+
+absl::StatusOr<v1::ModelSummary> AdminService::SetPinned(const std::string& model,
+                                                         bool pinned) const {
+  ASSIGN_OR_RETURN(const Uri uri, daemon_.names->Resolve(model));
+  ASSIGN_OR_RETURN(const cache::ModelSnapshot snapshot, daemon_.cache->Pin(uri, pinned));
+  return ToProto(snapshot, *daemon_.names);
+}
+
+grpc::ServerUnaryReactor* AdminService::Pin(grpc::CallbackServerContext* context,
+                                            const v1::PinRequest* request,
+                                            v1::PinResponse* response) {
+  absl::StatusOr<v1::ModelSummary> model = SetPinned(request->model(), true);
+  if (model.ok()) {
+    *response->mutable_model() = *model;
+  }
+  return Finish(context, model.status(), request->model());
+}
+
+grpc::ServerUnaryReactor* AdminService::Unpin(grpc::CallbackServerContext* context,
+                                              const v1::UnpinRequest* request,
+                                              v1::UnpinResponse* response) {
+  absl::StatusOr<v1::ModelSummary> model = SetPinned(request->model(), false);
+  if (model.ok()) {
+    *response->mutable_model() = *model;
+  }
+  return Finish(context, model.status(), request->model());
+}
+
+grpc::ServerUnaryReactor* AdminService::ListModels(grpc::CallbackServerContext* context,
+                                                   const v1::ListModelsRequest* request,
+                                                   v1::ListModelsResponse* response) {
+  return Finish(context, FillPage(AllModels(*daemon_.cache, *daemon_.names), *daemon_.names,
+                                  *request, *response));
+}
+
+absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
+                                    v1::DescribeModelResponse& response) const {
+  ASSIGN_OR_RETURN(const Uri uri, daemon_.names->Resolve(request.model()));
+  ASSIGN_OR_RETURN(const cache::ModelSnapshot summary, daemon_.cache->Model(uri));
+  *response.mutable_model() = ToProto(summary, *daemon_.names);
+  const absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> resident =
+      daemon_.cache->Resident(uri);
+  if (!resident.ok()) {
+    // Loading, or failed: the summary says all there is.
+    return absl::OkStatus();
+  }
+  const pipeline::ModelIndex& index = (*resident)->index;
+  ASSIGN_OR_RETURN(Page page, PageOf(index.pieces.size(), request.page_size(), request.page_token(),
+                                     index.revision.hex()));
+  for (size_t i = page.begin; i < page.end; ++i) {
+    *response.add_tensors() = ToProto(index.pieces[i]);
+  }
+  response.set_next_page_token(std::move(page.next_token));
+  if (page.begin == 0) {
+    for (const pipeline::ModelFile& file : index.files) {
+      *response.add_files() = ToProto(file);
+    }
+    response.mutable_metadata()->insert(index.metadata.begin(), index.metadata.end());
+    // It asks the kernel about every page of the model.
+    response.set_huge_page_fraction((*resident)->weights->HugePageFraction().value_or(0));
+  }
+  *response.mutable_verification() = VerificationOf(index);
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* AdminService::DescribeModel(grpc::CallbackServerContext* context,
+                                                      const v1::DescribeModelRequest* request,
+                                                      v1::DescribeModelResponse* response) {
+  return Finish(context, Describe(*request, *response), request->model());
+}
+
+absl::Status AdminService::Leases(const v1::ListLeasesRequest& request,
+                                  v1::ListLeasesResponse& response) const {
+  std::optional<Uri> only;
+  if (!request.model().empty()) {
+    ASSIGN_OR_RETURN(only, daemon_.names->Resolve(request.model()));
+  }
+  for (const cache::LeaseSnapshot& lease : daemon_.cache->Leases()) {
+    if (!only.has_value() || lease.uri == *only) {
+      *response.add_leases() = ToProto(lease);
+    }
+  }
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* AdminService::ListLeases(grpc::CallbackServerContext* context,
+                                                   const v1::ListLeasesRequest* request,
+                                                   v1::ListLeasesResponse* response) {
+  return Finish(context, Leases(*request, *response), request->model());
+}
+
+grpc::ServerWriteReactor<v1::WatchEventsResponse>* AdminService::WatchEvents(
+    grpc::CallbackServerContext* /*context*/, const v1::WatchEventsRequest* /*request*/) {
+  return new EventStream(&daemon_.cache->events(), &event_writer_);
+}
+
+void AdminService::FillStatus(v1::GetStatusResponse& response) const {
+  response.set_version(std::string(kVersion));
+  response.mutable_uptime()->set_seconds(absl::ToInt64Seconds(absl::Now() - daemon_.started));
+  *response.mutable_host() = ToProto(daemon_.cache->Usage());
+  response.set_loads_running(daemon_.cache->LoadsRunning());
+  const std::vector<cache::LeaseSnapshot> leases = daemon_.cache->Leases();
+  const std::vector<host::DrainingSegment> draining = daemon_.cache->Draining();
+  response.set_leases(static_cast<uint32_t>(leases.size()));
+  for (v1::ListenerStatus& listener : daemon_.listeners()) {
+    response.set_sessions(response.sessions() + listener.sessions());
+    listener.set_leases(static_cast<uint32_t>(std::count_if(
+        leases.begin(), leases.end(),
+        [&](const cache::LeaseSnapshot& lease) { return lease.listener == listener.name(); })));
+    for (const host::DrainingSegment& segment : draining) {
+      if (std::count(segment.holders.begin(), segment.holders.end(), listener.name()) > 0) {
+        listener.set_draining_bytes(listener.draining_bytes() + segment.bytes);
+      }
+    }
+    *response.add_listeners() = std::move(listener);
+  }
+}
+
+grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* context,
+                                                  const v1::GetStatusRequest* /*request*/,
+                                                  v1::GetStatusResponse* response) {
+  FillStatus(*response);
+  return Finish(context, absl::OkStatus());
+}
+
+}  // namespace weightd::service

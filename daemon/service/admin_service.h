@@ -1,0 +1,70 @@
+#ifndef WEIGHTD_DAEMON_SERVICE_ADMIN_SERVICE_H_
+#define WEIGHTD_DAEMON_SERVICE_ADMIN_SERVICE_H_
+
+#include <functional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "daemon/cache/cache.h"
+#include "daemon/service/event_stream.h"
+#include "daemon/service/model_names.h"
+#include "weightd/v1/admin.grpc.pb.h"
+
+namespace weightd::service {
+
+// What operators may call: everything. Who may connect is the admin socket's mode.
+class AdminService final : public v1::Admin::CallbackService {
+ public:
+  // Names, folders and sessions of the listeners; leases and draining bytes are filled in here.
+  using Listeners = std::function<std::vector<v1::ListenerStatus>()>;
+
+  // Everything outlives the service.
+  struct Daemon {
+    cache::Cache* cache;
+    const ModelNames* names;
+    Listeners listeners;
+    absl::Time started;
+  };
+
+  explicit AdminService(Daemon daemon);
+
+  grpc::ServerWriteReactor<v1::PreloadResponse>* Preload(
+      grpc::CallbackServerContext* context, const v1::PreloadRequest* request) override;
+  grpc::ServerUnaryReactor* Evict(grpc::CallbackServerContext* context,
+                                  const v1::EvictRequest* request,
+                                  v1::EvictResponse* response) override;
+  grpc::ServerUnaryReactor* Pin(grpc::CallbackServerContext* context, const v1::PinRequest* request,
+                                v1::PinResponse* response) override;
+  grpc::ServerUnaryReactor* Unpin(grpc::CallbackServerContext* context,
+                                  const v1::UnpinRequest* request,
+                                  v1::UnpinResponse* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const v1::ListModelsRequest* request,
+                                       v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* DescribeModel(grpc::CallbackServerContext* context,
+                                          const v1::DescribeModelRequest* request,
+                                          v1::DescribeModelResponse* response) override;
+  grpc::ServerUnaryReactor* ListLeases(grpc::CallbackServerContext* context,
+                                       const v1::ListLeasesRequest* request,
+                                       v1::ListLeasesResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchEventsResponse>* WatchEvents(
+      grpc::CallbackServerContext* context, const v1::WatchEventsRequest* request) override;
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
+                                      const v1::GetStatusRequest* request,
+                                      v1::GetStatusResponse* response) override;
+
+ private:
+  absl::Status Describe(const v1::DescribeModelRequest& request,
+                        v1::DescribeModelResponse& response) const;
+  absl::Status Leases(const v1::ListLeasesRequest& request, v1::ListLeasesResponse& response) const;
+  absl::StatusOr<v1::ModelSummary> SetPinned(const std::string& model, bool pinned) const;
+  void FillStatus(v1::GetStatusResponse& response) const;
+
+  const Daemon daemon_;
+  EventWriter event_writer_;
+};
+
+}  // namespace weightd::service
+
+#endif  // WEIGHTD_DAEMON_SERVICE_ADMIN_SERVICE_H_

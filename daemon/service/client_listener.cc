@@ -1,0 +1,29 @@
+#include "daemon/service/client_listener.h"
+
+#include <utility>
+
+#include "common/status.h"
+
+namespace weightd::service {
+
+ClientListener::ClientListener(Access access, ClientListenerOptions options, const Daemon& daemon)
+    : options_(std::move(options)),
+      service_(options_.name, std::move(access),
+               {daemon.cache, daemon.sessions, daemon.names, &peers_}) {}
+
+absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, Fd handles,
+                                                                      Access access,
+                                                                      ClientListenerOptions options,
+                                                                      Daemon daemon) {
+  std::unique_ptr<ClientListener> listener(
+      new ClientListener(std::move(access), std::move(options), daemon));
+  const ClientListenerOptions& known = listener->options_;
+  ASSIGN_OR_RETURN(listener->handles_,
+                   HandleChannel::Start(std::move(handles), {known.name, known.max_sessions},
+                                        daemon.sessions, daemon.cache, daemon.in_flight));
+  ASSIGN_OR_RETURN(listener->calls_, GrpcListener::Start(std::move(calls), known.max_connections,
+                                                         &listener->service_, &listener->peers_));
+  return listener;
+}
+
+}  // namespace weightd::service

@@ -1,0 +1,65 @@
+#ifndef WEIGHTD_DAEMON_SERVICE_CLIENT_LISTENER_H_
+#define WEIGHTD_DAEMON_SERVICE_CLIENT_LISTENER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/fd.h"
+#include "daemon/cache/cache.h"
+#include "daemon/service/access.h"
+#include "daemon/service/connection_acceptor.h"
+#include "daemon/service/descriptor_budget.h"
+#include "daemon/service/grpc_listener.h"
+#include "daemon/service/handle_channel.h"
+#include "daemon/service/model_names.h"
+#include "daemon/service/sessions.h"
+#include "daemon/service/weights_service.h"
+
+namespace weightd::service {
+
+struct ClientListenerOptions {
+  std::string name = {};
+  std::string directory = {};
+  int max_sessions = 256;
+  uint32_t max_connections = 1024;
+};
+
+// One folder's client side: weightd.sock and handles.sock, with one set of rights.
+class ClientListener {
+ public:
+  // All outlive the listener.
+  struct Daemon {
+    cache::Cache* cache;
+    Sessions* sessions;
+    const ModelNames* names;
+    DescriptorBudget* in_flight;
+  };
+
+  // `calls` listens on weightd.sock, `handles` on handles.sock.
+  static absl::StatusOr<std::unique_ptr<ClientListener>> Start(Fd calls, Fd handles, Access access,
+                                                               ClientListenerOptions options,
+                                                               Daemon daemon);
+
+  const ClientListenerOptions& options() const { return options_; }
+  uint32_t sessions() const { return handles_->sessions(); }
+
+  // As GrpcListener's.
+  void ShutdownCalls(absl::Time deadline) { calls_->Shutdown(deadline); }
+
+ private:
+  ClientListener(Access access, ClientListenerOptions options, const Daemon& daemon);
+
+  const ClientListenerOptions options_;
+  Peers peers_;
+  WeightsService service_;
+  // Ends after the calls, whose leases its sessions own.
+  std::unique_ptr<HandleChannel> handles_;
+  std::unique_ptr<GrpcListener> calls_;
+};
+
+}  // namespace weightd::service
+
+#endif  // WEIGHTD_DAEMON_SERVICE_CLIENT_LISTENER_H_

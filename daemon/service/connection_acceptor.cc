@@ -1,0 +1,140 @@
+#include "daemon/service/connection_acceptor.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/strip.h"
+#include "common/status.h"
+
+namespace weightd::service {
+namespace {
+
+constexpr uint64_t kStopKey = 0;
+constexpr uint64_t kListenKey = std::numeric_limits<uint64_t>::max();
+
+}  // namespace
+
+std::optional<uint32_t> Peers::UidOf(absl::string_view grpc_peer) const {
+  int descriptor = -1;
+  if (!absl::ConsumePrefix(&grpc_peer, "fd:") || !absl::SimpleAtoi(grpc_peer, &descriptor)) {
+    return std::nullopt;
+  }
+  absl::MutexLock lock(&mutex_);
+  const auto found = by_descriptor_.find(descriptor);
+  if (found == by_descriptor_.end()) {
+    return std::nullopt;
+  }
+  return found->second.uid;
+}
+
+absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(
+    Fd listening, uint32_t max_connections, Peers* peers, Serve serve) {
+  ASSIGN_OR_RETURN(Wakeup wakeup, MakeWakeup(kStopKey));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = kListenKey;
+  if (epoll_ctl(wakeup.epoll.get(), EPOLL_CTL_ADD, listening.get(), &event) != 0) {
+    return ErrnoError(errno, "watch a listening socket");
+  }
+  std::unique_ptr<ConnectionAcceptor> acceptor(new ConnectionAcceptor(
+      std::move(listening), std::move(wakeup), max_connections, peers, std::move(serve)));
+  acceptor->thread_ = std::thread([self = acceptor.get()] { self->Run(); });
+  return acceptor;
+}
+
+ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, uint32_t max_connections,
+                                       Peers* peers, Serve serve)
+    : listening_(std::move(listening)),
+      wakeup_(std::move(wakeup)),
+      max_connections_(max_connections),
+      peers_(peers),
+      serve_(std::move(serve)) {}
+
+ConnectionAcceptor::~ConnectionAcceptor() {
+  Wake(wakeup_.stop);
+  thread_.join();
+}
+
+void ConnectionAcceptor::Run() {
+  std::array<epoll_event, 64> events;
+  while (true) {
+    const int count = epoll_wait(wakeup_.epoll.get(), events.data(), events.size(), -1);
+    for (int i = 0; i < count; ++i) {
+      const uint64_t key = events[static_cast<size_t>(i)].data.u64;
+      if (key == kStopKey) {
+        return;
+      }
+      if (key == kListenKey) {
+        AcceptWaiting(listening_.get(), spare_,
+                      [this](Fd connection) { Accept(std::move(connection)); });
+      } else {
+        Forget(key);
+      }
+    }
+  }
+}
+
+void ConnectionAcceptor::ForgetEnded() {
+  std::array<epoll_event, 64> events;
+  size_t before = 0;
+  do {
+    before = connections_.size();
+    const int count = epoll_wait(wakeup_.epoll.get(), events.data(), events.size(), 0);
+    for (int i = 0; i < count; ++i) {
+      Forget(events[static_cast<size_t>(i)].data.u64);
+    }
+  } while (connections_.size() < before);
+}
+
+void ConnectionAcceptor::Accept(Fd connection) {
+  if (connections_.size() >= max_connections_) {
+    ForgetEnded();
+  }
+  if (connections_.size() >= max_connections_) {
+    return;
+  }
+  const absl::StatusOr<uint32_t> uid = PeerUid(connection.get());
+  absl::StatusOr<Fd> watched = connection.Duplicate();
+  if (!uid.ok() || !watched.ok()) {
+    return;
+  }
+  const uint64_t id = ++last_id_;
+  // EPOLLHUP, which is always reported: both directions are shut down, by a peer that closed or by
+  // gRPC, which shuts its connections down before it closes them.
+  epoll_event event{};
+  event.data.u64 = id;
+  if (epoll_ctl(wakeup_.epoll.get(), EPOLL_CTL_ADD, watched->get(), &event) != 0) {
+    return;
+  }
+  {
+    absl::MutexLock lock(&peers_->mutex_);
+    peers_->by_descriptor_[connection.get()] = {id, *uid};
+  }
+  connections_.emplace(id, Connection{*std::move(watched), connection.get()});
+  ++connection_count_;
+  serve_(std::move(connection));
+}
+
+void ConnectionAcceptor::Forget(uint64_t id) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) {
+    return;
+  }
+  {
+    absl::MutexLock lock(&peers_->mutex_);
+    const auto peer = peers_->by_descriptor_.find(found->second.descriptor);
+    if (peer != peers_->by_descriptor_.end() && peer->second.connection == id) {
+      peers_->by_descriptor_.erase(peer);
+    }
+  }
+  connections_.erase(found);
+  --connection_count_;
+}
+
+}  // namespace weightd::service

@@ -1,0 +1,88 @@
+#include "daemon/service/grpc_listener.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/server_posix.h>
+
+#include <utility>
+
+#include "absl/base/call_once.h"
+#include "absl/time/clock.h"
+#include "common/status.h"
+
+namespace weightd::service {
+namespace {
+
+// Requests are a name and a few numbers.
+constexpr int kMaxRequestBytes = 1 << 20;
+constexpr int kMaxStreamsPerConnection = 1024;
+// Reflection is served with gRPC's synchronous interface, a thread for each open stream.
+constexpr int kMaxThreads = 32;
+// A peer that doesn't speak HTTP/2 answers no ping, and loses its connection.
+constexpr int kPingEveryMs = 60'000;
+constexpr int kPingTimeoutMs = 20'000;
+
+// Both are switches of the whole process that must be on before the first server is built.
+void EnableHealthAndReflection() {
+  static absl::once_flag once;
+  absl::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+std::unique_ptr<grpc::Server> BuildServer(grpc::Service* service) {
+  EnableHealthAndReflection();
+  grpc::ResourceQuota quota("weightd");
+  quota.SetMaxThreads(kMaxThreads);
+  grpc::ServerBuilder builder;
+  builder.SetResourceQuota(quota);
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingEveryMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.RegisterService(service);
+  return builder.BuildAndStart();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(Fd listening,
+                                                                  uint32_t max_connections,
+                                                                  grpc::Service* service,
+                                                                  Peers* peers) {
+  std::unique_ptr<grpc::Server> server = BuildServer(service);
+  if (server == nullptr) {
+    return Error(Reason::kInternal, "gRPC could not build a server");
+  }
+  std::unique_ptr<GrpcListener> listener(new GrpcListener(std::move(server)));
+  ASSIGN_OR_RETURN(listener->acceptor_,
+                   ConnectionAcceptor::Start(std::move(listening), max_connections, peers,
+                                             [server = listener->server_.get()](Fd connection) {
+                                               grpc::AddInsecureChannelFromFd(server,
+                                                                              connection.Release());
+                                             }));
+  return listener;
+}
+
+GrpcListener::GrpcListener(std::unique_ptr<grpc::Server> server) : server_(std::move(server)) {}
+
+GrpcListener::~GrpcListener() { Shutdown(absl::Now()); }
+
+uint32_t GrpcListener::connections() const {
+  return acceptor_ == nullptr ? 0 : acceptor_->connections();
+}
+
+void GrpcListener::Shutdown(absl::Time deadline) {
+  if (acceptor_ == nullptr) {
+    return;
+  }
+  acceptor_.reset();
+  server_->Shutdown(absl::ToChronoTime(deadline));
+}
+
+}  // namespace weightd::service

@@ -1,0 +1,47 @@
+#ifndef WEIGHTD_DAEMON_SERVICE_GRPC_LISTENER_H_
+#define WEIGHTD_DAEMON_SERVICE_GRPC_LISTENER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/fd.h"
+#include "daemon/service/connection_acceptor.h"
+
+namespace grpc {
+class Server;
+class Service;
+}  // namespace grpc
+
+namespace weightd::service {
+
+// One gRPC server on one socket of ours, with health and reflection beside the service given.
+// gRPC's own UNIX listener knows no peer, takes over paths that are in use, and unlinks its
+// successor's socket: so we accept, and hand the connections over.
+class GrpcListener {
+ public:
+  // `listening` is a non-blocking SOCK_STREAM socket; `service` and `peers` outlive the listener.
+  static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(Fd listening, uint32_t max_connections,
+                                                             grpc::Service* service, Peers* peers);
+  // Shuts down at once if that wasn't done.
+  ~GrpcListener();
+  GrpcListener(const GrpcListener&) = delete;
+
+  uint32_t connections() const;
+
+  // Takes no new connections and calls, waits for running calls until `deadline`, then cancels
+  // them. Returns when the last is over.
+  void Shutdown(absl::Time deadline);
+
+ private:
+  explicit GrpcListener(std::unique_ptr<grpc::Server> server);
+
+  std::unique_ptr<grpc::Server> server_;
+  // Null once shut down.
+  std::unique_ptr<ConnectionAcceptor> acceptor_;
+};
+
+}  // namespace weightd::service
+
+#endif  // WEIGHTD_DAEMON_SERVICE_GRPC_LISTENER_H_

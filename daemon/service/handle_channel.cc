@@ -1,0 +1,233 @@
+#include "daemon/service/handle_channel.h"
+
+#include <linux/sockios.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <limits>
+#include <utility>
+
+#include "common/fd_passing.h"
+#include "common/status.h"
+#include "common/version.h"
+#include "daemon/service/error_detail.h"
+#include "weightd/v1/handles.pb.h"
+
+namespace weightd::service {
+namespace {
+
+// epoll keys that are no session's.
+constexpr uint64_t kStopKey = 0;
+constexpr uint64_t kListenKey = std::numeric_limits<uint64_t>::max();
+
+// Memory of the last unread answer that the kernel still counts while it tells us that it was read;
+// any real packet counts hundreds of bytes.
+constexpr int kReadRemainder = 64;
+
+// Whether the peer has received everything we sent.
+bool ReadByPeer(int socket) {
+  int unread = 0;
+  return ioctl(socket, SIOCOUTQ, &unread) == 0 && unread <= kReadRemainder;
+}
+
+absl::Status Send(int socket, const v1::HandleReply& reply, absl::Span<const int> fds = {}) {
+  return SendPacket(socket, reply.SerializeAsString(), fds);
+}
+
+v1::HandleReply Failure(LeaseId lease, const absl::Status& status) {
+  v1::HandleReply reply;
+  reply.mutable_failed()->set_lease_id(lease.value());
+  *reply.mutable_failed()->mutable_error() = ToErrorDetail(status, "");
+  return reply;
+}
+
+v1::HandleReply HandlesOf(LeaseId lease, const cache::ClaimedHandles& claimed) {
+  v1::HandleReply reply;
+  v1::Handles& handles = *reply.mutable_handles();
+  handles.set_lease_id(lease.value());
+  v1::Handle& weights = *handles.add_handles();
+  weights.set_kind(v1::Handle::HOST_SEGMENT);
+  weights.set_nbytes(claimed.weights.bytes);
+  v1::Handle& index = *handles.add_handles();
+  index.set_kind(v1::Handle::TENSOR_INDEX);
+  index.set_nbytes(claimed.index.bytes);
+  return reply;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HandleChannel>> HandleChannel::Start(Fd listening,
+                                                                    HandleChannelOptions options,
+                                                                    Sessions* sessions,
+                                                                    cache::Cache* cache,
+                                                                    DescriptorBudget* in_flight) {
+  ASSIGN_OR_RETURN(Wakeup wakeup, MakeWakeup(kStopKey));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = kListenKey;
+  if (epoll_ctl(wakeup.epoll.get(), EPOLL_CTL_ADD, listening.get(), &event) != 0) {
+    return ErrnoError(errno, "watch the handle socket");
+  }
+  std::unique_ptr<HandleChannel> channel(
+      new HandleChannel(std::move(listening), std::move(wakeup.epoll), std::move(wakeup.stop),
+                        std::move(options), sessions, cache, in_flight));
+  channel->thread_ = std::thread([self = channel.get()] { self->Run(); });
+  return channel;
+}
+
+HandleChannel::HandleChannel(Fd listening, Fd epoll, Fd stop, HandleChannelOptions options,
+                             Sessions* sessions, cache::Cache* cache, DescriptorBudget* in_flight)
+    : options_(std::move(options)),
+      sessions_(sessions),
+      cache_(cache),
+      in_flight_(in_flight),
+      listening_(std::move(listening)),
+      epoll_(std::move(epoll)),
+      stop_(std::move(stop)) {}
+
+HandleChannel::~HandleChannel() {
+  Wake(stop_);
+  thread_.join();
+  while (!peers_.empty()) {
+    End(peers_.begin()->first);
+  }
+}
+
+void HandleChannel::Run() {
+  std::array<epoll_event, 64> events;
+  while (true) {
+    const int count = epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    for (int i = 0; i < count; ++i) {
+      const epoll_event& event = events[static_cast<size_t>(i)];
+      if (event.data.u64 == kStopKey) {
+        return;
+      }
+      if (event.data.u64 == kListenKey) {
+        AcceptAll();
+        continue;
+      }
+      const SessionId id(event.data.u64);
+      const auto peer = peers_.find(id);
+      if (peer != peers_.end() && ((event.events & EPOLLHUP) != 0 || !Serve(id, peer->second))) {
+        End(id);
+      }
+    }
+  }
+}
+
+void HandleChannel::AcceptAll() {
+  AcceptWaiting(listening_.get(), spare_, [this](Fd socket) { Welcome(std::move(socket)); });
+}
+
+void HandleChannel::Welcome(Fd socket) {
+  const absl::StatusOr<uint32_t> uid = PeerUid(socket.get());
+  if (!uid.ok()) {
+    return;
+  }
+  if (peers_.size() >= static_cast<size_t>(options_.max_sessions)) {
+    const absl::Status full = Error(Reason::kTooManyRequests, "this listener has no session left",
+                                    "end other clients, or raise max_sessions of the listener");
+    Send(socket.get(), Failure(LeaseId(), full)).IgnoreError();
+    return;
+  }
+  absl::StatusOr<Sessions::Opened> session = sessions_->Open(options_.listener, *uid);
+  if (!session.ok()) {
+    return;
+  }
+  v1::HandleReply reply;
+  reply.mutable_hello()->set_session_token(std::move(session->token));
+  reply.mutable_hello()->set_protocol_version(kProtocolVersion);
+  reply.mutable_hello()->set_daemon_version(std::string(kVersion));
+
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = session->id.value();
+  const bool watched = epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket.get(), &event) == 0;
+  Peer& peer = peers_[session->id];
+  peer.socket = std::move(socket);
+  peer.uid = *uid;
+  ++session_count_;
+  if (!watched || !Send(peer.socket.get(), reply).ok() || !Await(session->id, peer, true)) {
+    End(session->id);
+  }
+}
+
+bool HandleChannel::Serve(SessionId id, Peer& peer) {
+  if (!peer.answered) {
+    return AnswerNext(id, peer);
+  }
+  if (!ReadByPeer(peer.socket.get())) {
+    return true;
+  }
+  if (peer.descriptors > 0) {
+    in_flight_->GiveBack(peer.uid, std::exchange(peer.descriptors, 0));
+  }
+  return Await(id, peer, false);
+}
+
+bool HandleChannel::AnswerNext(SessionId id, Peer& peer) {
+  const absl::StatusOr<Packet> packet = ReceivePacket(peer.socket.get(), /*accept_fds=*/false);
+  if (absl::IsUnavailable(packet.status())) {
+    return true;
+  }
+  v1::HandleRequest request;
+  if (packet.ok() && packet->bytes.empty()) {
+    return false;
+  }
+  if (!packet.ok() || !request.ParseFromString(packet->bytes) || !request.has_claim()) {
+    const absl::Status malformed =
+        Error(Reason::kInvalidArgument, "not a request of the handle channel; the session ends");
+    Send(peer.socket.get(), Failure(LeaseId(), malformed)).IgnoreError();
+    return false;
+  }
+  return AnswerClaim(id, LeaseId(request.claim().lease_id()), peer) && Await(id, peer, true);
+}
+
+bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
+  constexpr int kDescriptors = 2;
+  const absl::Status too_many =
+      Error(Reason::kTooManyRequests, "too many descriptors wait for clients to receive them",
+            "try again");
+  if (!in_flight_->TryTake(peer.uid, kDescriptors)) {
+    return Send(peer.socket.get(), Failure(lease, too_many)).ok();
+  }
+  const absl::StatusOr<cache::ClaimedHandles> claimed = cache_->Claim(id, lease);
+  if (!claimed.ok()) {
+    in_flight_->GiveBack(peer.uid, kDescriptors);
+    return Send(peer.socket.get(), Failure(lease, claimed.status())).ok();
+  }
+  const std::array<int, kDescriptors> fds = {claimed->weights.fd.get(), claimed->index.fd.get()};
+  if (!Send(peer.socket.get(), HandlesOf(lease, *claimed), fds).ok()) {
+    // The peer is gone, or the kernel has no room for descriptors in flight (ETOOMANYREFS).
+    in_flight_->GiveBack(peer.uid, kDescriptors);
+    return Send(peer.socket.get(), Failure(lease, too_many)).ok();
+  }
+  peer.descriptors = kDescriptors;
+  return true;
+}
+
+bool HandleChannel::Await(SessionId id, Peer& peer, bool answered) {
+  // The end of a connection (EPOLLHUP) is always reported. EPOLLOUT with EPOLLET is reported each
+  // time the peer reads.
+  epoll_event event{};
+  event.events = answered ? EPOLLOUT | EPOLLET : EPOLLIN;
+  event.data.u64 = id.value();
+  peer.answered = answered;
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, peer.socket.get(), &event) == 0;
+}
+
+void HandleChannel::End(SessionId id) {
+  const auto found = peers_.find(id);
+  if (found->second.descriptors > 0) {
+    in_flight_->GiveBack(found->second.uid, found->second.descriptors);
+  }
+  peers_.erase(found);
+  --session_count_;
+  sessions_->Close(id);
+  cache_->EndSession(id);
+}
+
+}  // namespace weightd::service

@@ -1,0 +1,84 @@
+#ifndef WEIGHTD_DAEMON_SERVICE_HANDLE_CHANNEL_H_
+#define WEIGHTD_DAEMON_SERVICE_HANDLE_CHANNEL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "common/fd.h"
+#include "common/ids.h"
+#include "daemon/cache/cache.h"
+#include "daemon/service/accept.h"
+#include "daemon/service/descriptor_budget.h"
+#include "daemon/service/sessions.h"
+
+namespace weightd::service {
+
+struct HandleChannelOptions {
+  std::string listener;
+  int max_sessions = 256;
+};
+
+// One listener's handles.sock: greets each connection with a session token, answers claims with
+// descriptors, and ends the session's leases when the connection ends. One thread serves all
+// connections and never waits for any of them: an answer goes out only when the peer has read the
+// one before, and until then the peer's next request stays in its socket. So someone who sends
+// garbage, floods or doesn't read gets nothing, and costs the others nothing.
+class HandleChannel {
+ public:
+  // `listening` is a non-blocking SOCK_SEQPACKET socket. The others outlive the channel.
+  static absl::StatusOr<std::unique_ptr<HandleChannel>> Start(Fd listening,
+                                                              HandleChannelOptions options,
+                                                              Sessions* sessions,
+                                                              cache::Cache* cache,
+                                                              DescriptorBudget* in_flight);
+  // Ends all sessions and their leases.
+  ~HandleChannel();
+  HandleChannel(const HandleChannel&) = delete;
+
+  uint32_t sessions() const { return session_count_; }
+
+ private:
+  struct Peer {
+    Fd socket;
+    uint32_t uid = 0;
+    // Whether the last answer may be unread, and descriptors that went with it.
+    bool answered = false;
+    int descriptors = 0;
+  };
+
+  HandleChannel(Fd listening, Fd epoll, Fd stop, HandleChannelOptions options, Sessions* sessions,
+                cache::Cache* cache, DescriptorBudget* in_flight);
+
+  void Run();
+  void AcceptAll();
+  void Welcome(Fd socket);
+  // One request, or the news that the last answer was read. False if the session is over.
+  bool Serve(SessionId id, Peer& peer);
+  bool AnswerNext(SessionId id, Peer& peer);
+  bool AnswerClaim(SessionId id, LeaseId lease, Peer& peer);
+  // Waits for the peer to read (`answered`) or for its next request.
+  bool Await(SessionId id, Peer& peer, bool answered);
+  void End(SessionId id);
+
+  const HandleChannelOptions options_;
+  Sessions* const sessions_;
+  cache::Cache* const cache_;
+  DescriptorBudget* const in_flight_;
+  const Fd listening_;
+  const Fd epoll_;
+  const Fd stop_;
+  SpareDescriptor spare_;
+  // Only the thread touches them; after its end, the destructor.
+  absl::flat_hash_map<SessionId, Peer> peers_;
+  std::atomic<uint32_t> session_count_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace weightd::service
+
+#endif  // WEIGHTD_DAEMON_SERVICE_HANDLE_CHANNEL_H_

@@ -1,0 +1,233 @@
+#include "daemon/service/socket_folder.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "common/status.h"
+
+namespace weightd::service {
+namespace {
+
+constexpr absl::string_view kLockName = "weightd.lock";
+// Shorter than any of the final names, so that whatever fits them fits it too.
+constexpr absl::string_view kTemporaryName = ".sock.new";
+constexpr int kBacklog = 512;
+constexpr absl::Duration kLockPoll = absl::Milliseconds(50);
+// The kernel drops a dying process's lock and its sockets in no particular order, but in one go.
+constexpr absl::Duration kSocketsFollowLock = absl::Milliseconds(500);
+
+absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
+  sockaddr_un address{};
+  if (path.size() >= sizeof(address.sun_path)) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("socket path ", path, " has ", path.size(),
+                              " bytes; the kernel allows ", sizeof(address.sun_path) - 1),
+                 "choose a shorter socket folder");
+  }
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+enum class Peer { kNone, kListening };
+
+// Whether anybody listens at `path`. A full backlog counts: somebody's there, if only busy.
+Peer Probe(const std::string& path, int type, Fd* connected) {
+  const absl::StatusOr<sockaddr_un> address = AddressOf(path);
+  Fd probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!address.ok() || !probe.valid()) {
+    return Peer::kNone;
+  }
+  if (connect(probe.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) == 0) {
+    if (connected != nullptr) {
+      *connected = std::move(probe);
+    }
+    return Peer::kListening;
+  }
+  return errno == EAGAIN ? Peer::kListening : Peer::kNone;
+}
+
+// Whether a daemon that is not dying serves handles.sock: it greets every connection. The sockets
+// of a dying one still accept connections, by the kernel's hand, but nothing comes.
+bool Greets(const std::string& path) {
+  Fd connected;
+  if (Probe(path, SOCK_SEQPACKET, &connected) == Peer::kNone || !connected.valid()) {
+    return false;
+  }
+  pollfd ready{connected.get(), POLLIN, 0};
+  if (poll(&ready, 1, 500) != 1) {
+    return false;
+  }
+  char byte = 0;
+  return recv(connected.get(), &byte, 1, MSG_DONTWAIT) > 0;
+}
+
+// Whether a folder that we found is for us alone: fresh, or one that a weightd has served in. The
+// mode of any other is its owner's business.
+bool IsOurs(const Fd& folder) {
+  if (faccessat(folder.get(), kLockName.data(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+    return true;
+  }
+  DIR* const entries = fdopendir(openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (entries == nullptr) {
+    return false;
+  }
+  bool empty = true;
+  for (const dirent* entry = readdir(entries); entry != nullptr; entry = readdir(entries)) {
+    const absl::string_view name = entry->d_name;
+    empty = empty && (name == "." || name == "..");
+  }
+  closedir(entries);
+  return empty;
+}
+
+absl::Status CheckFolder(const Fd& folder, const SocketFolderOptions& options) {
+  struct stat found{};
+  if (fstat(folder.get(), &found) != 0) {
+    return ErrnoError(errno, absl::StrCat("stat ", options.path));
+  }
+  if (found.st_uid == geteuid() && IsOurs(folder)) {
+    if (fchmod(folder.get(), options.mode) != 0) {
+      return ErrnoError(errno, absl::StrCat("set the mode of ", options.path));
+    }
+    return absl::OkStatus();
+  }
+  if (found.st_uid != geteuid() && found.st_uid != 0) {
+    return Error(
+        Reason::kNotAllowed,
+        absl::StrFormat("the socket folder %s belongs to user %d", options.path, found.st_uid),
+        "whoever owns the folder can pose as weightd: choose one of the daemon's own user");
+  }
+  if ((found.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    return Error(Reason::kNotAllowed,
+                 absl::StrFormat("others may write to the socket folder %s (mode %o)", options.path,
+                                 found.st_mode & 07777),
+                 "whoever can replace the sockets can pose as weightd: give them a folder of their "
+                 "own");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Fd> OpenFolder(const SocketFolderOptions& options) {
+  if (mkdir(options.path.c_str(), options.mode) != 0 && errno != EEXIST) {
+    return ErrnoError(errno, absl::StrCat("create the socket folder ", options.path));
+  }
+  Fd folder(open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) {
+    return ErrnoError(errno, absl::StrCat("open the socket folder ", options.path));
+  }
+  RETURN_IF_ERROR(CheckFolder(folder, options));
+  return folder;
+}
+
+// Waits as SocketFolderOptions says.
+absl::Status TakeLock(const Fd& lock, const SocketFolderOptions& options,
+                      Cancellation& cancellation) {
+  absl::Time give_up = absl::InfiniteFuture();
+  bool told = false;
+  while (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      return ErrnoError(errno, absl::StrCat("lock the socket folder ", options.path));
+    }
+    RETURN_IF_ERROR(cancellation.status());
+    if (absl::Now() >= give_up) {
+      return Error(Reason::kTooManyRequests, absl::StrCat("another weightd serves ", options.path),
+                   "stop it first, or choose another socket folder");
+    }
+    if (!told) {
+      told = true;
+      options.on_wait(
+          absl::StrCat("another weightd holds ", options.path, "; waiting for it to end"));
+      if (Greets(absl::StrCat(options.path, "/", kHandlesSocket))) {
+        give_up = absl::Now() + options.patience;
+      }
+    }
+    absl::SleepFor(kLockPoll);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+SocketFolder::SocketFolder(SocketFolderOptions options, Fd folder, Fd lock)
+    : options_(std::move(options)), folder_(std::move(folder)), lock_(std::move(lock)) {}
+
+SocketFolder::~SocketFolder() { Unbind(); }
+
+absl::StatusOr<std::unique_ptr<SocketFolder>> SocketFolder::Open(SocketFolderOptions options,
+                                                                 Cancellation& cancellation) {
+  if (options.path.empty()) {
+    return Error(Reason::kInvalidArgument, "the socket folder has no name");
+  }
+  RETURN_IF_ERROR(AddressOf(absl::StrCat(options.path, "/", kHandlesSocket)).status());
+  ASSIGN_OR_RETURN(Fd folder, OpenFolder(options));
+  Fd lock(openat(folder.get(), kLockName.data(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!lock.valid()) {
+    return ErrnoError(errno, absl::StrCat("open the lock file of ", options.path));
+  }
+  RETURN_IF_ERROR(TakeLock(lock, options, cancellation));
+  return std::unique_ptr<SocketFolder>(
+      new SocketFolder(std::move(options), std::move(folder), std::move(lock)));
+}
+
+std::string SocketFolder::PathOf(absl::string_view name) const {
+  return absl::StrCat(options_.path, "/", name);
+}
+
+absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t mode) {
+  const std::string path = PathOf(name);
+  RETURN_IF_ERROR(AddressOf(path).status());
+  struct stat found{};
+  if (lstat(path.c_str(), &found) == 0 && !S_ISSOCK(found.st_mode)) {
+    return Error(Reason::kInvalidArgument, absl::StrCat(path, " exists and is no socket"),
+                 "move it away");
+  }
+  const absl::Time give_up = absl::Now() + kSocketsFollowLock;
+  while (Probe(path, type, nullptr) == Peer::kListening) {
+    if (absl::Now() >= give_up) {
+      return Error(Reason::kTooManyRequests, absl::StrCat("somebody else serves ", path),
+                   "stop it first, or choose another socket folder");
+    }
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+
+  const std::string temporary = PathOf(kTemporaryName);
+  ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(temporary));
+  Fd listening(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listening.valid()) {
+    return ErrnoError(errno, "make a socket");
+  }
+  unlink(temporary.c_str());
+  if (bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      chmod(temporary.c_str(), mode) != 0 || listen(listening.get(), kBacklog) != 0 ||
+      lstat(temporary.c_str(), &found) != 0 || rename(temporary.c_str(), path.c_str()) != 0) {
+    return ErrnoError(errno, absl::StrCat("bind ", path));
+  }
+  bound_.push_back({std::string(name), found.st_dev, found.st_ino});
+  return listening;
+}
+
+void SocketFolder::Unbind() {
+  for (const Bound& bound : bound_) {
+    struct stat found{};
+    if (fstatat(folder_.get(), bound.name.c_str(), &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+        found.st_dev == bound.device && found.st_ino == bound.inode) {
+      unlinkat(folder_.get(), bound.name.c_str(), 0);
+    }
+  }
+  bound_.clear();
+}
+
+}  // namespace weightd::service

@@ -1,0 +1,78 @@
+#ifndef WEIGHTD_DAEMON_SERVICE_SOCKET_FOLDER_H_
+#define WEIGHTD_DAEMON_SERVICE_SOCKET_FOLDER_H_
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "common/cancellation.h"
+#include "common/fd.h"
+
+namespace weightd::service {
+
+inline constexpr absl::string_view kWeightsSocket = "weightd.sock";
+inline constexpr absl::string_view kAdminSocket = "admin.sock";
+inline constexpr absl::string_view kHandlesSocket = "handles.sock";
+
+struct SocketFolderOptions {
+  std::string path;
+  mode_t mode = 0700;
+  // Told once, in words for people, when another daemon still holds the folder and we wait for it
+  // to end.
+  std::function<void(absl::string_view)> on_wait = [](absl::string_view) {};
+  // How long to wait for a holder that still answers its clients. For one that doesn't (it is
+  // dying: the kernel frees its memory before it drops the lock, seconds for a large cache) there
+  // is no limit but `cancellation`.
+  absl::Duration patience = absl::Seconds(3);
+};
+
+// The folder in which one daemon serves: held by a lock on `weightd.lock`, so that there is one
+// daemon at a time however its predecessor ended. Touches nothing in it but the lock and the
+// sockets it is asked to bind. The sockets are removed when this dies, if they are still those it
+// made; the lock file stays. Not thread-safe.
+class SocketFolder {
+ public:
+  // Creates the folder if it is absent (its parent must be there) and takes the lock. An existing
+  // folder gets the mode only if it is empty or has been a weightd's before. Refused: a path too
+  // long for a socket address, and a folder that others may write to.
+  static absl::StatusOr<std::unique_ptr<SocketFolder>> Open(SocketFolderOptions options,
+                                                            Cancellation& cancellation);
+  ~SocketFolder();
+  SocketFolder(const SocketFolder&) = delete;
+
+  // A non-blocking listening socket of SOCK_STREAM or SOCK_SEQPACKET at path()/name. It appears
+  // under its name only once it has its mode and listens. A stale socket is replaced, one that
+  // somebody still serves never.
+  absl::StatusOr<Fd> Bind(absl::string_view name, int type, mode_t mode);
+
+  // Removes our sockets: nobody new finds us, and a successor knows that we are ending.
+  void Unbind();
+
+  const std::string& path() const { return options_.path; }
+
+ private:
+  struct Bound {
+    std::string name;
+    dev_t device;
+    ino_t inode;
+  };
+
+  SocketFolder(SocketFolderOptions options, Fd folder, Fd lock);
+  std::string PathOf(absl::string_view name) const;
+
+  const SocketFolderOptions options_;
+  const Fd folder_;
+  const Fd lock_;
+  std::vector<Bound> bound_;
+};
+
+}  // namespace weightd::service
+
+#endif  // WEIGHTD_DAEMON_SERVICE_SOCKET_FOLDER_H_

@@ -1,0 +1,66 @@
+#include "daemon/service/tensor_index_codec.h"
+
+#include <google/protobuf/arena.h>
+
+#include "daemon/service/error_detail.h"
+
+namespace weightd::service {
+namespace {
+
+constexpr const char* kAsStored = "as-stored";
+
+void Fill(const pipeline::Piece& piece, v1::TensorPiece& proto) {
+  proto.set_name(piece.name);
+  proto.set_dtype(static_cast<v1::DType>(piece.dtype));
+  proto.mutable_shape()->Add(piece.shape.begin(), piece.shape.end());
+  proto.set_offset(piece.offset);
+  proto.set_nbytes(piece.nbytes);
+  proto.set_file(piece.file);
+}
+
+}  // namespace
+
+v1::TensorPiece ToProto(const pipeline::Piece& piece) {
+  v1::TensorPiece proto;
+  Fill(piece, proto);
+  return proto;
+}
+
+v1::ModelFile ToProto(const pipeline::ModelFile& file) {
+  v1::ModelFile proto;
+  proto.set_name(ToUtf8(file.name));
+  proto.set_size(file.version.size);
+  proto.set_validator(ToUtf8(file.version.validator));
+  return proto;
+}
+
+v1::Verification VerificationOf(const pipeline::ModelIndex& index) {
+  v1::Verification proto;
+  proto.set_pinned_to_version(index.pinned_to_version);
+  return proto;
+}
+
+std::string EncodeTensorIndex(const pipeline::ModelIndex& index) {
+  google::protobuf::Arena arena;
+  v1::TensorIndex& proto = *google::protobuf::Arena::CreateMessage<v1::TensorIndex>(&arena);
+  proto.set_version(kTensorIndexVersion);
+  proto.set_revision(index.revision.hex());
+  proto.set_model(index.uri.Redacted());
+  v1::Layout& layout = *proto.mutable_layout();
+  layout.set_name(kAsStored);
+  layout.mutable_pieces()->Reserve(static_cast<int>(index.pieces.size()));
+  for (const pipeline::Piece& piece : index.pieces) {
+    Fill(piece, *layout.add_pieces());
+  }
+  for (const pipeline::ModelFile& file : index.files) {
+    *proto.add_files() = ToProto(file);
+  }
+  for (const auto& [key, value] : index.metadata) {
+    (*proto.mutable_metadata())[key] = value;
+  }
+  *proto.mutable_verification() = VerificationOf(index);
+  proto.set_segment_bytes(index.segment_bytes);
+  return proto.SerializeAsString();
+}
+
+}  // namespace weightd::service

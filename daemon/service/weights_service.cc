@@ -1,0 +1,116 @@
+#include "daemon/service/weights_service.h"
+
+#include <utility>
+#include <vector>
+
+#include "common/status.h"
+#include "daemon/service/acquire_call.h"
+#include "daemon/service/convert.h"
+#include "daemon/service/grpc_status.h"
+
+namespace weightd::service {
+namespace {
+
+constexpr const char* kSessionKey = "weightd-session";
+
+// One answer for what is forbidden and what nobody knows, so that neither can be told from the
+// other.
+absl::Status NotAllowed() {
+  return Error(Reason::kNotAllowed, "not allowed or unknown",
+               "ask the operator what this listener may attach and load");
+}
+
+}  // namespace
+
+WeightsService::WeightsService(std::string listener, Access access, Daemon daemon)
+    : listener_(std::move(listener)), access_(std::move(access)), daemon_(daemon) {}
+
+absl::StatusOr<cache::Holder> WeightsService::HolderOf(
+    const grpc::CallbackServerContext& context) const {
+  const std::optional<uint32_t> uid = daemon_.peers->UidOf(context.peer());
+  const auto token = context.client_metadata().find(kSessionKey);
+  absl::string_view sent;
+  if (uid.has_value() && token != context.client_metadata().end()) {
+    sent = absl::string_view(token->second.data(), token->second.size());
+  }
+  ASSIGN_OR_RETURN(const SessionId session,
+                   daemon_.sessions->Find(sent, listener_, uid.value_or(0)));
+  return cache::Holder{session, listener_, *uid};
+}
+
+absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
+    const grpc::CallbackServerContext& context, const v1::AcquireRequest& request) const {
+  cache::AcquireRequest admitted;
+  ASSIGN_OR_RETURN(admitted.holder, HolderOf(context));
+  ASSIGN_OR_RETURN(admitted.uri, daemon_.names->Resolve(request.model()));
+  const Decision decision = access_.Decide(admitted.uri, daemon_.names->AliasesOf(admitted.uri));
+  if (!decision.visible()) {
+    return NotAllowed();
+  }
+  admitted.policy = decision.policy;
+  admitted.may_load = decision.load && !request.resident_only();
+  admitted.revision = request.revision();
+  return admitted;
+}
+
+grpc::ServerWriteReactor<v1::AcquireResponse>* WeightsService::Acquire(
+    grpc::CallbackServerContext* context, const v1::AcquireRequest* request) {
+  auto* const call =
+      new AcquireCall(context, request->model(), {daemon_.cache, daemon_.sessions, daemon_.names});
+  absl::StatusOr<cache::AcquireRequest> admitted = Admit(*context, *request);
+  if (admitted.ok()) {
+    call->Start(*std::move(admitted));
+  } else {
+    call->End(admitted.status());
+  }
+  return call;
+}
+
+grpc::ServerUnaryReactor* WeightsService::Release(grpc::CallbackServerContext* context,
+                                                  const v1::ReleaseRequest* request,
+                                                  v1::ReleaseResponse* /*response*/) {
+  const absl::StatusOr<cache::Holder> holder = HolderOf(*context);
+  return Finish(context, holder.ok()
+                             ? daemon_.cache->Release(holder->session, LeaseId(request->lease_id()))
+                             : holder.status());
+}
+
+absl::Status WeightsService::List(const grpc::CallbackServerContext& context,
+                                  const v1::ListModelsRequest& request,
+                                  v1::ListModelsResponse& response) const {
+  RETURN_IF_ERROR(HolderOf(context).status());
+  std::vector<cache::ModelSnapshot> visible;
+  for (cache::ModelSnapshot& model : AllModels(*daemon_.cache, *daemon_.names)) {
+    if (access_.Decide(model.uri, daemon_.names->AliasesOf(model.uri)).visible()) {
+      visible.push_back(std::move(model));
+    }
+  }
+  return FillPage(visible, *daemon_.names, request, response);
+}
+
+grpc::ServerUnaryReactor* WeightsService::ListModels(grpc::CallbackServerContext* context,
+                                                     const v1::ListModelsRequest* request,
+                                                     v1::ListModelsResponse* response) {
+  return Finish(context, List(*context, *request, *response));
+}
+
+absl::Status WeightsService::Get(const grpc::CallbackServerContext& context,
+                                 const v1::GetModelRequest& request,
+                                 v1::GetModelResponse& response) const {
+  RETURN_IF_ERROR(HolderOf(context).status());
+  ASSIGN_OR_RETURN(const Uri uri, daemon_.names->Resolve(request.model()));
+  if (!access_.Decide(uri, daemon_.names->AliasesOf(uri)).visible()) {
+    return NotAllowed();
+  }
+  ASSIGN_OR_RETURN(const cache::ModelSnapshot model, daemon_.cache->Model(uri));
+  *response.mutable_model() = ToProto(model, *daemon_.names);
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* WeightsService::GetModel(grpc::CallbackServerContext* context,
+                                                   const v1::GetModelRequest* request,
+                                                   v1::GetModelResponse* response) {
+  return Finish(context, Get(*context, *request, *response), request->model());
+}
+
+}  // namespace weightd::service

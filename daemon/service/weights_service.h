@@ -1,0 +1,62 @@
+#ifndef WEIGHTD_DAEMON_SERVICE_WEIGHTS_SERVICE_H_
+#define WEIGHTD_DAEMON_SERVICE_WEIGHTS_SERVICE_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/cache/cache.h"
+#include "daemon/service/access.h"
+#include "daemon/service/connection_acceptor.h"
+#include "daemon/service/model_names.h"
+#include "daemon/service/sessions.h"
+#include "weightd/v1/weights.grpc.pb.h"
+
+namespace weightd::service {
+
+// What one listener's clients may call. Every call proves its session; what the listener may not
+// see is answered like what doesn't exist.
+class WeightsService final : public v1::Weights::CallbackService {
+ public:
+  // Everything outlives the service.
+  struct Daemon {
+    cache::Cache* cache;
+    Sessions* sessions;
+    const ModelNames* names;
+    const Peers* peers;
+  };
+
+  WeightsService(std::string listener, Access access, Daemon daemon);
+
+  grpc::ServerWriteReactor<v1::AcquireResponse>* Acquire(
+      grpc::CallbackServerContext* context, const v1::AcquireRequest* request) override;
+  grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* context,
+                                    const v1::ReleaseRequest* request,
+                                    v1::ReleaseResponse* response) override;
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const v1::ListModelsRequest* request,
+                                       v1::ListModelsResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override;
+
+ private:
+  // The session whose token the call carries, and its user.
+  absl::StatusOr<cache::Holder> HolderOf(const grpc::CallbackServerContext& context) const;
+  absl::StatusOr<cache::AcquireRequest> Admit(const grpc::CallbackServerContext& context,
+                                              const v1::AcquireRequest& request) const;
+  absl::Status List(const grpc::CallbackServerContext& context,
+                    const v1::ListModelsRequest& request, v1::ListModelsResponse& response) const;
+  absl::Status Get(const grpc::CallbackServerContext& context, const v1::GetModelRequest& request,
+                   v1::GetModelResponse& response) const;
+
+  const std::string listener_;
+  const Access access_;
+  const Daemon daemon_;
+};
+
+}  // namespace weightd::service
+
+#endif  // WEIGHTD_DAEMON_SERVICE_WEIGHTS_SERVICE_H_

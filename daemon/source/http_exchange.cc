@@ -1,0 +1,42 @@
+#include "daemon/source/http_exchange.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+
+namespace weightd::source {
+
+absl::Status Probe::OnHead(const Answer& answer) {
+  ASSIGN_OR_RETURN(version_, VersionFrom(answer, uri_));
+  return absl::OkStatus();
+}
+
+std::string PieceRead::Range() const {
+  const ByteRange rest = piece_->rest();
+  return piece_->object().ranges ? absl::StrCat(rest.begin, "-", rest.end - 1) : "";
+}
+
+std::string PieceRead::IfMatch() const {
+  return piece_->object().strong ? piece_->object().validator : "";
+}
+
+absl::Status PieceRead::OnHead(const Answer& answer) {
+  const ObjectVersion& object = piece_->object();
+  // Whoever sends the whole object (200) sends it from its first byte, also to a retry; good if the
+  // piece is all of it.
+  const bool whole =
+      answer.status == 200 && (!object.ranges || piece_->range() == ByteRange{0, object.size});
+  body_ = whole ? ByteRange{0, object.size} : piece_->rest();
+  return CheckBody(answer, object, body_);
+}
+
+bool PieceRead::OnBody(absl::Span<const char> bytes) {
+  piece_->Take(body_.begin, bytes, *tally_);
+  if (bytes.size() > body_.size()) {
+    return false;
+  }
+  body_.begin += bytes.size();
+  // A body that is read to its end leaves a connection that can be used again.
+  return !complete() || body_.empty();
+}
+
+}  // namespace weightd::source

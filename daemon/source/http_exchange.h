@@ -1,0 +1,90 @@
+#ifndef WEIGHTD_DAEMON_SOURCE_HTTP_EXCHANGE_H_
+#define WEIGHTD_DAEMON_SOURCE_HTTP_EXCHANGE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "common/byte_range.h"
+#include "common/uri.h"
+#include "daemon/source/http_answer.h"
+#include "daemon/source/http_piece.h"
+#include "daemon/source/source.h"
+
+namespace weightd::source {
+
+// What is asked of a server in one GET, and what is made of the answer. Used by one thread at a
+// time.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+
+  virtual const Uri& uri() const = 0;
+  // The value of Range, without "bytes="; empty: none. Asked anew for each try.
+  virtual std::string Range() const = 0;
+  // The ETag of If-Match; empty: none.
+  virtual std::string IfMatch() const = 0;
+
+  // A 200 or 206. Not OK ends the exchange for good.
+  virtual absl::Status OnHead(const Answer& answer) = 0;
+  // Bytes of its body. False: no more are wanted.
+  virtual bool OnBody(absl::Span<const char> bytes) = 0;
+  // Whether all that is wanted has come.
+  virtual bool complete() const = 0;
+  // Bytes that came so far, over all tries.
+  virtual uint64_t arrived() const = 0;
+};
+
+// Finds out what version an object has, by asking for its first byte: a HEAD is not allowed by
+// presigned URLs, and some servers answer it otherwise than a GET.
+class Probe final : public Exchange {
+ public:
+  // Without `ranged`, asks for the whole object and stops after the head: for servers that refuse
+  // the first byte of an empty object.
+  Probe(const Uri& uri, bool ranged) : uri_(uri), ranged_(ranged) {}
+
+  const Uri& uri() const override { return uri_; }
+  std::string Range() const override { return ranged_ ? "0-0" : ""; }
+  std::string IfMatch() const override { return ""; }
+  absl::Status OnHead(const Answer& answer) override;
+  // More than the one byte is not waited for.
+  bool OnBody(absl::Span<const char> bytes) override {
+    return version_->ranges && bytes.size() <= 1;
+  }
+  bool complete() const override { return version_.has_value(); }
+  uint64_t arrived() const override { return 0; }
+
+  const ObjectVersion& version() const { return *version_; }
+
+ private:
+  const Uri uri_;
+  const bool ranged_;
+  std::optional<ObjectVersion> version_;
+};
+
+// Brings a piece.
+class PieceRead final : public Exchange {
+ public:
+  // Both outlive it.
+  PieceRead(Piece* piece, ReadTally* tally) : piece_(piece), tally_(tally) {}
+
+  const Uri& uri() const override { return piece_->object().uri; }
+  std::string Range() const override;
+  std::string IfMatch() const override;
+  absl::Status OnHead(const Answer& answer) override;
+  bool OnBody(absl::Span<const char> bytes) override;
+  bool complete() const override { return piece_->rest().empty(); }
+  uint64_t arrived() const override { return piece_->arrived(); }
+
+ private:
+  Piece* const piece_;
+  ReadTally* const tally_;
+  // Where in the object the rest of the body lies.
+  ByteRange body_;
+};
+
+}  // namespace weightd::source
+
+#endif  // WEIGHTD_DAEMON_SOURCE_HTTP_EXCHANGE_H_

@@ -1,0 +1,224 @@
+#include "daemon/source/http_transfer.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/status.h"
+
+namespace weightd::source {
+namespace {
+
+constexpr int kMostRedirects = 5;
+// libcurl's default of 16 KiB costs a third of the speed.
+constexpr long kReceiveBytes = 512 << 10;
+constexpr absl::Duration kLongestConnect = absl::Seconds(10);
+// A short answer that is not wanted is read to its end, so that its connection can serve the next
+// request.
+constexpr uint64_t kWorthReading = 16 << 10;
+
+bool IsBody(int status) { return status == 200 || status == 206; }
+
+}  // namespace
+
+Transfer::Transfer(const HttpSettings* settings, const ReadPolicy& policy,
+                   const std::atomic<bool>* stopped)
+    : settings_(settings), policy_(policy), stopped_(stopped), handle_(curl_easy_init()) {}
+
+Transfer::~Transfer() {
+  curl_easy_cleanup(handle_);
+  curl_slist_free_all(headers_);
+}
+
+absl::Status Transfer::Begin(Exchange* exchange) {
+  exchange_ = exchange;
+  name_ = exchange->uri().Redacted();
+  redirects_ = 0;
+  ASSIGN_OR_RETURN(hop_, FirstHop(exchange->uri()));
+  return Prepare();
+}
+
+absl::Status Transfer::Prepare() {
+  // A name with its root's dot is the same host.
+  const absl::string_view host = absl::StripSuffix(hop_.host, ".");
+  const std::string& proxy = settings_->proxies.For(hop_.scheme, host);
+  proxied_ = !proxy.empty();
+  answer_ = Answer();
+  head_done_ = false;
+  refused_ = false;
+  moved_ = 0;
+  verdict_ = absl::OkStatus();
+  tls_detail_[0] = '\0';
+  if (proxied_ && !policy_.any_address) {
+    // The proxy connects, so the socket can't be checked: see ProxyChoice.
+    const std::optional<IpAddress> literal = IpAddress::Parse(host);
+    if (host == "localhost" || absl::EndsWith(host, ".localhost") ||
+        (literal.has_value() && !MayConnect(*literal, settings_->allowed))) {
+      return AddressRefused(name_);
+    }
+  }
+  curl_easy_reset(handle_);
+  curl_easy_setopt(handle_, CURLOPT_PROXY, proxy.c_str());
+  // Else libcurl would read no_proxy by rules of its own, and connect where nobody checks.
+  curl_easy_setopt(handle_, CURLOPT_NOPROXY, "");
+  SetRequest();
+  return absl::OkStatus();
+}
+
+void Transfer::SetRequest() {
+  const HttpSourceOptions& options = settings_->options;
+  curl_easy_setopt(handle_, CURLOPT_URL, hop_.url.c_str());
+  curl_easy_setopt(handle_, CURLOPT_PROTOCOLS_STR, "http,https");
+  // Parallel ranges want connections of their own, not streams of one.
+  curl_easy_setopt(handle_, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+  curl_easy_setopt(handle_, CURLOPT_NOSIGNAL, 1L);
+  // A name that is still being resolved is not waited for when the transfer is dropped.
+  curl_easy_setopt(handle_, CURLOPT_QUICK_EXIT, 1L);
+  curl_easy_setopt(handle_, CURLOPT_BUFFERSIZE, kReceiveBytes);
+  curl_easy_setopt(handle_, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  curl_easy_setopt(handle_, CURLOPT_USERAGENT, "weightd");
+  curl_easy_setopt(handle_, CURLOPT_ERRORBUFFER, tls_detail_);
+  curl_easy_setopt(handle_, CURLOPT_PRIVATE, this);
+  const absl::Duration connect = std::min(options.stall_timeout, kLongestConnect);
+  curl_easy_setopt(handle_, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(absl::ToInt64Milliseconds(connect)));
+  if (!options.ca_file.empty()) {
+    curl_easy_setopt(handle_, CURLOPT_CAINFO, options.ca_file.c_str());
+  }
+  if (!hop_.user.empty() || !hop_.password.empty()) {
+    curl_easy_setopt(handle_, CURLOPT_USERNAME, hop_.user.c_str());
+    curl_easy_setopt(handle_, CURLOPT_PASSWORD, hop_.password.c_str());
+  }
+  if (const std::string range = exchange_->Range(); !range.empty()) {
+    curl_easy_setopt(handle_, CURLOPT_RANGE, range.c_str());
+  }
+  curl_slist_free_all(std::exchange(headers_, nullptr));
+  headers_ = curl_slist_append(headers_, "Accept-Encoding: identity");
+  if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
+    headers_ = curl_slist_append(headers_, absl::StrCat("If-Match: ", etag).c_str());
+  }
+  curl_easy_setopt(handle_, CURLOPT_HTTPHEADER, headers_);
+  curl_easy_setopt(handle_, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
+  curl_easy_setopt(handle_, CURLOPT_HEADERDATA, this);
+  curl_easy_setopt(handle_, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
+  curl_easy_setopt(handle_, CURLOPT_WRITEDATA, this);
+  curl_easy_setopt(handle_, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OpenSocket);
+  curl_easy_setopt(handle_, CURLOPT_OPENSOCKETDATA, this);
+  curl_easy_setopt(handle_, CURLOPT_PREREQFUNCTION, &Transfer::BeforeRequest);
+  curl_easy_setopt(handle_, CURLOPT_PREREQDATA, this);
+}
+
+bool Transfer::MayReach(const std::optional<IpAddress>& address) {
+  if (policy_.any_address || proxied_ ||
+      (address.has_value() && MayConnect(*address, settings_->allowed))) {
+    return true;
+  }
+  refused_ = true;
+  return false;
+}
+
+bool Transfer::TakeHeadLine(absl::string_view line) {
+  moved_ += line.size();
+  // What comes after the body (trailers) says nothing that counts.
+  if (head_done_) {
+    return true;
+  }
+  if (line == "\r\n" || line == "\n") {
+    return answer_.status < 200 || TakeHead();
+  }
+  answer_.AddLine(line);
+  return true;
+}
+
+// False: the body is neither wanted nor worth reading.
+bool Transfer::TakeHead() {
+  head_done_ = true;
+  if (IsBody(answer_.status)) {
+    verdict_ = exchange_->OnHead(answer_);
+    if (verdict_.ok()) {
+      return true;
+    }
+  }
+  return answer_.content_length.value_or(kWorthReading + 1) <= kWorthReading;
+}
+
+bool Transfer::TakeBody(absl::Span<const char> bytes) {
+  moved_ += bytes.size();
+  if (stopped_->load(std::memory_order_relaxed)) {
+    return false;
+  }
+  if (!head_done_ || !IsBody(answer_.status) || !verdict_.ok()) {
+    return true;
+  }
+  return exchange_->OnBody(bytes);
+}
+
+Transfer::End Transfer::Fail(HttpFailure failure) {
+  failure_ = std::move(failure);
+  return End::kFailed;
+}
+
+Transfer::End Transfer::Finish(CURLcode code) {
+  if (refused_ && !head_done_) {
+    return Fail({.status = AddressRefused(name_)});
+  }
+  if (!verdict_.ok()) {
+    return Fail({.status = verdict_});
+  }
+  // A transfer that we cut short ourselves ends with an error of libcurl's.
+  if (head_done_ && IsBody(answer_.status)) {
+    if (exchange_->complete()) {
+      return End::kDone;
+    }
+    return Fail(code == CURLE_OK || code == CURLE_PARTIAL_FILE
+                    ? ShortBody(name_)
+                    : FailureOfCurl(code, tls_detail_, name_));
+  }
+  if (head_done_ && answer_.IsRedirect()) {
+    if (++redirects_ > kMostRedirects) {
+      return Fail({.status = TooManyRedirects(name_)});
+    }
+    absl::StatusOr<Hop> next = NextHop(hop_, answer_.location, name_);
+    if (!next.ok()) {
+      return Fail({.status = next.status()});
+    }
+    hop_ = *std::move(next);
+    const absl::Status prepared = Prepare();
+    return prepared.ok() ? End::kNextHop : Fail({.status = prepared});
+  }
+  if (head_done_) {
+    return Fail(FailureOfStatus(answer_.status, answer_.retry_after, name_));
+  }
+  return Fail(FailureOfCurl(code, tls_detail_, name_));
+}
+
+size_t Transfer::OnHeader(char* data, size_t size, size_t count, void* self) {
+  const size_t bytes = size * count;
+  return static_cast<Transfer*>(self)->TakeHeadLine({data, bytes}) ? bytes : 0;
+}
+
+size_t Transfer::OnBody(char* data, size_t size, size_t count, void* self) {
+  const size_t bytes = size * count;
+  return static_cast<Transfer*>(self)->TakeBody({data, bytes}) ? bytes : 0;
+}
+
+curl_socket_t Transfer::OpenSocket(void* self, curlsocktype, curl_sockaddr* address) {
+  if (!static_cast<Transfer*>(self)->MayReach(IpAddress::Of(address->addr))) {
+    return CURL_SOCKET_BAD;
+  }
+  // Of a name's several addresses one that may be reached was found.
+  static_cast<Transfer*>(self)->refused_ = false;
+  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+// A connection that is used again was opened under its first user's policy, perhaps a wider one.
+int Transfer::BeforeRequest(void* self, char* remote, char*, int, int) {
+  return static_cast<Transfer*>(self)->MayReach(IpAddress::Parse(remote)) ? CURL_PREREQFUNC_OK
+                                                                          : CURL_PREREQFUNC_ABORT;
+}
+
+}  // namespace weightd::source

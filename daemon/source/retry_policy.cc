@@ -1,0 +1,42 @@
+#include "daemon/source/retry_policy.h"
+
+#include <algorithm>
+
+namespace weightd::source {
+namespace {
+
+constexpr absl::Duration kFirstWait = absl::Milliseconds(200);
+constexpr absl::Duration kLongestWait = absl::Seconds(10);
+constexpr absl::Duration kLongestAsked = absl::Seconds(60);
+constexpr double kEarnedBySuccess = 0.1;
+
+}  // namespace
+
+std::optional<absl::Duration> NextTry(int tries, int attempts, absl::Duration server_asks,
+                                      double random) {
+  if (tries >= attempts) {
+    return std::nullopt;
+  }
+  absl::Duration wait = kFirstWait;
+  for (int i = 1; i < tries && wait < kLongestWait; ++i) {
+    wait *= 2;
+  }
+  wait = std::min(wait, kLongestWait) * (0.5 + random / 2);
+  return std::max(wait, std::min(server_asks, kLongestAsked));
+}
+
+bool RetryBudget::Take() {
+  absl::MutexLock lock(&mutex_);
+  if (left_ < 1) {
+    return false;
+  }
+  left_ -= 1;
+  return true;
+}
+
+void RetryBudget::Succeeded() {
+  absl::MutexLock lock(&mutex_);
+  left_ = std::min(most_, left_ + kEarnedBySuccess);
+}
+
+}  // namespace weightd::source

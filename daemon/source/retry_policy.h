@@ -1,0 +1,40 @@
+#ifndef WEIGHTD_DAEMON_SOURCE_RETRY_POLICY_H_
+#define WEIGHTD_DAEMON_SOURCE_RETRY_POLICY_H_
+
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+// Whether and when a failed request is tried again. Pure but for the budget's count.
+
+namespace weightd::source {
+
+// How long to wait before the next try, or nothing if there shall be none. `tries` were made and
+// failed, `attempts` are allowed. The wait doubles from try to try; `random` in [0, 1) spreads it
+// over half of its length, so that many readers don't come back at once. `server_asks`
+// (Retry-After) prolongs it, within reason.
+std::optional<absl::Duration> NextTry(int tries, int attempts, absl::Duration server_asks,
+                                      double random);
+
+// Bounds the retries of one read, however many requests it has: each retry takes one, each success
+// gives back a tenth, so a server that fails more than every tenth request is soon left alone.
+// Thread-safe.
+class RetryBudget {
+ public:
+  explicit RetryBudget(int retries) : most_(retries), left_(retries) {}
+
+  // False if there is none left.
+  bool Take();
+  void Succeeded();
+
+ private:
+  const double most_;
+  absl::Mutex mutex_;
+  double left_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightd::source
+
+#endif  // WEIGHTD_DAEMON_SOURCE_RETRY_POLICY_H_

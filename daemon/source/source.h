@@ -1,0 +1,90 @@
+#ifndef WEIGHTD_DAEMON_SOURCE_SOURCE_H_
+#define WEIGHTD_DAEMON_SOURCE_SOURCE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/byte_range.h"
+#include "common/cancellation.h"
+#include "common/uri.h"
+
+namespace weightd::source {
+
+// How far a read may reach, by who asked for it.
+struct ReadPolicy {
+  // file: any path the daemon may read, not only those below the configured roots.
+  bool any_path = false;
+  // http: loopback, link-local and metadata addresses too, not only public and private ones and the
+  // allowed networks.
+  bool any_address = false;
+  // Objects without a strong validator: their bytes can't be pinned to one version.
+  bool unpinned = false;
+};
+
+// One version of one object, as Stat found it. Reads are pinned to it.
+struct ObjectVersion {
+  Uri uri;
+  uint64_t size = 0;
+  // Identifies the version: an ETag, or size, mtime, ctime and inode of a local file. Opaque; equal
+  // means same bytes.
+  std::string validator;
+  // Whether `validator` proves that two reads see the same bytes.
+  bool strong = false;
+  // As the server gave it; empty if it gave none.
+  std::string last_modified;
+  // Whether parts of it can be asked for. If not, a read transfers it from its first byte.
+  bool ranges = true;
+};
+
+// Bytes wanted, and where they go. `destination` has range.size() bytes, stays valid until Read
+// returns, and is written by several threads (each byte by one).
+struct ReadRequest {
+  const ObjectVersion* object = nullptr;
+  ByteRange range;
+  std::byte* destination = nullptr;
+};
+
+// INVALID_ARGUMENT for a request of bytes that its object does not have.
+absl::Status CheckRanges(absl::Span<const ReadRequest> requests);
+
+// Told of progress from any thread of the source; returns quickly and takes no lock that a caller
+// of Read holds.
+struct ReadObserver {
+  // Bytes that arrived since the last call (never counted twice, also when a request is retried).
+  std::function<void(uint64_t bytes)> on_bytes = [](uint64_t) {};
+  // All bytes of requests[index] are in place.
+  std::function<void(size_t index)> on_request_done = [](size_t) {};
+};
+
+// A kind of place that bytes come from. Thread-safe; several reads may run at once.
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  // Finds the current version of an object. NOT_FOUND (kModelNotFound) if there is none.
+  virtual absl::StatusOr<ObjectVersion> Stat(const Uri& uri, const ReadPolicy& policy,
+                                             Cancellation& cancellation) = 0;
+
+  // Names of the files directly in a folder, sorted. UNIMPLEMENTED (kUnsupported) where a source
+  // can't list.
+  virtual absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,
+                                                        Cancellation& cancellation) = 0;
+
+  // Reads all of `requests`, in parallel and in any order, and returns when every byte is in place
+  // or no byte will be written any more: after the return, whatever it is, nothing of the source
+  // touches a destination. Requests may be of several objects of this source; each is retried by
+  // the source's own rules. An object that is no longer the version given is ABORTED
+  // (kSourceChanged). A cancellation is noticed within 100 ms and its status returned.
+  virtual absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
+                            const ReadObserver& observer, Cancellation& cancellation) = 0;
+};
+
+}  // namespace weightd::source
+
+#endif  // WEIGHTD_DAEMON_SOURCE_SOURCE_H_
