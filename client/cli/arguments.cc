@@ -1,0 +1,111 @@
+#include "client/cli/arguments.h"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "common/status.h"
+#include "common/version.h"
+
+namespace weightd::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "Exit codes: 0 good, 64 usage, 65 malformed data, 66 no such object, 69 daemon not reachable,\n"
+    "70 our own bug, 75 try again (no room, busy, store down), 77 not allowed.\n"
+    "The socket folder is --socket-dir, the environment variable WEIGHTD_DIR, or /run/weightd.";
+
+CLI::App* AddCommand(CLI::App& app, Arguments& arguments, Command command, const char* name,
+                     const char* what) {
+  CLI::App* const added = app.add_subcommand(name, what);
+  added->callback([&arguments, command] { arguments.command = command; });
+  // Options of weightctl itself may also follow the command.
+  added->fallthrough();
+  return added;
+}
+
+void AddModel(CLI::App* command, Arguments& arguments) {
+  command->add_option("MODEL", arguments.model, "URI, or an alias of the daemon's config")
+      ->required();
+}
+
+void AddCommands(CLI::App& app, Arguments& arguments) {
+  const auto add = [&](Command command, const char* name, const char* what) {
+    return AddCommand(app, arguments, command, name, what);
+  };
+  add(Command::kStatus, "status", "Budget, sessions and listeners of the daemon");
+  CLI::App* preload = add(Command::kPreload, "preload", "Load a model and wait until it is there");
+  AddModel(preload, arguments);
+  preload->add_flag("--pin", arguments.pin, "Never evict it to make room");
+  preload->add_flag("!--no-wait", arguments.wait, "Return when the load has begun");
+  add(Command::kList, "ls", "List models");
+  CLI::App* show = add(Command::kShow, "show", "Describe one model");
+  AddModel(show, arguments);
+  show->add_flag("--tensors", arguments.tensors, "With all its tensors");
+  CLI::App* evict = add(Command::kEvict, "evict", "Drop a model from the cache");
+  AddModel(evict, arguments);
+  evict->add_flag("--force", arguments.force, "Also while it is leased or pinned");
+  AddModel(add(Command::kPin, "pin", "Never evict a model to make room"), arguments);
+  AddModel(add(Command::kUnpin, "unpin", "Undo pin"), arguments);
+  add(Command::kLeases, "leases", "List who holds what")
+      ->add_option("MODEL", arguments.model, "Only leases on this model");
+  add(Command::kWatch, "watch", "Print what happens, a line for each event, until interrupted");
+  add(Command::kInspect, "inspect",
+      "Tensor table of a local weight file or folder; no daemon needed")
+      ->add_option("FILE", arguments.model, "Weight file, or folder with an index or one file")
+      ->required();
+  add(Command::kDoctor, "doctor", "What on this node limits weightd, what it costs, what to do")
+      ->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");
+}
+
+}  // namespace
+
+absl::StatusOr<Arguments> ParseArguments(int argc, const char* const* argv) {
+  Arguments arguments;
+  double seconds = absl::ToDoubleSeconds(arguments.timeout);
+  std::string output = "table";
+  CLI::App app("Looks after weightd, which keeps one copy of each model's weights on a node.",
+               "weightctl");
+  app.footer(kFooter);
+  app.set_version_flag("--version", absl::StrCat("weightctl ", kVersion));
+  app.require_subcommand(1);
+  app.add_option("--socket-dir", arguments.socket_dir, "Folder of the daemon's sockets");
+  app.add_option("--output,-o", output, "table or json")
+      ->check(CLI::IsMember(std::array<std::string, 2>{"table", "json"}));
+  app.add_option("--timeout", seconds, "Seconds to wait for an answer of the daemon")
+      ->check(CLI::Range(0.001, 86400.0))
+      ->capture_default_str();
+  AddCommands(app, arguments);
+  // CLI11 speaks in exceptions; they end here.
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked_for_text) {
+    std::ostringstream text;
+    app.exit(asked_for_text, text, text);
+    arguments.command = Command::kPrintText;
+    arguments.text = text.str();
+    return arguments;
+  } catch (const CLI::Error& error) {
+    return Error(Reason::kInvalidArgument, error.what(), "see weightctl --help");
+  }
+  arguments.json = output == "json";
+  arguments.timeout = absl::Seconds(seconds);
+  return arguments;
+}
+
+bool WantsJson(int argc, const char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    const absl::string_view argument = argv[i];
+    if (argument == "--output=json" || argument == "-ojson") {
+      return true;
+    }
+    if ((argument == "--output" || argument == "-o") && i + 1 < argc) {
+      return absl::string_view(argv[i + 1]) == "json";
+    }
+  }
+  return false;
+}
+
+}  // namespace weightd::cli

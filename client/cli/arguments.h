@@ -1,0 +1,51 @@
+#ifndef WEIGHTD_CLIENT_CLI_ARGUMENTS_H_
+#define WEIGHTD_CLIENT_CLI_ARGUMENTS_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace weightd::cli {
+
+enum class Command {
+  // --help or --version: `text` is to be printed, and that is all.
+  kPrintText,
+  kStatus,
+  kPreload,
+  kList,
+  kShow,
+  kEvict,
+  kPin,
+  kUnpin,
+  kLeases,
+  kWatch,
+  kInspect,
+  kDoctor,
+};
+
+struct Arguments {
+  Command command = Command::kPrintText;
+  std::string text;
+  // Empty: as the client library decides.
+  std::string socket_dir;
+  bool json = false;
+  absl::Duration timeout = absl::Seconds(10);
+  // URI or alias; for inspect a path.
+  std::string model;
+  bool pin = false;
+  bool wait = true;
+  bool tensors = false;
+  bool force = false;
+  bool fix = false;
+};
+
+// INVALID_ARGUMENT if the command line makes no sense.
+absl::StatusOr<Arguments> ParseArguments(int argc, const char* const* argv);
+
+// Whether errors are to be JSON, also those of a command line that doesn't parse.
+bool WantsJson(int argc, const char* const* argv);
+
+}  // namespace weightd::cli
+
+#endif  // WEIGHTD_CLIENT_CLI_ARGUMENTS_H_

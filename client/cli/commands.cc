@@ -1,0 +1,181 @@
+#include "client/cli/commands.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/cli/doctor.h"
+#include "client/cli/inspect.h"
+#include "client/cli/json_writer.h"
+#include "client/cli/node_readings.h"
+#include "client/cli/progress.h"
+#include "client/cli/reports.h"
+#include "client/cli/text.h"
+#include "client/cpp/admin_client.h"
+#include "client/cpp/socket_dir.h"
+#include "common/status.h"
+#include "weightd/v1/error.pb.h"
+
+namespace weightd::cli {
+namespace {
+
+using client::AdminClient;
+
+// A path in this folder is what a shell's user means by a model that is a local file; the daemon
+// wants it absolute.
+std::string ModelName(const std::string& given) {
+  std::error_code error;
+  const bool is_relative_path = absl::StartsWith(given, "./") || absl::StartsWith(given, "../");
+  return is_relative_path ? std::filesystem::absolute(given, error).lexically_normal().string()
+                          : given;
+}
+
+template <typename T, typename PrintTable, typename PrintJsonOf>
+absl::Status Print(const absl::StatusOr<T>& result, bool json, PrintTable table,
+                   PrintJsonOf json_of) {
+  if (!result.ok()) {
+    return result.status();
+  }
+  json ? json_of(*result) : table(*result);
+  return absl::OkStatus();
+}
+
+absl::Status Preload(const AdminClient& daemon, const Arguments& arguments,
+                     const Streams& streams) {
+  ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
+  const auto model = daemon.Preload(ModelName(arguments.model), arguments.pin,
+                                    absl::InfiniteFuture(), [&](const v1::LoadProgress& progress) {
+                                      if (!arguments.json) {
+                                        printer.Show(progress, absl::Now());
+                                      }
+                                      return arguments.wait;
+                                    });
+  printer.Finish();
+  return Print(
+      model, arguments.json, [&](const auto& summary) { PrintModelLine(summary, streams.out); },
+      [&](const auto& summary) { PrintJson(summary, streams.out); });
+}
+
+absl::Status Inspect(const Arguments& arguments, const Streams& streams) {
+  return Print(
+      InspectPath(arguments.model), arguments.json,
+      [&](const auto& model) { PrintInspected(model, streams.out); },
+      [&](const auto& model) { PrintInspectedJson(model, streams.out); });
+}
+
+absl::Status Doctor(const Arguments& arguments, const Streams& streams) {
+  const std::string socket_dir = client::ResolveSocketDir(arguments.socket_dir);
+  NodeReadings node = ReadNode(socket_dir);
+  if (arguments.fix && !node.shmem_enabled.empty() && !HugePagesAllowed(node.shmem_enabled)) {
+    RETURN_IF_ERROR(AllowHugePagesForSharedMemory());
+    node = ReadNode(socket_dir);
+  }
+  const std::vector<Finding> findings = Diagnose(node);
+  arguments.json ? PrintFindingsJson(findings, streams.out) : PrintFindings(findings, streams.out);
+  const auto failed = std::find_if(findings.begin(), findings.end(), [](const Finding& finding) {
+    return finding.state == Finding::State::kFail;
+  });
+  return failed == findings.end()
+             ? absl::OkStatus()
+             : Error(Reason::kDaemonUnreachable,
+                     absl::StrCat("this node cannot use weightd: ", failed->finding),
+                     failed->remedy);
+}
+
+absl::Status Watch(const AdminClient& daemon, const Arguments& arguments, const Streams& streams) {
+  return daemon.WatchEvents([&](const v1::WatchEventsResponse& event) {
+    arguments.json ? PrintJson(event, streams.out) : PrintEvent(event, streams.out);
+    return true;
+  });
+}
+
+absl::Status AskDaemon(const AdminClient& daemon, const Arguments& arguments,
+                       const Streams& streams) {
+  const bool json = arguments.json;
+  const std::string model = ModelName(arguments.model);
+  const auto print_json = [&](const auto& message) { PrintJson(message, streams.out); };
+  const auto print_model = [&](const auto& summary) { PrintModelLine(summary, streams.out); };
+  switch (arguments.command) {
+    case Command::kStatus:
+      return Print(
+          daemon.GetStatus(), json, [&](const auto& status) { PrintStatus(status, streams.out); },
+          print_json);
+    case Command::kPreload:
+      return Preload(daemon, arguments, streams);
+    case Command::kList:
+      return Print(
+          daemon.ListModels(), json,
+          [&](const auto& models) { PrintModels(models, absl::Now(), streams.out); },
+          [&](const auto& models) { PrintModelsJson(models, streams.out); });
+    case Command::kShow:
+      return Print(
+          daemon.DescribeModel(model, arguments.tensors), json,
+          [&](const auto& description) { PrintDescription(description, streams.out); }, print_json);
+    case Command::kEvict:
+      return Print(
+          daemon.Evict(model, arguments.force), json,
+          [&](const auto& evicted) { PrintEvicted(evicted, streams.out); }, print_json);
+    case Command::kPin:
+      return Print(daemon.Pin(model), json, print_model, print_json);
+    case Command::kUnpin:
+      return Print(daemon.Unpin(model), json, print_model, print_json);
+    case Command::kLeases:
+      return Print(
+          daemon.ListLeases(model), json,
+          [&](const auto& leases) { PrintLeases(leases, absl::Now(), streams.out); },
+          [&](const auto& leases) { PrintLeasesJson(leases, streams.out); });
+    case Command::kWatch:
+      return Watch(daemon, arguments, streams);
+    default:
+      return Error(Reason::kInternal, "this command asks no daemon");
+  }
+}
+
+std::string ReasonName(const absl::Status& status) {
+  const int reason = static_cast<int>(ReasonOf(status));
+  return v1::ErrorReason_IsValid(reason)
+             ? v1::ErrorReason_Name(static_cast<v1::ErrorReason>(reason))
+             : "INTERNAL";
+}
+
+}  // namespace
+
+absl::Status RunCommand(const Arguments& arguments, const Streams& streams) {
+  switch (arguments.command) {
+    case Command::kPrintText:
+      streams.out << arguments.text;
+      return absl::OkStatus();
+    case Command::kInspect:
+      return Inspect(arguments, streams);
+    case Command::kDoctor:
+      return Doctor(arguments, streams);
+    default: {
+      ASSIGN_OR_RETURN(const AdminClient daemon,
+                       AdminClient::Connect({arguments.socket_dir, arguments.timeout}));
+      return AskDaemon(daemon, arguments, streams);
+    }
+  }
+}
+
+void PrintError(const absl::Status& status, bool json, std::ostream& err) {
+  const std::string hint = HintOf(status);
+  if (json) {
+    JsonWriter object;
+    object.BeginObject().Key("error").BeginObject();
+    object.Key("reason").String(ReasonName(status));
+    object.Key("message").String(status.message());
+    object.Key("hint").String(hint).EndObject().EndObject();
+    err << object.text() << '\n';
+    return;
+  }
+  err << "weightctl: " << PrintableText(status.message());
+  if (!hint.empty()) {
+    err << "; " << PrintableText(hint);
+  }
+  err << '\n';
+}
+
+}  // namespace weightd::cli

@@ -1,0 +1,28 @@
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <iostream>
+
+#include "client/cli/arguments.h"
+#include "client/cli/commands.h"
+#include "client/cli/exit_code.h"
+
+int main(int argc, char** argv) {
+  using namespace weightd::cli;  // NOLINT(google-build-using-namespace): this is the program
+  // A reader that goes away (| head) ends us, quietly.
+  std::signal(SIGPIPE, SIG_DFL);
+  Streams streams{std::cout, std::cerr};
+  winsize size{};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0) {
+    streams.is_terminal = true;
+    streams.columns = size.ws_col != 0 ? size.ws_col : streams.columns;
+  }
+  const auto arguments = ParseArguments(argc, argv);
+  const absl::Status status = arguments.ok() ? RunCommand(*arguments, streams) : arguments.status();
+  std::cout.flush();
+  if (!status.ok()) {
+    PrintError(status, WantsJson(argc, argv), std::cerr);
+  }
+  return ExitCodeOf(status);
+}

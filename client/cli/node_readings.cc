@@ -1,0 +1,191 @@
+#include "client/cli/node_readings.h"
+
+#include <linux/capability.h>
+#include <linux/io_uring.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "client/cpp/admin_client.h"
+#include "common/fd.h"
+#include "common/status.h"
+
+namespace weightd::cli {
+namespace {
+
+constexpr char kShmemEnabled[] = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+constexpr absl::Duration kDaemonPatience = absl::Seconds(3);
+
+// Empty if it can't be read.
+std::string ReadText(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::string(absl::StripAsciiWhitespace(text.str()));
+}
+
+// "Name:   123 kB" in `text`, in bytes; 0 if it isn't there.
+uint64_t KilobytesLine(absl::string_view text, absl::string_view name) {
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    uint64_t value = 0;
+    if (words.size() >= 2 && words[0] == name && absl::SimpleAtoi(words[1], &value)) {
+      return value << 10;
+    }
+  }
+  return 0;
+}
+
+uint64_t Limit(absl::string_view text) {
+  uint64_t value = 0;
+  return absl::SimpleAtoi(text, &value) ? value : kUnlimited;
+}
+
+// The soft limit in /proc/PID/limits: "Max open files            1024                 524288 …".
+uint64_t LimitLine(absl::string_view text, absl::string_view name, uint64_t otherwise) {
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (absl::ConsumePrefix(&line, name)) {
+      const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+      return words.empty() ? otherwise : Limit(words[0]);
+    }
+  }
+  return otherwise;
+}
+
+bool HasCapability(absl::string_view proc_status, int capability) {
+  for (absl::string_view line : absl::StrSplit(proc_status, '\n')) {
+    uint64_t mask = 0;
+    if (absl::ConsumePrefix(&line, "CapEff:") &&
+        absl::SimpleHexAtoi(absl::StripAsciiWhitespace(line), &mask)) {
+      return (mask >> capability & 1) != 0;
+    }
+  }
+  return false;
+}
+
+int TryIoUring() {
+  io_uring_params params{};
+  const Fd ring(static_cast<int>(syscall(__NR_io_uring_setup, 1, &params)));
+  return ring.valid() ? 0 : errno;
+}
+
+// Who listens on a UNIX socket, by what the kernel says; 0 if nobody does.
+pid_t PeerOf(const std::string& path) {
+  const Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ucred peer{};
+  socklen_t size = sizeof(peer);
+  if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
+    return 0;
+  }
+  return peer.pid;
+}
+
+void ReadLimits(NodeReadings& node) {
+  const pid_t daemon = PeerOf(absl::StrCat(node.socket_dir, "/admin.sock"));
+  std::string process = absl::StrCat("/proc/", daemon);
+  node.limits_are_the_daemons = daemon > 0 && !ReadText(process + "/limits").empty();
+  if (!node.limits_are_the_daemons) {
+    process = "/proc/self";
+  }
+  const std::string limits = ReadText(process + "/limits");
+  node.memlock_limit = LimitLine(limits, "Max locked memory", 0);
+  node.open_files_limit = LimitLine(limits, "Max open files", 0);
+  node.may_lock_all = HasCapability(ReadText(process + "/status"), CAP_IPC_LOCK);
+}
+
+void ReadMemory(NodeReadings& node) {
+  const std::string memory = ReadText("/proc/meminfo");
+  node.memory_total = KilobytesLine(memory, "MemTotal:");
+  node.memory_available = KilobytesLine(memory, "MemAvailable:");
+  node.overcommit_memory = 0;
+  static_cast<void>(
+      absl::SimpleAtoi(ReadText("/proc/sys/vm/overcommit_memory"), &node.overcommit_memory));
+  // "0::/path" is the place in the version 2 hierarchy.
+  const std::string cgroups = ReadText("/proc/self/cgroup");
+  for (absl::string_view line : absl::StrSplit(cgroups, '\n')) {
+    if (!absl::ConsumePrefix(&line, "0::")) {
+      continue;
+    }
+    const std::string folder = absl::StrCat("/sys/fs/cgroup", line);
+    node.cgroup_limit = Limit(ReadText(folder + "/memory.max"));
+    const uint64_t used = Limit(ReadText(folder + "/memory.current"));
+    node.cgroup_used = used == kUnlimited ? 0 : used;
+  }
+}
+
+absl::Status AskDaemon(NodeReadings& node) {
+  ASSIGN_OR_RETURN(const auto client,
+                   client::AdminClient::Connect({node.socket_dir, kDaemonPatience}));
+  ASSIGN_OR_RETURN(const auto status, client.GetStatus());
+  node.daemon_version = status.version();
+  ASSIGN_OR_RETURN(const auto models, client.ListModels());
+  for (const v1::ModelSummary& model : models) {
+    if (model.state() != v1::RESIDENT) {
+      continue;
+    }
+    // Evicted meanwhile, perhaps: then there is nothing to say of it.
+    const auto described = client.DescribeModel(model.model(), /*tensors=*/false);
+    if (described.ok()) {
+      node.resident_models.push_back(
+          {model.model(), model.host_bytes(), described->huge_page_fraction()});
+    }
+  }
+  return absl::OkStatus();
+}
+
+void ReadFolder(NodeReadings& node) {
+  struct stat info{};
+  if (stat(node.socket_dir.c_str(), &info) == 0) {
+    node.socket_dir_mode = info.st_mode & 07777;
+  }
+  node.socket_dir_usable = access(node.socket_dir.c_str(), R_OK | X_OK) == 0;
+}
+
+}  // namespace
+
+NodeReadings ReadNode(const std::string& socket_dir) {
+  NodeReadings node;
+  node.socket_dir = socket_dir;
+  utsname system{};
+  if (uname(&system) == 0) {
+    node.kernel_release = system.release;
+  }
+  node.shmem_enabled = ReadText(kShmemEnabled);
+  node.io_uring_error = TryIoUring();
+  ReadMemory(node);
+  ReadFolder(node);
+  ReadLimits(node);
+  node.daemon_answer = AskDaemon(node);
+  return node;
+}
+
+absl::Status AllowHugePagesForSharedMemory() {
+  std::ofstream file(kShmemEnabled);
+  file << "advise" << std::flush;
+  if (!file.good()) {
+    return Error(Reason::kNotAllowed, absl::StrCat("could not write to ", kShmemEnabled),
+                 "run weightctl doctor --fix as root, on the node itself");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace weightd::cli

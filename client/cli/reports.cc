@@ -1,0 +1,232 @@
+#include "client/cli/reports.h"
+
+#include <google/protobuf/message.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/table.h"
+#include "client/cli/text.h"
+#include "common/dtype.h"
+
+namespace weightd::cli {
+namespace {
+
+// Enough digits to tell revisions of one node apart, and more than a prefix needs (8).
+constexpr size_t kRevisionDigits = 12;
+
+absl::Time TimeOf(const google::protobuf::Timestamp& timestamp) {
+  return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
+}
+
+std::string Ago(bool known, const google::protobuf::Timestamp& timestamp, absl::Time now) {
+  return known ? absl::StrCat(DurationText(now - TimeOf(timestamp)), " ago") : "";
+}
+
+std::string StateText(const v1::ModelSummary& model) {
+  std::string state = v1::ModelState_IsValid(model.state())
+                          ? absl::AsciiStrToLower(v1::ModelState_Name(model.state()))
+                          : "unknown";
+  if (model.state() == v1::LOADING && model.progress().bytes_total() > 0) {
+    absl::StrAppend(
+        &state, " ",
+        100 * (model.progress().bytes_done() >> 10) / ((model.progress().bytes_total() >> 10) + 1),
+        "%");
+  }
+  return model.stale() ? absl::StrCat(state, ", stale") : state;
+}
+
+std::string NameText(const v1::ModelSummary& model) {
+  return model.aliases().empty()
+             ? model.model()
+             : absl::StrCat(absl::StrJoin(model.aliases(), ", "), " = ", model.model());
+}
+
+std::string ShapeText(absl::Span<const uint64_t> shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
+
+std::string Revision(const std::string& revision) { return revision.substr(0, kRevisionDigits); }
+
+void PrintField(absl::string_view name, absl::string_view value, std::ostream& out) {
+  if (!value.empty()) {
+    out << absl::StreamFormat("%-12s %s\n", name, PrintableText(value));
+  }
+}
+
+}  // namespace
+
+void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
+  const v1::TierStatus& host = status.host();
+  PrintField("version", status.version(), out);
+  PrintField("up", DurationText(absl::Seconds(status.uptime().seconds())), out);
+  PrintField("budget", BytesText(host.budget()), out);
+  PrintField("used", BytesText(host.resident() + host.loading() + host.draining()), out);
+  PrintField("  resident", BytesText(host.resident()), out);
+  PrintField("  loading", BytesText(host.loading()), out);
+  PrintField("  draining", BytesText(host.draining()), out);
+  PrintField("sessions", absl::StrCat(status.sessions()), out);
+  PrintField("leases", absl::StrCat(status.leases()), out);
+  PrintField("loads", absl::StrCat(status.loads_running()), out);
+  if (status.listeners().empty()) {
+    return;
+  }
+  out << '\n';
+  Table table({{"LISTENER"}, {"FOLDER"}, {"SESSIONS", true}, {"LEASES", true}, {"DRAINING", true}});
+  for (const v1::ListenerStatus& listener : status.listeners()) {
+    table.AddRow({listener.name(), listener.directory(), absl::StrCat(listener.sessions()),
+                  absl::StrCat(listener.leases()), BytesText(listener.draining_bytes())});
+  }
+  table.Print(out);
+}
+
+void PrintModels(const std::vector<v1::ModelSummary>& models, absl::Time now, std::ostream& out) {
+  Table table({{"MODEL"},
+               {"STATE"},
+               {"SIZE", true},
+               {"TENSORS", true},
+               {"LEASES", true},
+               {"PINNED"},
+               {"REVISION"},
+               {"LAST USED"}});
+  for (const v1::ModelSummary& model : models) {
+    table.AddRow({NameText(model), StateText(model), BytesText(model.host_bytes()),
+                  absl::StrCat(model.tensor_count()), absl::StrCat(model.leases()),
+                  model.pinned() ? "yes" : "no", Revision(model.revision()),
+                  Ago(model.has_last_used_at(), model.last_used_at(), now)});
+  }
+  table.Print(out);
+}
+
+void PrintModelLine(const v1::ModelSummary& model, std::ostream& out) {
+  out << PrintableText(NameText(model)) << ": " << StateText(model);
+  if (model.host_bytes() != 0) {
+    out << ", " << BytesText(model.host_bytes()) << ", " << model.tensor_count() << " tensors";
+  }
+  out << (model.pinned() ? ", pinned" : "");
+  if (!model.revision().empty()) {
+    out << ", revision " << Revision(model.revision());
+  }
+  out << '\n';
+}
+
+void PrintDescription(const v1::DescribeModelResponse& description, std::ostream& out) {
+  const v1::ModelSummary& model = description.model();
+  PrintField("model", model.model(), out);
+  PrintField("aliases", absl::StrJoin(model.aliases(), ", "), out);
+  PrintField("state", StateText(model), out);
+  PrintField("revision", model.revision(), out);
+  PrintField("size", BytesText(model.host_bytes()), out);
+  PrintField("tensors", absl::StrCat(model.tensor_count()), out);
+  PrintField("leases", absl::StrCat(model.leases()), out);
+  PrintField("pinned", model.pinned() ? "yes" : "no", out);
+  PrintField("huge pages", absl::StrFormat("%.0f%%", description.huge_page_fraction() * 100), out);
+  PrintField("checked", absl::StrJoin(description.verification().checks(), ", "), out);
+  PrintField("last error", model.last_error(), out);
+  for (const auto& [key, value] : description.metadata()) {
+    PrintField("metadata", absl::StrCat(key, " = ", value), out);
+  }
+  for (const v1::ModelFile& file : description.files()) {
+    PrintField("file", absl::StrCat(file.name(), "  ", BytesText(file.size())), out);
+  }
+  if (description.tensors().empty()) {
+    return;
+  }
+  out << '\n';
+  Table table({{"TENSOR"}, {"DTYPE"}, {"SHAPE"}, {"OFFSET", true}, {"BYTES", true}});
+  for (const v1::TensorPiece& tensor : description.tensors()) {
+    table.AddRow({tensor.name(),
+                  v1::DType_IsValid(tensor.dtype()) ? v1::DType_Name(tensor.dtype()) : "unknown",
+                  ShapeText(absl::MakeConstSpan(tensor.shape().data(), tensor.shape_size())),
+                  absl::StrCat(tensor.offset()), absl::StrCat(tensor.nbytes())});
+  }
+  table.Print(out);
+}
+
+void PrintLeases(const std::vector<v1::Lease>& leases, absl::Time now, std::ostream& out) {
+  Table table({{"LEASE", true},
+               {"MODEL"},
+               {"REVISION"},
+               {"LISTENER"},
+               {"USER", true},
+               {"CLAIMED"},
+               {"GRANTED"}});
+  for (const v1::Lease& lease : leases) {
+    table.AddRow({absl::StrCat(lease.lease_id()), lease.model(), Revision(lease.revision()),
+                  lease.listener(), absl::StrCat(lease.uid()), lease.claimed() ? "yes" : "no",
+                  Ago(lease.has_granted_at(), lease.granted_at(), now)});
+  }
+  table.Print(out);
+}
+
+void PrintEvicted(const v1::EvictResponse& evicted, std::ostream& out) {
+  out << "freed " << BytesText(evicted.freed_bytes());
+  if (evicted.draining_bytes() != 0) {
+    out << "; " << BytesText(evicted.draining_bytes()) << " will be when their users unmap them";
+  }
+  out << '\n';
+}
+
+void PrintEvent(const v1::WatchEventsResponse& watched, std::ostream& out) {
+  if (watched.lost() != 0) {
+    out << "(" << watched.lost() << " events lost: this reader is too slow)\n";
+  }
+  const v1::Event& event = watched.event();
+  out << absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", TimeOf(event.time()), absl::UTCTimeZone()) << ' '
+      << absl::AsciiStrToLower(
+             v1::Event::Kind_IsValid(event.kind()) ? v1::Event::Kind_Name(event.kind()) : "unknown")
+      << ' ' << PrintableText(event.model());
+  if (!event.revision().empty()) {
+    out << " revision " << Revision(event.revision());
+  }
+  if (event.lease_id() != 0) {
+    out << " lease " << event.lease_id();
+  }
+  if (event.bytes() != 0) {
+    out << ' ' << BytesText(event.bytes());
+  }
+  if (!event.error().message().empty()) {
+    out << ": " << PrintableText(event.error().message());
+  }
+  // Somebody waits for it.
+  out << '\n' << std::flush;
+}
+
+void PrintInspected(const InspectedModel& model, std::ostream& out) {
+  const bool has_files = !model.tensors.empty() && !model.tensors.front().file.empty();
+  std::vector<Table::Column> columns = {
+      {"TENSOR"}, {"DTYPE"}, {"SHAPE"}, {"OFFSET", true}, {"BYTES", true}};
+  if (has_files) {
+    columns.push_back({"FILE"});
+  }
+  Table table(std::move(columns));
+  uint64_t bytes = 0;
+  for (const InspectedTensor& tensor : model.tensors) {
+    const format::TensorEntry& entry = tensor.entry;
+    bytes += entry.bytes.size();
+    table.AddRow({entry.name, std::string(DTypeName(entry.dtype)), ShapeText(entry.shape),
+                  absl::StrCat(entry.bytes.begin), absl::StrCat(entry.bytes.size()), tensor.file});
+  }
+  table.Print(out);
+  out << '\n' << model.tensors.size() << " tensors, " << BytesText(bytes) << '\n';
+  for (const auto& [key, value] : model.metadata) {
+    PrintField("metadata", absl::StrCat(key, " = ", value), out);
+  }
+}
+
+void PrintFindings(const std::vector<Finding>& findings, std::ostream& out) {
+  for (const Finding& finding : findings) {
+    out << absl::StreamFormat("%-4s  %-16s  %s\n", StateName(finding.state), finding.check,
+                              PrintableText(finding.finding));
+    if (finding.state != Finding::State::kOk) {
+      out << absl::StreamFormat("%24scost: %s\n", "", PrintableText(finding.cost))
+          << absl::StreamFormat("%24sremedy: %s\n", "", PrintableText(finding.remedy));
+    }
+  }
+}
+
+}  // namespace weightd::cli

@@ -1,0 +1,38 @@
+#ifndef WEIGHTD_CLIENT_CLI_REPORTS_H_
+#define WEIGHTD_CLIENT_CLI_REPORTS_H_
+
+#include <ostream>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "client/cli/doctor.h"
+#include "client/cli/inspect.h"
+#include "weightd/v1/admin.pb.h"
+
+// What commands found, for people (tables, relative to `now`) and for programs (one JSON value on a
+// line).
+
+namespace weightd::cli {
+
+void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out);
+void PrintModels(const std::vector<v1::ModelSummary>& models, absl::Time now, std::ostream& out);
+// One line: what became of a model.
+void PrintModelLine(const v1::ModelSummary& model, std::ostream& out);
+void PrintDescription(const v1::DescribeModelResponse& description, std::ostream& out);
+void PrintLeases(const std::vector<v1::Lease>& leases, absl::Time now, std::ostream& out);
+void PrintEvicted(const v1::EvictResponse& evicted, std::ostream& out);
+void PrintEvent(const v1::WatchEventsResponse& event, std::ostream& out);
+void PrintInspected(const InspectedModel& model, std::ostream& out);
+void PrintFindings(const std::vector<Finding>& findings, std::ostream& out);
+
+void PrintJson(const google::protobuf::Message& message, std::ostream& out);
+void PrintModelsJson(const std::vector<v1::ModelSummary>& models, std::ostream& out);
+void PrintLeasesJson(const std::vector<v1::Lease>& leases, std::ostream& out);
+// {"tensors":[{"name","dtype","shape","offset","nbytes"},…],"metadata":{…}}; `offset` counts from
+// the file's first byte. Tensors of a folder also have "file".
+void PrintInspectedJson(const InspectedModel& model, std::ostream& out);
+void PrintFindingsJson(const std::vector<Finding>& findings, std::ostream& out);
+
+}  // namespace weightd::cli
+
+#endif  // WEIGHTD_CLIENT_CLI_REPORTS_H_

@@ -1,0 +1,150 @@
+#include "client/cpp/admin_client.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cpp/daemon_gone.h"
+#include "client/cpp/rpc.h"
+#include "client/cpp/socket_dir.h"
+#include "common/status.h"
+
+namespace weightd::client {
+namespace {
+
+constexpr uint32_t kPageSize = 1000;
+
+}  // namespace
+
+AdminClient::AdminClient(std::unique_ptr<v1::Admin::Stub> stub, std::string socket_path,
+                         absl::Duration timeout)
+    : stub_(std::move(stub)), socket_path_(std::move(socket_path)), timeout_(timeout) {}
+
+absl::StatusOr<AdminClient> AdminClient::Connect(const Options& options) {
+  std::string path = absl::StrCat(ResolveSocketDir(options.socket_dir), "/admin.sock");
+  ASSIGN_OR_RETURN(auto channel, OpenChannel(path, absl::Now() + options.timeout));
+  return AdminClient(v1::Admin::NewStub(channel), std::move(path), options.timeout);
+}
+
+template <typename Request, typename Response>
+absl::StatusOr<Response> AdminClient::Call(
+    grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+    const Request& request) const {
+  grpc::ClientContext context;
+  SetDeadline(context, absl::Now() + timeout_);
+  Response response;
+  const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+  RETURN_IF_ERROR(FromRpc(status, context, socket_path_));
+  return response;
+}
+
+absl::StatusOr<v1::GetStatusResponse> AdminClient::GetStatus() const {
+  return Call(&v1::Admin::Stub::GetStatus, v1::GetStatusRequest());
+}
+
+absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
+    absl::string_view model, bool pin, absl::Time deadline,
+    const std::function<bool(const v1::LoadProgress&)>& progress) const {
+  grpc::ClientContext context;
+  SetDeadline(context, deadline);
+  v1::PreloadRequest request;
+  request.set_model(std::string(model));
+  request.set_pin(pin);
+  const auto stream = stub_->Preload(&context, request);
+  v1::PreloadResponse response;
+  v1::ModelSummary summary;
+  bool watching = true;
+  while (watching && stream->Read(&response)) {
+    if (response.has_model()) {
+      summary = std::move(*response.mutable_model());
+    } else if (response.has_progress() && !progress(response.progress())) {
+      watching = false;
+      summary.set_model(request.model());
+      summary.set_state(v1::LOADING);
+      *summary.mutable_progress() = response.progress();
+      context.TryCancel();
+    }
+  }
+  const grpc::Status status = stream->Finish();
+  if (watching) {
+    RETURN_IF_ERROR(FromRpc(status, context, socket_path_));
+  }
+  return summary;
+}
+
+absl::StatusOr<v1::EvictResponse> AdminClient::Evict(absl::string_view model, bool force) const {
+  v1::EvictRequest request;
+  request.set_model(std::string(model));
+  request.set_force(force);
+  return Call(&v1::Admin::Stub::Evict, request);
+}
+
+absl::StatusOr<v1::ModelSummary> AdminClient::Pin(absl::string_view model) const {
+  v1::PinRequest request;
+  request.set_model(std::string(model));
+  ASSIGN_OR_RETURN(auto response, Call(&v1::Admin::Stub::Pin, request));
+  return std::move(*response.mutable_model());
+}
+
+absl::StatusOr<v1::ModelSummary> AdminClient::Unpin(absl::string_view model) const {
+  v1::UnpinRequest request;
+  request.set_model(std::string(model));
+  ASSIGN_OR_RETURN(auto response, Call(&v1::Admin::Stub::Unpin, request));
+  return std::move(*response.mutable_model());
+}
+
+absl::StatusOr<std::vector<v1::ModelSummary>> AdminClient::ListModels() const {
+  std::vector<v1::ModelSummary> models;
+  v1::ListModelsRequest request;
+  request.set_page_size(kPageSize);
+  do {
+    ASSIGN_OR_RETURN(auto page, Call(&v1::Admin::Stub::ListModels, request));
+    for (v1::ModelSummary& model : *page.mutable_models()) {
+      models.push_back(std::move(model));
+    }
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  return models;
+}
+
+absl::StatusOr<v1::DescribeModelResponse> AdminClient::DescribeModel(absl::string_view model,
+                                                                     bool tensors) const {
+  v1::DescribeModelRequest request;
+  request.set_model(std::string(model));
+  request.set_page_size(tensors ? kPageSize : 1);
+  ASSIGN_OR_RETURN(v1::DescribeModelResponse whole, Call(&v1::Admin::Stub::DescribeModel, request));
+  if (!tensors) {
+    whole.clear_tensors();
+    whole.clear_next_page_token();
+  }
+  while (!whole.next_page_token().empty()) {
+    request.set_page_token(whole.next_page_token());
+    ASSIGN_OR_RETURN(auto page, Call(&v1::Admin::Stub::DescribeModel, request));
+    whole.mutable_tensors()->MergeFrom(page.tensors());
+    whole.set_next_page_token(page.next_page_token());
+  }
+  return whole;
+}
+
+absl::StatusOr<std::vector<v1::Lease>> AdminClient::ListLeases(absl::string_view model) const {
+  v1::ListLeasesRequest request;
+  request.set_model(std::string(model));
+  ASSIGN_OR_RETURN(const auto response, Call(&v1::Admin::Stub::ListLeases, request));
+  return std::vector<v1::Lease>(response.leases().begin(), response.leases().end());
+}
+
+absl::Status AdminClient::WatchEvents(
+    const std::function<bool(const v1::WatchEventsResponse&)>& on_event) const {
+  grpc::ClientContext context;
+  const auto stream = stub_->WatchEvents(&context, v1::WatchEventsRequest());
+  v1::WatchEventsResponse response;
+  while (stream->Read(&response)) {
+    if (!on_event(response)) {
+      context.TryCancel();
+      static_cast<void>(stream->Finish());
+      return absl::OkStatus();
+    }
+  }
+  return FromRpc(stream->Finish(), context, socket_path_);
+}
+
+}  // namespace weightd::client

@@ -1,0 +1,66 @@
+#ifndef WEIGHTD_CLIENT_CPP_ADMIN_CLIENT_H_
+#define WEIGHTD_CLIENT_CPP_ADMIN_CLIENT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "weightd/v1/admin.grpc.pb.h"
+
+namespace weightd::client {
+
+// What an operator asks of a daemon, over its admin.sock. Thread-safe.
+class AdminClient {
+ public:
+  struct Options {
+    // As ConnectOptions::socket_dir.
+    std::string socket_dir;
+    // Of the connection, and of each call but Preload and WatchEvents.
+    absl::Duration timeout = absl::Seconds(10);
+  };
+
+  static absl::StatusOr<AdminClient> Connect(const Options& options);
+
+  absl::StatusOr<v1::GetStatusResponse> GetStatus() const;
+  // Loads a model. `progress` is called in this thread until the model is resident or `deadline`
+  // passes; if it returns false, the load goes on unwatched and the result says only that it is
+  // LOADING.
+  absl::StatusOr<v1::ModelSummary> Preload(
+      absl::string_view model, bool pin, absl::Time deadline,
+      const std::function<bool(const v1::LoadProgress&)>& progress) const;
+  absl::StatusOr<v1::EvictResponse> Evict(absl::string_view model, bool force) const;
+  absl::StatusOr<v1::ModelSummary> Pin(absl::string_view model) const;
+  absl::StatusOr<v1::ModelSummary> Unpin(absl::string_view model) const;
+  // All pages.
+  absl::StatusOr<std::vector<v1::ModelSummary>> ListModels() const;
+  // All pages of its tensors if `tensors`; else none.
+  absl::StatusOr<v1::DescribeModelResponse> DescribeModel(absl::string_view model,
+                                                          bool tensors) const;
+  // Of all models if `model` is empty.
+  absl::StatusOr<std::vector<v1::Lease>> ListLeases(absl::string_view model) const;
+  // Until the daemon ends, or `on_event` returns false.
+  absl::Status WatchEvents(
+      const std::function<bool(const v1::WatchEventsResponse&)>& on_event) const;
+
+ private:
+  AdminClient(std::unique_ptr<v1::Admin::Stub> stub, std::string socket_path,
+              absl::Duration timeout);
+
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*,
+                                                                        const Request&, Response*),
+                                const Request& request) const;
+
+  std::unique_ptr<v1::Admin::Stub> stub_;
+  std::string socket_path_;
+  absl::Duration timeout_;
+};
+
+}  // namespace weightd::client
+
+#endif  // WEIGHTD_CLIENT_CPP_ADMIN_CLIENT_H_

@@ -1,0 +1,88 @@
+#ifndef WEIGHTD_CLIENT_CPP_CLIENT_H_
+#define WEIGHTD_CLIENT_CPP_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "client/cpp/model.h"
+
+// Maps models of this node's weightd:
+//
+//   ASSIGN_OR_RETURN(auto client, Client::Connect());
+//   ASSIGN_OR_RETURN(auto model, client.Attach("https://models.example/llama/"));
+//   ASSIGN_OR_RETURN(auto tensor, model.tensor("lm_head.weight"));
+//   ASSIGN_OR_RETURN(auto values, tensor.As<float>());
+//
+// Errors carry a reason and a hint (common/status.h). A daemon that is not there is UNAVAILABLE.
+
+namespace weightd::client {
+
+struct ConnectOptions {
+  // Folder of the daemon's sockets. Empty: the environment variable WEIGHTD_DIR, then /run/weightd.
+  std::string socket_dir;
+  absl::Duration timeout = absl::Seconds(5);
+};
+
+// The values are those of LoadPhase in proto/weightd/v1/weights.proto.
+enum class LoadPhase {
+  kUnspecified = 0,
+  kQueued = 1,
+  kResolving = 2,
+  kReserving = 3,
+  kTransferring = 4,
+  kSealing = 5,
+  kDone = 6,
+};
+
+struct LoadProgress {
+  LoadPhase phase = LoadPhase::kUnspecified;
+  // Bytes of weights; total is 0 until it is known.
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+};
+
+struct AttachOptions {
+  // Of the whole attach, a load included. DEADLINE_EXCEEDED afterwards.
+  absl::Duration timeout = absl::Hours(1);
+  // FAILED_PRECONDITION (kModelNotResident) instead of loading what is not on the node.
+  bool resident_only = false;
+  // Only this revision (64 hexadecimal digits, or a prefix of at least 8); empty: the current one.
+  std::string revision;
+  Access access = Access::kPrivateWritable;
+  // Called in the attaching thread while the model loads.
+  std::function<void(const LoadProgress&)> progress;
+};
+
+// One session with the daemon. Thread-safe: attaches of several threads run side by side. The
+// session ends when the client and every model attached through it are gone; the daemon then drops
+// what leases are left. It does not survive the daemon: connect again for a new one. In a child
+// after fork() an inherited client refuses to attach.
+class Client {
+ public:
+  static absl::StatusOr<Client> Connect(const ConnectOptions& options = {});
+
+  // `model` is a URI (file:///…, http://…, https://…: one weight file, or a folder) or an alias of
+  // the daemon's config.
+  absl::StatusOr<Model> Attach(absl::string_view model, const AttachOptions& options = {}) const;
+
+  // As the daemon reports it.
+  const std::string& daemon_version() const;
+
+  // Implementation.
+  class Connection;
+
+ private:
+  explicit Client(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
+
+  std::shared_ptr<Connection> connection_;
+};
+
+}  // namespace weightd::client
+
+#endif  // WEIGHTD_CLIENT_CPP_CLIENT_H_

@@ -1,0 +1,64 @@
+#ifndef WEIGHTD_CLIENT_CPP_MODEL_H_
+#define WEIGHTD_CLIENT_CPP_MODEL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "client/cpp/tensor.h"
+
+namespace weightd::client {
+
+// How the shared bytes are mapped.
+enum class Access {
+  // A store makes a page of this process's own and is seen by nobody else. Untouched pages cost
+  // nothing.
+  kPrivateWritable,
+  // A store ends the process with SIGSEGV.
+  kSharedReadOnly,
+};
+
+// A model mapped into this process, and the lease that keeps it on the node. Copies are cheap and
+// share both; when the last one dies the memory is unmapped and the lease released (which waits up
+// to a second for a daemon that is slow). Outlives its Client. Thread-safe. The daemon's end
+// changes nothing: the bytes stay.
+//
+// After fork() the child may read and drop its copies; the lease stays the parent's, so a child
+// that outlives its parent should attach for itself.
+class Model {
+ public:
+  // Made by Client::Attach.
+  class State;
+  explicit Model(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+  // URI as the daemon prints it: credentials and query redacted.
+  const std::string& name() const;
+  // 64 hexadecimal digits.
+  const std::string& revision() const;
+  // The whole mapping.
+  absl::Span<const std::byte> bytes() const;
+  // What was mapped: read-only, though not asked for, where the kernel refuses private mappings.
+  Access access() const;
+
+  // The index is read at the first of these calls; an error is that of an index that does not fit
+  // the segment (DATA_LOSS) and stays.
+
+  // NOT_FOUND if there is no such tensor.
+  absl::StatusOr<Tensor> tensor(absl::string_view name) const;
+  // All, ordered by name; valid while a copy of this lives.
+  absl::StatusOr<absl::Span<const Tensor>> tensors() const;
+  // Free text of the files (`__metadata__` in safetensors).
+  absl::StatusOr<std::map<std::string, std::string>> metadata() const;
+
+ private:
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace weightd::client
+
+#endif  // WEIGHTD_CLIENT_CPP_MODEL_H_

@@ -1,0 +1,35 @@
+#ifndef WEIGHTD_CLIENT_CPP_RPC_H_
+#define WEIGHTD_CLIENT_CPP_RPC_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "weightd/v1/error.pb.h"
+
+// How the clients speak gRPC with the daemon: the channel, and the one place where its errors
+// become absl::Status.
+
+namespace weightd::client {
+
+// A connection of its own to a UNIX socket; UNAVAILABLE if nobody serves it.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& socket_path,
+                                                           absl::Time deadline);
+
+void SetDeadline(grpc::ClientContext& context, absl::Time deadline);
+
+// What the daemon said in a failed RPC, or, if it said nothing, what became of the connection.
+absl::Status FromRpc(const grpc::Status& status, const grpc::ClientContext& context,
+                     absl::string_view socket_path);
+
+// What the daemon said in an ErrorDetail.
+absl::Status FromDetail(const v1::ErrorDetail& detail);
+
+}  // namespace weightd::client
+
+#endif  // WEIGHTD_CLIENT_CPP_RPC_H_

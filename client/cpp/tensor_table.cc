@@ -1,0 +1,111 @@
+#include "client/cpp/tensor_table.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "common/dtype.h"
+#include "common/status.h"
+
+namespace weightd::client {
+namespace {
+
+constexpr uint32_t kKnownVersion = 1;
+
+absl::Status Malformed(absl::string_view what) {
+  return Error(Reason::kMalformedModel, absl::StrCat("tensor index from the daemon: ", what),
+               "the daemon is broken or is not weightd; report it");
+}
+
+absl::Status MalformedPiece(const v1::TensorPiece& piece, absl::string_view what) {
+  return Malformed(absl::StrCat("tensor \"", piece.name(), "\" ", what));
+}
+
+// Whether every element that shape and strides reach lies in the first `nbytes` bytes.
+bool StridesFit(const v1::TensorPiece& piece, uint32_t element_bits) {
+  if (piece.strides_size() != piece.shape_size() || element_bits % 8 != 0) {
+    return false;
+  }
+  unsigned __int128 last = 0;
+  for (int axis = 0; axis < piece.shape_size(); ++axis) {
+    if (piece.shape(axis) == 0) {
+      return true;
+    }
+    if (piece.strides(axis) < 0) {
+      return false;
+    }
+    last += static_cast<unsigned __int128>(piece.shape(axis) - 1) *
+            static_cast<uint64_t>(piece.strides(axis));
+    if (last > piece.nbytes()) {
+      return false;
+    }
+  }
+  return (last + 1) * (element_bits / 8) <= piece.nbytes();
+}
+
+absl::Status CheckPiece(const v1::TensorPiece& piece, uint64_t segment_bytes) {
+  if (!v1::DType_IsValid(piece.dtype()) || piece.dtype() == v1::DTYPE_UNSPECIFIED) {
+    return MalformedPiece(piece, absl::StrCat("has unknown element type ", piece.dtype()));
+  }
+  if (piece.offset() > segment_bytes || piece.nbytes() > segment_bytes - piece.offset()) {
+    return MalformedPiece(piece, absl::StrCat("has ", piece.nbytes(), " bytes at ", piece.offset(),
+                                              ", beyond the segment's ", segment_bytes));
+  }
+  const auto dtype = static_cast<DType>(piece.dtype());
+  if (piece.strides_size() != 0) {
+    return StridesFit(piece, DTypeBits(dtype))
+               ? absl::OkStatus()
+               : MalformedPiece(piece, "has strides beyond its bytes");
+  }
+  const auto expected =
+      TensorBytes(dtype, absl::MakeConstSpan(piece.shape().data(), piece.shape_size()));
+  if (!expected.has_value() || *expected != piece.nbytes()) {
+    return MalformedPiece(
+        piece, absl::StrCat("has ", piece.nbytes(), " bytes, not what its shape and type give"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const TensorTable>> TensorTable::Parse(
+    absl::Span<const std::byte> index, absl::Span<std::byte> segment, bool writable) {
+  std::unique_ptr<TensorTable> table(new TensorTable());
+  if (index.size() > std::numeric_limits<int>::max() ||
+      !table->index_.ParseFromArray(index.data(), static_cast<int>(index.size()))) {
+    return Malformed("not a TensorIndex message");
+  }
+  if (table->index_.version() > kKnownVersion) {
+    return Error(Reason::kUnsupported,
+                 absl::StrCat("the daemon's tensor index has version ", table->index_.version(),
+                              ", this client knows ", kKnownVersion),
+                 "upgrade the client");
+  }
+  if (table->index_.segment_bytes() != segment.size()) {
+    return Malformed(absl::StrCat("says that the segment has ", table->index_.segment_bytes(),
+                                  " bytes, it has ", segment.size()));
+  }
+  const auto& pieces = table->index_.layout().pieces();
+  table->tensors_.reserve(pieces.size());
+  for (const v1::TensorPiece& piece : pieces) {
+    RETURN_IF_ERROR(CheckPiece(piece, segment.size()));
+    if (!table->tensors_.empty() && table->tensors_.back().name() >= piece.name()) {
+      return MalformedPiece(piece, "is out of order or appears twice");
+    }
+    table->tensors_.emplace_back(piece.name(), static_cast<DType>(piece.dtype()),
+                                 absl::MakeConstSpan(piece.shape().data(), piece.shape_size()),
+                                 absl::MakeConstSpan(piece.strides().data(), piece.strides_size()),
+                                 segment.subspan(piece.offset(), piece.nbytes()), piece.offset(),
+                                 writable);
+  }
+  return std::unique_ptr<const TensorTable>(std::move(table));
+}
+
+const Tensor* TensorTable::Find(absl::string_view name) const {
+  const auto found = std::lower_bound(
+      tensors_.begin(), tensors_.end(), name,
+      [](const Tensor& tensor, absl::string_view key) { return tensor.name() < key; });
+  return found != tensors_.end() && found->name() == name ? &*found : nullptr;
+}
+
+}  // namespace weightd::client

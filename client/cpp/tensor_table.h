@@ -1,0 +1,42 @@
+#ifndef WEIGHTD_CLIENT_CPP_TENSOR_TABLE_H_
+#define WEIGHTD_CLIENT_CPP_TENSOR_TABLE_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "client/cpp/tensor.h"
+#include "weightd/v1/tensor_index.pb.h"
+
+namespace weightd::client {
+
+// A TensorIndex as tensors over mapped bytes, ordered by name. Nothing in the index is believed:
+// every tensor it holds lies inside the segment and is as large as it says. Immutable, so
+// thread-safe.
+class TensorTable {
+ public:
+  // `index` is one serialized TensorIndex, `segment` the mapped bytes, which outlive the table.
+  // DATA_LOSS (kMalformedModel) if they don't fit together, UNIMPLEMENTED if the index is of a
+  // later version.
+  static absl::StatusOr<std::unique_ptr<const TensorTable>> Parse(absl::Span<const std::byte> index,
+                                                                  absl::Span<std::byte> segment,
+                                                                  bool writable);
+
+  absl::Span<const Tensor> tensors() const { return tensors_; }
+  // Null if there is no such tensor.
+  const Tensor* Find(absl::string_view name) const;
+  const v1::TensorIndex& index() const { return index_; }
+
+ private:
+  TensorTable() = default;
+
+  // Tensors look into it: names and shapes are not copied.
+  v1::TensorIndex index_;
+  std::vector<Tensor> tensors_;
+};
+
+}  // namespace weightd::client
+
+#endif  // WEIGHTD_CLIENT_CPP_TENSOR_TABLE_H_

@@ -1,0 +1,47 @@
+"""Zero-copy tensors from weightd, the daemon that keeps one copy of a model's weights per node.
+
+    import weightd
+
+    with weightd.attach("https://models.example/bert/model.safetensors") as model:
+        weight = model["embeddings.word_embeddings.weight"]
+
+torch and numpy are imported when the first tensor is asked for.
+"""
+
+from weightd._attach import attach
+from weightd.errors import (
+    ClosedError,
+    DeadlineError,
+    Error,
+    InternalError,
+    InvalidRequestError,
+    MalformedModelError,
+    NoRoomError,
+    NotAllowedError,
+    NotFoundError,
+    SourceError,
+    TensorNotFoundError,
+    UnavailableError,
+)
+from weightd.model import Model
+from weightd.progress import Progress
+from weightd.tensors import TensorInfo
+
+__all__ = [
+    "ClosedError",
+    "DeadlineError",
+    "Error",
+    "InternalError",
+    "InvalidRequestError",
+    "MalformedModelError",
+    "Model",
+    "NoRoomError",
+    "NotAllowedError",
+    "NotFoundError",
+    "Progress",
+    "SourceError",
+    "TensorInfo",
+    "TensorNotFoundError",
+    "UnavailableError",
+    "attach",
+]

@@ -1,0 +1,106 @@
+"""From a model's name to a Model."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from weightd import _frameworks
+from weightd._acquire import acquire
+from weightd._deadline import Deadline
+from weightd._segment import map_segment, read_index
+from weightd._session import Session
+from weightd.errors import Error, error
+from weightd.model import Model
+from weightd.progress import Progress, Reporter
+from weightd.v1 import handles_pb2, weights_pb2
+
+
+def attach(
+    uri: str,
+    socket_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    framework: str = "auto",
+    timeout: float | None = None,
+    progress: Callable[[Progress], object] | None = None,
+) -> Model:
+    """Attaches to a model: waits until the node's daemon has it, maps its bytes, and holds a lease on it.
+
+    Args:
+        uri: A URI (file:///…, http://…, https://…) of one weight file or of a folder or prefix with shards, or a name
+            that the daemon's config gives a model.
+        socket_dir: Folder of the daemon's sockets. Default: the environment variable WEIGHTD_DIR, else /run/weightd.
+        device: Where the tensors are; "cpu" is all there is.
+        framework: "pt" (torch), "np" (numpy), or "auto": torch if it is installed. Imported with the first tensor.
+        timeout: Seconds to wait in all. Default: until the model is there or fails.
+        progress: Called with a Progress while the model loads; what it raises ends the wait. Default: a tqdm bar if
+            stderr is a terminal and tqdm is installed.
+
+    Raises:
+        Error: One of its subclasses, with `reason`, `model` and `hint`.
+    """
+    if not isinstance(uri, str) or not uri.isprintable():
+        raise error("INVALID_URI", f"{uri!r} is no model's name", hint="give a URI, a path or an alias as a str")
+    if timeout is not None and not (isinstance(timeout, int | float) and 0 < timeout < 1e9):
+        raise error(
+            "INVALID_ARGUMENT", f"timeout {timeout!r}", model=uri, hint="give seconds, more than 0, or None for no end"
+        )
+    try:
+        return _attach(uri, _folder(socket_dir), device, framework, Deadline(timeout), progress)
+    except Error as failure:
+        failure.model = failure.model or uri
+        raise
+
+
+def _attach(
+    uri: str,
+    directory: Path,
+    device: str,
+    framework: str,
+    deadline: Deadline,
+    progress: Callable[[Progress], object] | None,
+) -> Model:
+    if str(device) != "cpu":
+        raise error("UNSUPPORTED", f"device {device!r}", hint='use device="cpu"')
+    framework = _frameworks.choose(framework)
+
+    session = Session(directory, deadline)
+    try:
+        reporter = Reporter(uri, progress)
+        try:
+            grant = acquire(directory, session.token, uri, deadline, reporter.report)
+        finally:
+            reporter.close()
+        return _open(session, grant, framework, deadline)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: Deadline) -> Model:
+    """Claims the lease, checks and maps what comes. The session then ends with the mapping."""
+    handles = session.claim(grant.lease_id, deadline)
+    try:
+        found = {handle.kind: (descriptor, handle.nbytes) for handle, descriptor in handles}
+        if not {handles_pb2.Handle.HOST_SEGMENT, handles_pb2.Handle.TENSOR_INDEX} <= found.keys():
+            raise error("INTERNAL", "the daemon sent no host segment or no tensor index")
+        index = read_index(*found[handles_pb2.Handle.TENSOR_INDEX])
+        descriptor, nbytes = found[handles_pb2.Handle.HOST_SEGMENT]
+        if index.segment_bytes != nbytes:
+            raise error(
+                "INTERNAL",
+                f"the segment has {nbytes} bytes, and {index.segment_bytes} by its tensor index",
+            )
+        segment = map_segment(descriptor, nbytes)
+    finally:
+        for _, descriptor in handles:
+            os.close(descriptor)
+    # When the last view has died and the bytes are unmapped, not when the interpreter ends with tensors in use.
+    weakref.finalize(segment, session.close).atexit = False
+    return Model(segment, index, framework)
+
+
+def _folder(socket_dir: str | os.PathLike[str] | None) -> Path:
+    return Path(socket_dir or os.environ.get("WEIGHTD_DIR") or "/run/weightd")

@@ -1,0 +1,157 @@
+"""Tensors of torch and numpy over mapped bytes. The only place that imports them, and only when one is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from weightd.errors import Error, error
+from weightd.tensors import TensorInfo
+
+# Makes a tensor over a buffer that is exactly its bytes, and keeps that buffer alive for as long as the tensor's
+# storage lives.
+Builder = Callable[[memoryview, TensorInfo], Any]
+
+_TORCH_TYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    # Two elements a byte: the last axis has half as many as the file says.
+    "F4": "float4_e2m1fn_x2",
+}
+
+_NUMPY_TYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+}
+
+_ML_DTYPES_TYPES = {
+    "BF16": "bfloat16",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+
+
+def choose(framework: str) -> str:
+    """The framework for "auto", without importing any: torch if it is there, else numpy."""
+    if framework == "auto":
+        for name, module in (("pt", "torch"), ("np", "numpy")):
+            if module in sys.modules or importlib.util.find_spec(module) is not None:
+                return name
+        return "np"
+    if framework not in ("pt", "np"):
+        raise error(
+            "INVALID_ARGUMENT",
+            f"unknown framework {framework!r}",
+            hint='use "auto", "pt" (torch) or "np" (numpy)',
+        )
+    return framework
+
+
+def builder(framework: str) -> Builder:
+    """Imports the framework and returns what makes its tensors."""
+    return _torch_builder() if framework == "pt" else _numpy_builder()
+
+
+def _torch_builder() -> Builder:
+    torch: Any = _require("torch")
+    dtypes = {dtype: getattr(torch, name) for dtype, name in _TORCH_TYPES.items() if hasattr(torch, name)}
+    frombuffer, empty = torch.frombuffer, torch.empty
+
+    def build(buffer: memoryview, info: TensorInfo) -> Any:
+        dtype, shape = info.dtype, info.shape
+        kind = dtypes.get(dtype)
+        if kind is None:
+            raise _no_type("torch", dtype)
+        if dtype == "F4":
+            shape = _packed(shape)
+        if not info.nbytes:
+            return empty(shape, dtype=kind)
+        if buffer.readonly:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The given buffer is not writable")
+                return frombuffer(buffer, dtype=kind).view(shape)
+        # One frombuffer each, not views of a big one: every tensor has a storage of its own size, and saving one
+        # saves only its bytes.
+        return frombuffer(buffer, dtype=kind).view(shape)
+
+    return build
+
+
+def _numpy_builder() -> Builder:
+    numpy: Any = _require("numpy")
+    dtypes = {dtype: numpy.dtype(name) for dtype, name in _NUMPY_TYPES.items()}
+
+    def build(buffer: memoryview, info: TensorInfo) -> Any:
+        kind = dtypes.get(info.dtype)
+        if kind is None:
+            name = _ML_DTYPES_TYPES.get(info.dtype)
+            if name is None:
+                raise _no_type("numpy", info.dtype)
+            kind = dtypes[info.dtype] = numpy.dtype(getattr(_require("ml_dtypes"), name))
+        return numpy.frombuffer(buffer, dtype=kind).reshape(info.shape)
+
+    return build
+
+
+def _packed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not shape or shape[-1] % 2:
+        raise error(
+            "UNSUPPORTED",
+            f"a 4-bit tensor of shape {shape}: torch holds two elements a byte along the last axis",
+            hint="use model.raw(name)",
+        )
+    return (*shape[:-1], shape[-1] // 2)
+
+
+def _no_type(framework: str, dtype: str) -> Error:
+    return error(
+        "UNSUPPORTED",
+        f"{framework} has no type for {dtype}",
+        hint="use model.raw(name), which gives the bytes",
+    )
+
+
+def _require(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as failure:
+        raise error(
+            "UNSUPPORTED",
+            f"this needs {module}: {failure}",
+            hint=f"pip install {module}, or use model.raw(name), which gives the bytes",
+        ) from failure

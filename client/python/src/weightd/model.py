@@ -1,0 +1,136 @@
+"""An attached model."""
+
+from __future__ import annotations
+
+import gc
+import mmap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from weightd import _frameworks
+from weightd.errors import error
+from weightd.tensors import TensorInfo, TensorTable
+from weightd.v1 import tensor_index_pb2
+
+
+class Model:
+    """A lease on one revision of a model, and its bytes, mapped. Made by `attach`. Thread-safe.
+
+    Tensors are views of the mapped bytes: nothing is copied, and making one costs microseconds. Each has a storage of
+    its own and keeps the mapping, and the lease, alive; `close` only drops the model's own hold. Writing to a tensor
+    changes it in this process only, page by page, and costs that much private memory.
+
+    After a fork both processes see the bytes; the lease stays the parent's. A child that must not depend on its parent
+    attaches for itself.
+    """
+
+    def __init__(self, segment: mmap.mmap, index: tensor_index_pb2.TensorIndex, framework: str) -> None:
+        self._bytes: memoryview | None = memoryview(segment)
+        self._index = index
+        self._framework = framework
+        self._builder: _frameworks.Builder | None = None
+        self._tensors = TensorTable(index)
+
+    @property
+    def uri(self) -> str:
+        """The model's URI as the daemon knows it, without credentials and query."""
+        return self._index.model
+
+    @property
+    def revision(self) -> str:
+        """Name of the immutable version that this is: 64 hexadecimal digits."""
+        return self._index.revision
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Free text that the model's files carry (`__metadata__` in safetensors)."""
+        return dict(self._index.metadata)
+
+    @property
+    def framework(self) -> str:
+        """What the tensors are: "pt" (torch) or "np" (numpy)."""
+        return self._framework
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """All tensors by name: dtype, shape, nbytes, offset."""
+        return self._tensors
+
+    def __getitem__(self, name: str) -> Any:
+        """The tensor of that name, over the mapped bytes. Raises TensorNotFoundError (a KeyError)."""
+        info = self._tensors[name]
+        content = self._open_bytes()
+        return self._build()(content[info.offset : info.offset + info.nbytes], info)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def keys(self) -> list[str]:
+        """The tensors' names; with `model[name]` this makes dict(model) work."""
+        return list(self._tensors)
+
+    def raw(self, name: str) -> memoryview:
+        """The tensor's bytes as they are in the file, read-only. For every dtype; needs no framework."""
+        info = self._tensors[name]
+        return self._open_bytes()[info.offset : info.offset + info.nbytes].toreadonly()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tensors by name, for load_state_dict(…, assign=True) or from_pretrained(None, state_dict=…)."""
+        content = self._open_bytes()
+        build = self._build()
+        with _collector_paused():
+            return {
+                name: build(content[info.offset : info.offset + info.nbytes], info)
+                for name, info in self._tensors.rows()
+            }
+
+    def close(self) -> None:
+        """Gives the model up. The lease ends now, or when the last tensor dies that is still in use."""
+        self._bytes = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._bytes is None else self._framework
+        return f"<weightd.Model {self.uri} {self.revision[:12]} {len(self)} tensors, {state}>"
+
+    def _open_bytes(self) -> memoryview:
+        content = self._bytes
+        if content is None:
+            raise error("MODEL_CLOSED", "the model was closed", model=self.uri, hint="attach it again")
+        return content
+
+    def _build(self) -> _frameworks.Builder:
+        build = self._builder
+        if build is None:
+            build = self._builder = _frameworks.builder(self._framework)
+        return build
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Making many objects starts garbage collections; one walks all that torch's import made (80 ms), in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,225 @@
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from weightd.v1 import error_pb2 as _error_pb2
+from weightd.v1 import tensor_index_pb2 as _tensor_index_pb2
+from weightd.v1 import weights_pb2 as _weights_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DescribeModelRequest(_message.Message):
+    __slots__ = ["model", "page_size", "page_token"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    page_size: int
+    page_token: str
+    def __init__(self, model: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class DescribeModelResponse(_message.Message):
+    __slots__ = ["files", "huge_page_fraction", "metadata", "model", "next_page_token", "tensors", "verification"]
+    class MetadataEntry(_message.Message):
+        __slots__ = ["key", "value"]
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    HUGE_PAGE_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedCompositeFieldContainer[_tensor_index_pb2.ModelFile]
+    huge_page_fraction: float
+    metadata: _containers.ScalarMap[str, str]
+    model: _weights_pb2.ModelSummary
+    next_page_token: str
+    tensors: _containers.RepeatedCompositeFieldContainer[_tensor_index_pb2.TensorPiece]
+    verification: _tensor_index_pb2.Verification
+    def __init__(self, model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ..., files: _Optional[_Iterable[_Union[_tensor_index_pb2.ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., tensors: _Optional[_Iterable[_Union[_tensor_index_pb2.TensorPiece, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., verification: _Optional[_Union[_tensor_index_pb2.Verification, _Mapping]] = ..., huge_page_fraction: _Optional[float] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ["bytes", "error", "kind", "lease_id", "model", "revision", "time"]
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DRAINED: Event.Kind
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    EVICTED: Event.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KIND_UNSPECIFIED: Event.Kind
+    LEASE_ENDED: Event.Kind
+    LEASE_GRANTED: Event.Kind
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FAILED: Event.Kind
+    LOAD_FINISHED: Event.Kind
+    LOAD_STARTED: Event.Kind
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PINNED: Event.Kind
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STALE: Event.Kind
+    SUPERSEDED: Event.Kind
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    UNPINNED: Event.Kind
+    bytes: int
+    error: _error_pb2.ErrorDetail
+    kind: Event.Kind
+    lease_id: int
+    model: str
+    revision: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., lease_id: _Optional[int] = ..., bytes: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ...) -> None: ...
+
+class EvictRequest(_message.Message):
+    __slots__ = ["force", "model"]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    force: bool
+    model: str
+    def __init__(self, model: _Optional[str] = ..., force: bool = ...) -> None: ...
+
+class EvictResponse(_message.Message):
+    __slots__ = ["draining_bytes", "freed_bytes"]
+    DRAINING_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    draining_bytes: int
+    freed_bytes: int
+    def __init__(self, freed_bytes: _Optional[int] = ..., draining_bytes: _Optional[int] = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = []
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ["host", "leases", "listeners", "loads_running", "sessions", "uptime", "version"]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    LISTENERS_FIELD_NUMBER: _ClassVar[int]
+    LOADS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    host: TierStatus
+    leases: int
+    listeners: _containers.RepeatedCompositeFieldContainer[ListenerStatus]
+    loads_running: int
+    sessions: int
+    uptime: _duration_pb2.Duration
+    version: str
+    def __init__(self, version: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[_Union[TierStatus, _Mapping]] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., loads_running: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ["claimed", "granted_at", "lease_id", "listener", "model", "revision", "uid"]
+    CLAIMED_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_AT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    claimed: bool
+    granted_at: _timestamp_pb2.Timestamp
+    lease_id: int
+    listener: str
+    model: str
+    revision: str
+    uid: int
+    def __init__(self, lease_id: _Optional[int] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., listener: _Optional[str] = ..., uid: _Optional[int] = ..., granted_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., claimed: bool = ...) -> None: ...
+
+class ListLeasesRequest(_message.Message):
+    __slots__ = ["model"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class ListLeasesResponse(_message.Message):
+    __slots__ = ["leases"]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    leases: _containers.RepeatedCompositeFieldContainer[Lease]
+    def __init__(self, leases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ...) -> None: ...
+
+class ListenerStatus(_message.Message):
+    __slots__ = ["directory", "draining_bytes", "leases", "name", "sessions"]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    directory: str
+    draining_bytes: int
+    leases: int
+    name: str
+    sessions: int
+    def __init__(self, name: _Optional[str] = ..., directory: _Optional[str] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., draining_bytes: _Optional[int] = ...) -> None: ...
+
+class PinRequest(_message.Message):
+    __slots__ = ["model"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class PinResponse(_message.Message):
+    __slots__ = ["model"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: _weights_pb2.ModelSummary
+    def __init__(self, model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
+
+class PreloadRequest(_message.Message):
+    __slots__ = ["model", "pin"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PIN_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    pin: bool
+    def __init__(self, model: _Optional[str] = ..., pin: bool = ...) -> None: ...
+
+class PreloadResponse(_message.Message):
+    __slots__ = ["model", "progress"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    model: _weights_pb2.ModelSummary
+    progress: _weights_pb2.LoadProgress
+    def __init__(self, progress: _Optional[_Union[_weights_pb2.LoadProgress, _Mapping]] = ..., model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
+
+class TierStatus(_message.Message):
+    __slots__ = ["budget", "draining", "loading", "resident"]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    LOADING_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_FIELD_NUMBER: _ClassVar[int]
+    budget: int
+    draining: int
+    loading: int
+    resident: int
+    def __init__(self, budget: _Optional[int] = ..., resident: _Optional[int] = ..., loading: _Optional[int] = ..., draining: _Optional[int] = ...) -> None: ...
+
+class UnpinRequest(_message.Message):
+    __slots__ = ["model"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class UnpinResponse(_message.Message):
+    __slots__ = ["model"]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: _weights_pb2.ModelSummary
+    def __init__(self, model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = []
+    def __init__(self) -> None: ...
+
+class WatchEventsResponse(_message.Message):
+    __slots__ = ["event", "lost"]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    event: Event
+    lost: int
+    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ..., lost: _Optional[int] = ...) -> None: ...

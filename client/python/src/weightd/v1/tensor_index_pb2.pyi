@@ -1,0 +1,106 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+BF16: DType
+BOOL: DType
+C64: DType
+DESCRIPTOR: _descriptor.FileDescriptor
+DTYPE_UNSPECIFIED: DType
+F16: DType
+F32: DType
+F4: DType
+F64: DType
+F6_E2M3: DType
+F6_E3M2: DType
+F8_E4M3: DType
+F8_E4M3FNUZ: DType
+F8_E5M2: DType
+F8_E5M2FNUZ: DType
+F8_E8M0: DType
+I16: DType
+I32: DType
+I64: DType
+I8: DType
+U16: DType
+U32: DType
+U64: DType
+U8: DType
+
+class Layout(_message.Message):
+    __slots__ = ["name", "pieces"]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PIECES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    pieces: _containers.RepeatedCompositeFieldContainer[TensorPiece]
+    def __init__(self, name: _Optional[str] = ..., pieces: _Optional[_Iterable[_Union[TensorPiece, _Mapping]]] = ...) -> None: ...
+
+class ModelFile(_message.Message):
+    __slots__ = ["name", "size", "validator"]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    VALIDATOR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size: int
+    validator: str
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., validator: _Optional[str] = ...) -> None: ...
+
+class TensorIndex(_message.Message):
+    __slots__ = ["files", "layout", "metadata", "model", "revision", "segment_bytes", "verification", "version"]
+    class MetadataEntry(_message.Message):
+        __slots__ = ["key", "value"]
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedCompositeFieldContainer[ModelFile]
+    layout: Layout
+    metadata: _containers.ScalarMap[str, str]
+    model: str
+    revision: str
+    segment_bytes: int
+    verification: Verification
+    version: int
+    def __init__(self, version: _Optional[int] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., layout: _Optional[_Union[Layout, _Mapping]] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., verification: _Optional[_Union[Verification, _Mapping]] = ..., segment_bytes: _Optional[int] = ...) -> None: ...
+
+class TensorPiece(_message.Message):
+    __slots__ = ["derived_from", "dtype", "file", "name", "nbytes", "offset", "shape", "strides"]
+    DERIVED_FROM_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NBYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    STRIDES_FIELD_NUMBER: _ClassVar[int]
+    derived_from: _containers.RepeatedScalarFieldContainer[str]
+    dtype: DType
+    file: int
+    name: str
+    nbytes: int
+    offset: int
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    strides: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., strides: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ..., nbytes: _Optional[int] = ..., file: _Optional[int] = ..., derived_from: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Verification(_message.Message):
+    __slots__ = ["checks", "pinned_to_version"]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_TO_VERSION_FIELD_NUMBER: _ClassVar[int]
+    checks: _containers.RepeatedScalarFieldContainer[str]
+    pinned_to_version: bool
+    def __init__(self, checks: _Optional[_Iterable[str]] = ..., pinned_to_version: bool = ...) -> None: ...
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = []
