@@ -1,0 +1,32 @@
+"""Admin RPCs over one kept connection: a benchmark measures the daemon, not the start of a command."""
+
+import pathlib
+
+import grpc
+from weightd.v1 import admin_pb2
+
+
+class AdminCalls:
+    """The calls that benchmarks need."""
+
+    def __init__(self, socket_dir: pathlib.Path) -> None:
+        channel = grpc.insecure_channel(f"unix:{socket_dir}/admin.sock")
+        self._preload = channel.unary_stream(
+            "/weightd.v1.Admin/Preload",
+            admin_pb2.PreloadRequest.SerializeToString,
+            admin_pb2.PreloadResponse.FromString,
+        )
+        self._evict = channel.unary_unary(
+            "/weightd.v1.Admin/Evict",
+            admin_pb2.EvictRequest.SerializeToString,
+            admin_pb2.EvictResponse.FromString,
+        )
+
+    def preload(self, model: str) -> None:
+        """Loads a model and waits until it is resident."""
+        for _ in self._preload(admin_pb2.PreloadRequest(model=model), timeout=600):
+            pass
+
+    def evict(self, model: str) -> None:
+        """Drops it."""
+        self._evict(admin_pb2.EvictRequest(model=model), timeout=60)

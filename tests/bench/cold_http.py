@@ -1,0 +1,75 @@
+"""Cold load over loopback HTTP against parallel `curl -r` to /dev/null, from the same nginx.
+
+.venv/bin/python tests/bench/cold_http.py [--mib 2048] [--rounds 15]
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path += [str(pathlib.Path(__file__).parents[1] / "e2e"), str(pathlib.Path(__file__).parent)]
+
+import measure  # noqa: E402
+from admin import AdminCalls  # noqa: E402
+from models import even_model  # noqa: E402
+from processes import Daemon, Nginx  # noqa: E402
+
+MIB = 1 << 20
+
+
+def curls(url: str, size: int, count: int) -> list[int]:
+    """Starts `count` curls that fetch the object's parts."""
+    step = -(-size // count)
+    return [
+        subprocess.Popen(
+            ["curl", "-s", "-f", "-o", "/dev/null", "-r", f"{begin}-{min(size, begin + step) - 1}", url]
+        ).pid
+        for begin in range(0, size, step)
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mib", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=measure.ROUNDS)
+    parser.add_argument("--huge-pages", default="advise", choices=["advise", "never"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, measure.HugePages(options.huge_pages):
+        folder = pathlib.Path(scratch)
+        path = even_model(folder / "files" / "m.safetensors", options.mib * MIB, 300)
+        size = path.stat().st_size
+        web = Nginx(folder / "nginx", path.parent, "")
+        daemon = Daemon(folder, f"host:\n  budget: {options.mib + 512}MiB\n").start()
+        admin = AdminCalls(daemon.socket_dir)
+        url = web.url(path.name)
+
+        def load() -> measure.Sample:
+            cpu, begin = measure.cpu_of(daemon.pid), time.monotonic()
+            admin.preload(url)
+            sample = measure.Sample(time.monotonic() - begin, measure.cpu_of(daemon.pid) - cpu)
+            admin.evict(url)
+            return sample
+
+        contenders: dict[str, measure.Contender] = {"weightd": load}
+        for count in (1, 2, 4, 8):
+            contenders[f"curl x{count}"] = lambda count=count: measure.timed_children(lambda: curls(url, size, count))
+        samples = measure.rounds(contenders, options.rounds, lambda: measure.touch_and_free(size + 256 * MIB))
+        peak = daemon.memory()["VmHWM"]
+        daemon.end()
+        web.end()
+    measure.table(samples, size)
+    ceiling = measure.best(samples, [name for name in samples if name != "weightd"])
+    ours, theirs = samples["weightd"], samples[ceiling]
+    reached = [
+        measure.verdict(f"speed against {ceiling}", 0.8, [s.wall for s in theirs], [s.wall for s in ours]),
+        measure.verdict(f"CPU against {ceiling}", 1.5, [s.cpu for s in ours], [s.cpu for s in theirs], at_least=False),
+        measure.bound("peak RSS of the daemon beyond the model", [(peak - size) / MIB], 256, "MiB"),
+    ]
+    return 0 if all(reached) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What the benchmarks share: interleaved rounds, paired ratios with a bootstrap interval, CPU seconds, warm memory."""
+
+import dataclasses
+import mmap
+import os
+import pathlib
+import random
+import statistics
+import time
+import typing
+
+ROUNDS = 15
+SHMEM_HUGE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+
+
+@dataclasses.dataclass
+class Sample:
+    """One run: wall seconds, and CPU seconds of whoever did the work."""
+
+    wall: float
+    cpu: float
+
+
+Contender = typing.Callable[[], Sample]
+
+
+def touch_and_free(nbytes: int) -> None:
+    """Touches and frees this much memory: virtual machines hand free memory back to their host, and the first touch
+    after that measures the host."""
+    with mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
+        block.madvise(mmap.MADV_HUGEPAGE)
+        for offset in range(0, nbytes, 4096):
+            block[offset] = 1
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds a process has used (proc(5), stat: utime and stime)."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def timed_children(start: typing.Callable[[], list[int]]) -> Sample:
+    """Wall seconds until all processes that `start` made have ended, and their CPU seconds."""
+    begin = time.monotonic()
+    cpu = 0.0
+    for pid in start():
+        _, status, usage = os.wait4(pid, 0)
+        assert status == 0, f"a contender failed with status {status}"
+        cpu += usage.ru_utime + usage.ru_stime
+    return Sample(time.monotonic() - begin, cpu)
+
+
+def rounds(
+    contenders: dict[str, Contender], count: int, before_each: typing.Callable[[], None]
+) -> dict[str, list[Sample]]:
+    """Runs every contender once a round, in an order drawn anew, and gives each one's samples by round."""
+    order = random.Random(1)
+    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    for _ in range(count):
+        for name in order.sample(sorted(contenders), len(contenders)):
+            before_each()
+            samples[name].append(contenders[name]())
+    return samples
+
+
+def ratio_interval(over: list[float], under: list[float]) -> tuple[float, float, float]:
+    """Median of the paired ratios over/under, and its bootstrap 95 % interval."""
+    ratios = [a / b for a, b in zip(over, under, strict=True)]
+    draw = random.Random(2)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(5000))
+    return statistics.median(ratios), medians[124], medians[4874]
+
+
+def best(samples: dict[str, list[Sample]], names: typing.Iterable[str]) -> str:
+    """The contender with the shortest median."""
+    return min(names, key=lambda name: statistics.median(sample.wall for sample in samples[name]))
+
+
+def table(samples: dict[str, list[Sample]], nbytes: int) -> None:
+    """Prints median wall, speed and CPU of each contender."""
+    print(f"{'contender':28} {'wall s':>8} {'GB/s':>7} {'CPU s/GB':>9}")
+    for name, runs in samples.items():
+        wall = statistics.median(run.wall for run in runs)
+        cpu = statistics.median(run.cpu for run in runs)
+        print(f"{name:28} {wall:8.3f} {nbytes / wall / 1e9:7.2f} {cpu / (nbytes / 1e9):9.3f}")
+
+
+def verdict(what: str, figure: float, over: list[float], under: list[float], at_least: bool = True) -> bool:
+    """Prints the ratio, its interval, and whether the interval reaches the figure; says so."""
+    median, low, high = ratio_interval(over, under)
+    reached = high >= figure if at_least else low <= figure
+    sign = ">=" if at_least else "<="
+    outcome = "reached" if reached else "NOT REACHED"
+    print(f"{what}: {median:.3f} [{low:.3f}, {high:.3f}], wanted {sign} {figure}: {outcome}")
+    return reached
+
+
+def bound(what: str, values: list[float], most: float, unit: str) -> bool:
+    """Prints the median, its bootstrap interval, and whether the interval reaches `most`; says so."""
+    median, low, high = ratio_interval(values, [1.0] * len(values))
+    outcome = "reached" if low <= most else "NOT REACHED"
+    print(f"{what}: {median:.2f} {unit} [{low:.2f}, {high:.2f}], wanted <= {most:g}: {outcome}")
+    return low <= most
+
+
+class HugePages:
+    """Sets shmem_enabled for the block (root), and puts it back."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        self._before = SHMEM_HUGE.read_text().split("[")[1].split("]")[0]
+
+    def __enter__(self) -> None:
+        SHMEM_HUGE.write_text(self._value)
+
+    def __exit__(self, *_: object) -> None:
+        SHMEM_HUGE.write_text(self._before)

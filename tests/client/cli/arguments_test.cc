@@ -1,0 +1,103 @@
+#include "client/cli/arguments.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "client/cli/exit_code.h"
+#include "common/status.h"
+
+namespace weightd::cli {
+namespace {
+
+absl::StatusOr<Arguments> Parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "weightctl");
+  return ParseArguments(static_cast<int>(arguments.size()), arguments.data());
+}
+
+TEST(ArgumentsTest, Commands) {
+  EXPECT_EQ(Parse({"status"})->command, Command::kStatus);
+  EXPECT_EQ(Parse({"ls"})->command, Command::kList);
+  EXPECT_EQ(Parse({"watch"})->command, Command::kWatch);
+  EXPECT_EQ(Parse({"leases"})->model, "");
+  EXPECT_EQ(Parse({"leases", "m"})->model, "m");
+  EXPECT_TRUE(Parse({"show", "m", "--tensors"})->tensors);
+  EXPECT_TRUE(Parse({"evict", "m", "--force"})->force);
+  EXPECT_EQ(Parse({"pin", "m"})->command, Command::kPin);
+  EXPECT_EQ(Parse({"unpin", "m"})->command, Command::kUnpin);
+  EXPECT_TRUE(Parse({"doctor", "--fix"})->fix);
+  EXPECT_EQ(Parse({"inspect", "f"})->model, "f");
+}
+
+TEST(ArgumentsTest, Preload) {
+  const auto plain = Parse({"preload", "m"});
+  EXPECT_TRUE(plain->wait);
+  EXPECT_FALSE(plain->pin);
+  const auto all = Parse({"preload", "--pin", "--no-wait", "m"});
+  EXPECT_FALSE(all->wait);
+  EXPECT_TRUE(all->pin);
+  EXPECT_EQ(all->model, "m");
+}
+
+TEST(ArgumentsTest, CommonOptionsBeforeAndAfterTheCommand) {
+  const auto before = Parse({"--socket-dir", "/d", "--output", "json", "--timeout", "2.5", "ls"});
+  ASSERT_TRUE(before.ok()) << before.status();
+  EXPECT_EQ(before->socket_dir, "/d");
+  EXPECT_TRUE(before->json);
+  EXPECT_EQ(before->timeout, absl::Seconds(2.5));
+  const auto after = Parse({"inspect", "f", "--output=json", "--socket-dir=/d"});
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_TRUE(after->json);
+  EXPECT_EQ(after->socket_dir, "/d");
+}
+
+TEST(ArgumentsTest, TextIsPrintedAndIsNoError) {
+  for (const char* option : {"--help", "--version"}) {
+    const auto parsed = Parse({option});
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->command, Command::kPrintText);
+    EXPECT_FALSE(parsed->text.empty());
+  }
+  EXPECT_NE(Parse({"--help"})->text.find("69 daemon not reachable"), std::string::npos);
+}
+
+TEST(ArgumentsTest, NonsenseIsUsage) {
+  const std::vector<std::vector<const char*>> lines = {
+      {},          {"frob"},         {"ls", "--frob"},         {"preload"},
+      {"show"},    {"ls", "status"}, {"-o", "xml", "ls"},      {"--timeout", "-1", "ls"},
+      {"ls", "m"}, {"inspect"},      {"--timeout", "x", "ls"}, {"--output"}};
+  for (const auto& line : lines) {
+    EXPECT_EQ(ExitCodeOf(Parse(line).status()), kUsage) << (line.empty() ? "" : line[0]);
+  }
+}
+
+TEST(ArgumentsTest, JsonIsWantedAlsoByLinesThatDoNotParse) {
+  const std::vector<const char*> line = {"weightctl", "frob", "--output", "json"};
+  EXPECT_TRUE(WantsJson(static_cast<int>(line.size()), line.data()));
+  EXPECT_FALSE(WantsJson(2, line.data()));
+  EXPECT_FALSE(WantsJson(3, line.data()));
+}
+
+TEST(ExitCodeTest, FollowsTheReason) {
+  EXPECT_EQ(ExitCodeOf(absl::OkStatus()), 0);
+  const auto code_of = [](Reason reason) { return int{ExitCodeOf(Error(reason, "x"))}; };
+  EXPECT_EQ(code_of(Reason::kInvalidUri), 64);
+  EXPECT_EQ(code_of(Reason::kInvalidArgument), 64);
+  EXPECT_EQ(code_of(Reason::kMalformedModel), 65);
+  EXPECT_EQ(code_of(Reason::kVerificationFailed), 65);
+  EXPECT_EQ(code_of(Reason::kModelNotFound), 66);
+  EXPECT_EQ(code_of(Reason::kModelNotResident), 66);
+  EXPECT_EQ(code_of(Reason::kShuttingDown), 69);
+  EXPECT_EQ(code_of(Reason::kInternal), 70);
+  EXPECT_EQ(code_of(Reason::kBudgetExceeded), 75);
+  EXPECT_EQ(code_of(Reason::kHostMemoryShort), 75);
+  EXPECT_EQ(code_of(Reason::kSourceUnavailable), 75);
+  EXPECT_EQ(code_of(Reason::kModelInUse), 75);
+  EXPECT_EQ(code_of(Reason::kNotAllowed), 77);
+  EXPECT_EQ(code_of(Reason::kSourceDenied), 77);
+  EXPECT_EQ(code_of(Reason::kAddressRefused), 77);
+  EXPECT_EQ(code_of(Reason::kDaemonUnreachable), 69);
+}
+
+}  // namespace
+}  // namespace weightd::cli

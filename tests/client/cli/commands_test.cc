@@ -1,0 +1,117 @@
+#include "client/cli/commands.h"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "client/cli/arguments.h"
+#include "client/cli/exit_code.h"
+#include "tests/fakes/fake_daemon.h"
+
+namespace weightd::cli {
+namespace {
+
+using fakes::FakeDaemon;
+using fakes::SmallModel;
+
+class CommandsTest : public testing::Test {
+ protected:
+  CommandsTest() { daemon_.Add("small", SmallModel()); }
+
+  // Runs weightctl with this command line; the exit code.
+  int Run(std::vector<std::string> words) {
+    words.insert(words.begin(), {"weightctl", "--socket-dir", daemon_.socket_dir()});
+    std::vector<const char*> line;
+    line.reserve(words.size());
+    for (const std::string& word : words) {
+      line.push_back(word.c_str());
+    }
+    const int count = static_cast<int>(line.size());
+    out_.str("");
+    err_.str("");
+    const auto arguments = ParseArguments(count, line.data());
+    const absl::Status status =
+        arguments.ok() ? RunCommand(*arguments, {out_, err_}) : arguments.status();
+    if (!status.ok()) {
+      PrintError(status, WantsJson(count, line.data()), err_);
+    }
+    return ExitCodeOf(status);
+  }
+
+  FakeDaemon daemon_;
+  std::ostringstream out_;
+  std::ostringstream err_;
+};
+
+TEST_F(CommandsTest, Status) {
+  EXPECT_EQ(Run({"status"}), kGood);
+  EXPECT_NE(out_.str().find("budget       1.0 GiB"), std::string::npos) << out_.str();
+  EXPECT_EQ(Run({"status", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str().rfind(R"({"version":"fake",)", 0), 0u) << out_.str();
+}
+
+TEST_F(CommandsTest, List) {
+  EXPECT_EQ(Run({"ls"}), kGood);
+  EXPECT_NE(out_.str().find("small  resident  4.0 KiB        2"), std::string::npos) << out_.str();
+  EXPECT_EQ(Run({"ls", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str().rfind(R"({"models":[{"model":"small")", 0), 0u) << out_.str();
+}
+
+TEST_F(CommandsTest, Show) {
+  EXPECT_EQ(Run({"show", "small"}), kGood);
+  EXPECT_EQ(out_.str().find("TENSOR"), std::string::npos);
+  EXPECT_EQ(Run({"show", "small", "--tensors"}), kGood);
+  EXPECT_NE(out_.str().find("a       F32    [2, 2]       0     16"), std::string::npos)
+      << out_.str();
+}
+
+TEST_F(CommandsTest, PreloadShowsProgressAndResult) {
+  FakeDaemon::Faults script;
+  script.progress.resize(1);
+  script.progress[0].set_phase(v1::TRANSFERRING);
+  script.progress[0].set_bytes_done(1024);
+  script.progress[0].set_bytes_total(2048);
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"preload", "small", "--pin"}), kGood);
+  EXPECT_EQ(err_.str(), "transferring 1.0 KiB of 2.0 KiB\n");
+  EXPECT_EQ(out_.str(), "small: resident, pinned\n");
+  EXPECT_EQ(Run({"preload", "small", "-o", "json"}), kGood);
+  EXPECT_EQ(err_.str(), "");
+  EXPECT_EQ(Run({"preload", "small", "--no-wait"}), kGood);
+  EXPECT_EQ(out_.str(), "small: loading 33%\n");
+}
+
+TEST_F(CommandsTest, ErrorsAreOneLineOrOneObject) {
+  FakeDaemon::Faults faults;
+  faults.error.set_reason(v1::BUDGET_EXCEEDED);
+  faults.error.set_message("needs 9");
+  faults.error.set_hint("evict\nmore");
+  daemon_.Set(faults);
+  EXPECT_EQ(Run({"status"}), kTryAgain);
+  EXPECT_EQ(err_.str(), "weightctl: needs 9; evict\\x0amore\n");
+  EXPECT_EQ(Run({"status", "--output", "json"}), kTryAgain);
+  EXPECT_EQ(err_.str(),
+            R"({"error":{"reason":"BUDGET_EXCEEDED","message":"needs 9","hint":"evict\nmore"}})"
+            "\n");
+  EXPECT_EQ(out_.str(), "");
+}
+
+TEST_F(CommandsTest, MissingDaemon) {
+  EXPECT_EQ(Run({"--socket-dir", "/nonexistent/weightd", "ls"}), kUsage);
+  Arguments arguments;
+  arguments.command = Command::kList;
+  arguments.socket_dir = "/nonexistent/weightd";
+  EXPECT_EQ(ExitCodeOf(RunCommand(arguments, {out_, err_})), kDaemonUnreachable);
+}
+
+TEST_F(CommandsTest, DoctorFindsTheDaemon) {
+  EXPECT_EQ(Run({"doctor"}), kGood) << out_.str();
+  EXPECT_NE(out_.str().find("weightd fake answers"), std::string::npos) << out_.str();
+  EXPECT_EQ(Run({"doctor", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str().rfind(R"({"checks":[{"check":"kernel","state":"ok")", 0), 0u) << out_.str();
+}
+
+}  // namespace
+}  // namespace weightd::cli

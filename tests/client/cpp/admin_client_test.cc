@@ -1,0 +1,87 @@
+#include "client/cpp/admin_client.h"
+
+#include <gtest/gtest.h>
+
+#include "common/status.h"
+#include "tests/fakes/fake_daemon.h"
+
+namespace weightd::client {
+namespace {
+
+using fakes::FakeDaemon;
+using fakes::SmallModel;
+
+class AdminClientTest : public testing::Test {
+ protected:
+  AdminClient Connect() {
+    auto client = AdminClient::Connect({daemon_.socket_dir()});
+    EXPECT_TRUE(client.ok()) << client.status();
+    return *std::move(client);
+  }
+
+  FakeDaemon daemon_;
+};
+
+TEST_F(AdminClientTest, ReadsStatus) {
+  const auto status = Connect().GetStatus();
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_EQ(status->version(), "fake");
+}
+
+TEST_F(AdminClientTest, ReadsAllPagesOfModels) {
+  for (const char* name : {"a", "b", "c"}) {
+    daemon_.Add(name, SmallModel());
+  }
+  const auto models = Connect().ListModels();
+  ASSERT_TRUE(models.ok()) << models.status();
+  ASSERT_EQ(models->size(), 3u);
+  EXPECT_EQ((*models)[2].model(), "c");
+}
+
+TEST_F(AdminClientTest, ReadsAllPagesOfTensorsIfAsked) {
+  daemon_.Add("a", SmallModel());
+  const AdminClient client = Connect();
+  EXPECT_EQ(client.DescribeModel("a", true)->tensors_size(), 2);
+  EXPECT_EQ(client.DescribeModel("a", false)->tensors_size(), 0);
+}
+
+TEST_F(AdminClientTest, PreloadWatchesUntilTheModelIsThere) {
+  daemon_.Set({.progress = std::vector<v1::LoadProgress>(3)});
+  int seen = 0;
+  const auto model = Connect().Preload("a", true, absl::InfiniteFuture(), [&](const auto&) {
+    ++seen;
+    return true;
+  });
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(seen, 3);
+  EXPECT_EQ(model->state(), v1::RESIDENT);
+  EXPECT_TRUE(model->pinned());
+}
+
+TEST_F(AdminClientTest, PreloadCanBeLeftAlone) {
+  daemon_.Set({.progress = std::vector<v1::LoadProgress>(1)});
+  const auto model =
+      Connect().Preload("a", false, absl::InfiniteFuture(), [&](const auto&) { return false; });
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->state(), v1::LOADING);
+}
+
+TEST_F(AdminClientTest, ErrorsKeepReasonAndHint) {
+  FakeDaemon::Faults faults;
+  faults.error.set_reason(v1::HOST_MEMORY_SHORT);
+  faults.error.set_message("no memory");
+  faults.error.set_hint("buy some");
+  daemon_.Set(faults);
+  const absl::Status status = Connect().GetStatus().status();
+  EXPECT_EQ(ReasonOf(status), Reason::kHostMemoryShort);
+  EXPECT_EQ(HintOf(status), "buy some");
+}
+
+TEST_F(AdminClientTest, MissingDaemonIsUnavailable) {
+  const absl::Status status =
+      AdminClient::Connect({"/nonexistent/weightd", absl::Seconds(5)}).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kDaemonUnreachable) << status;
+}
+
+}  // namespace
+}  // namespace weightd::client

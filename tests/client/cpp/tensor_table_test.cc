@@ -1,0 +1,171 @@
+#include "client/cpp/tensor_table.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "common/dtype.h"
+#include "common/status.h"
+#include "weightd/v1/tensor_index.pb.h"
+
+namespace weightd::client {
+namespace {
+
+constexpr uint64_t kHuge = std::numeric_limits<uint64_t>::max();
+
+// A segment of 64 bytes that count up from 0, and an index over it.
+class TensorTableTest : public testing::Test {
+ protected:
+  TensorTableTest() : segment_(64) {
+    for (size_t i = 0; i < segment_.size(); ++i) {
+      segment_[i] = static_cast<std::byte>(i);
+    }
+    index_.set_version(1);
+    index_.set_segment_bytes(segment_.size());
+  }
+
+  v1::TensorPiece* Add(const std::string& name, v1::DType dtype, std::vector<uint64_t> shape,
+                       uint64_t offset, uint64_t nbytes) {
+    v1::TensorPiece* piece = index_.mutable_layout()->add_pieces();
+    piece->set_name(name);
+    piece->set_dtype(dtype);
+    piece->mutable_shape()->Add(shape.begin(), shape.end());
+    piece->set_offset(offset);
+    piece->set_nbytes(nbytes);
+    return piece;
+  }
+
+  absl::StatusOr<std::unique_ptr<const TensorTable>> Parse(bool writable = true) {
+    serialized_ = index_.SerializeAsString();
+    return TensorTable::Parse(
+        absl::MakeConstSpan(reinterpret_cast<const std::byte*>(serialized_.data()),
+                            serialized_.size()),
+        absl::MakeSpan(segment_), writable);
+  }
+
+  Reason ReasonOfParse() { return ReasonOf(Parse().status()); }
+
+  std::vector<std::byte> segment_;
+  v1::TensorIndex index_;
+  std::string serialized_;
+};
+
+TEST_F(TensorTableTest, FindsTensorsByName) {
+  Add("a", v1::U8, {3}, 1, 3);
+  Add("b", v1::F32, {}, 8, 4);
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  ASSERT_EQ((*table)->tensors().size(), 2u);
+  const Tensor* a = (*table)->Find("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->dtype(), DType::kU8);
+  EXPECT_EQ(a->offset(), 1u);
+  EXPECT_EQ(a->bytes().data(), segment_.data() + 1);
+  EXPECT_EQ(a->shape(), absl::MakeConstSpan({uint64_t{3}}));
+  EXPECT_TRUE((*table)->Find("b")->shape().empty());
+  EXPECT_EQ((*table)->Find("c"), nullptr);
+  EXPECT_EQ((*table)->Find(""), nullptr);
+}
+
+TEST_F(TensorTableTest, GivesTypedViews) {
+  Add("bf16", v1::BF16, {2}, 2, 4);
+  Add("f32", v1::F32, {2, 2}, 16, 16);
+  Add("odd", v1::F32, {1}, 33, 4);
+  Add("packed", v1::F4, {2}, 0, 1);
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ((*table)->Find("f32")->As<float>()->size(), 4u);
+  EXPECT_EQ((*table)->Find("bf16")->As<uint16_t>()->size(), 2u);
+  EXPECT_FALSE((*table)->Find("f32")->As<double>().ok());
+  EXPECT_FALSE((*table)->Find("bf16")->As<float>().ok());
+  EXPECT_FALSE((*table)->Find("odd")->As<float>().ok());
+  EXPECT_FALSE((*table)->Find("packed")->As<uint8_t>().ok());
+  EXPECT_EQ((*table)->Find("packed")->bytes().size(), 1u);
+}
+
+TEST_F(TensorTableTest, RefusesStoresToReadOnlyMappings) {
+  Add("a", v1::U8, {3}, 0, 3);
+  EXPECT_TRUE((*Parse(true))->Find("a")->mutable_bytes().ok());
+  EXPECT_FALSE((*Parse(false))->Find("a")->mutable_bytes().ok());
+}
+
+TEST_F(TensorTableTest, AcceptsEmptyTensorsAtTheEnd) {
+  Add("a", v1::F32, {0, 7}, 64, 0);
+  EXPECT_TRUE(Parse().ok());
+}
+
+TEST_F(TensorTableTest, RefusesRangesBeyondTheSegment) {
+  Add("a", v1::U8, {8}, 57, 8);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, RefusesRangesThatWrapAround) {
+  Add("a", v1::U8, {8}, kHuge - 3, 8);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, RefusesSizesThatShapeDoesNotGive) {
+  Add("a", v1::F32, {2}, 0, 4);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, RefusesShapesThatOverflow) {
+  Add("a", v1::F32, {uint64_t{1} << 62, 4}, 0, 0);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, RefusesUnknownElementTypes) {
+  Add("a", static_cast<v1::DType>(99), {1}, 0, 1);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+  index_.mutable_layout()->mutable_pieces(0)->set_dtype(v1::DTYPE_UNSPECIFIED);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, RefusesUnorderedAndRepeatedNames) {
+  Add("b", v1::U8, {1}, 0, 1);
+  Add("a", v1::U8, {1}, 1, 1);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+  index_.mutable_layout()->mutable_pieces(1)->set_name("b");
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, AcceptsStridesInsideTheirBytes) {
+  // Every second element of eight.
+  Add("a", v1::U16, {4}, 0, 16)->add_strides(2);
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_FALSE((*table)->Find("a")->As<uint16_t>().ok());
+}
+
+TEST_F(TensorTableTest, RefusesStridesBeyondTheirBytes) {
+  v1::TensorPiece* piece = Add("a", v1::U16, {4}, 0, 8);
+  piece->add_strides(2);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+  piece->set_strides(0, -1);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+  piece->set_strides(0, std::numeric_limits<int64_t>::max());
+  piece->set_shape(0, kHuge);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, RefusesOtherSegments) {
+  index_.set_segment_bytes(63);
+  EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
+}
+
+TEST_F(TensorTableTest, RefusesLaterVersions) {
+  index_.set_version(2);
+  EXPECT_EQ(ReasonOfParse(), Reason::kUnsupported);
+}
+
+TEST_F(TensorTableTest, RefusesGarbage) {
+  const std::vector<std::byte> garbage(16, std::byte{0xff});
+  EXPECT_EQ(ReasonOf(TensorTable::Parse(garbage, absl::MakeSpan(segment_), true).status()),
+            Reason::kMalformedModel);
+}
+
+}  // namespace
+}  // namespace weightd::client

@@ -1,0 +1,274 @@
+#include "daemon/config.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/status.h"
+
+namespace weightd {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+absl::StatusOr<v1::Config> Parse(absl::string_view text) { return ParseConfig(text, "w.yaml", {}); }
+
+v1::Config Parsed(absl::string_view text) {
+  auto config = Parse(text);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *config : v1::Config();
+}
+
+constexpr absl::string_view kFull = R"(# everything
+socket_dir: /run/w
+host:
+  budget: 64GiB
+  mlock: false
+  huge_pages: false
+listeners:
+  - name: default
+  - name: tenants
+    directory: /run/w/tenants
+    mode: 0750
+    access:
+      attach: ["https://host/**", llama]
+      load_configured: [ '*' ]
+      load:
+        - https://host/open/*
+    max_sessions: 10
+    max_connections: 20
+models:
+  - {name: llama, uri: "https://host/llama/", preload: true, pin: true}
+  - name: local/mini.v1
+    uri: /models/mini
+sources:
+  file:
+    roots: [/models]
+    direct_io: false
+  http:
+    connections: 4
+    chunk: 8MB
+    stall_timeout: 1m30s
+    attempts: 2
+    ca_file: /etc/ca.pem
+    allowed_networks: [10.0.0.0/8, "fd00::/8"]
+cache:
+  revalidate: 5m
+  unclaimed_lease: 500ms
+  max_loads: 1
+log:
+  level: debug
+  format: text
+)";
+
+TEST(Config, ReadsEveryField) {
+  const v1::Config config = Parsed(kFull);
+  EXPECT_EQ(config.socket_dir(), "/run/w");
+  EXPECT_EQ(config.host().budget(), uint64_t{64} << 30);
+  EXPECT_TRUE(config.host().has_mlock());
+  EXPECT_FALSE(config.host().huge_pages());
+  ASSERT_EQ(config.listeners_size(), 2);
+  EXPECT_EQ(config.listeners(0).directory(), "/run/w");
+  EXPECT_EQ(config.listeners(0).mode(), 0700);
+  EXPECT_FALSE(config.listeners(0).has_access());
+  EXPECT_EQ(config.listeners(1).mode(), 0750);
+  EXPECT_THAT(config.listeners(1).access().attach(), ElementsAre("https://host/**", "llama"));
+  EXPECT_THAT(config.listeners(1).access().load_configured(), ElementsAre("*"));
+  EXPECT_EQ(config.listeners(1).max_sessions(), 10);
+  ASSERT_EQ(config.models_size(), 2);
+  EXPECT_TRUE(config.models(0).pin());
+  EXPECT_EQ(config.models(1).name(), "local/mini.v1");
+  EXPECT_FALSE(config.models(1).preload());
+  EXPECT_THAT(config.sources().file().roots(), ElementsAre("/models"));
+  EXPECT_EQ(config.sources().http().chunk(), 8'000'000);
+  EXPECT_EQ(config.sources().http().stall_timeout().seconds(), 90);
+  EXPECT_EQ(config.cache().unclaimed_lease().nanos(), 500'000'000);
+  EXPECT_EQ(RevalidateInterval(config.cache()), absl::Minutes(5));
+  EXPECT_EQ(config.log().format(), "text");
+}
+
+TEST(Config, FillsInDefaults) {
+  for (absl::string_view text : {"", "# nothing\n", "---\n", "{}"}) {
+    const v1::Config config = Parsed(text);
+    EXPECT_EQ(config.socket_dir(), "/run/weightd");
+    ASSERT_EQ(config.listeners_size(), 1);
+    EXPECT_EQ(config.listeners(0).name(), "default");
+    EXPECT_EQ(config.listeners(0).directory(), "/run/weightd");
+    EXPECT_EQ(config.listeners(0).mode(), 0700);
+    EXPECT_EQ(config.listeners(0).max_sessions(), 256);
+    EXPECT_EQ(config.listeners(0).max_connections(), 1024);
+    EXPECT_EQ(config.host().budget(), 0);
+    EXPECT_FALSE(config.host().has_mlock());
+    EXPECT_TRUE(config.host().huge_pages());
+    EXPECT_TRUE(config.sources().file().direct_io());
+    EXPECT_EQ(config.sources().http().connections(), 8);
+    EXPECT_EQ(config.sources().http().chunk(), 32 << 20);
+    EXPECT_EQ(config.sources().http().stall_timeout().seconds(), 30);
+    EXPECT_EQ(config.sources().http().attempts(), 5);
+    EXPECT_EQ(RevalidateInterval(config.cache()), absl::Seconds(60));
+    EXPECT_EQ(config.cache().unclaimed_lease().seconds(), 30);
+    EXPECT_EQ(config.cache().max_loads(), 4);
+    EXPECT_EQ(config.log().level(), "info");
+    EXPECT_EQ(config.log().format(), "json");
+  }
+}
+
+TEST(Config, TheFlagWinsOverTheFileOverTheEnvironment) {
+  const ConfigOverrides both = {.flag_socket_dir = "/flag", .environment_socket_dir = "/env"};
+  const ConfigOverrides environment = {.environment_socket_dir = "/env"};
+  EXPECT_EQ(ParseConfig("socket_dir: /file", "w", both)->socket_dir(), "/flag");
+  EXPECT_EQ(ParseConfig("socket_dir: /file", "w", environment)->socket_dir(), "/file");
+  EXPECT_EQ(ParseConfig("", "w", environment)->socket_dir(), "/env");
+  EXPECT_EQ(ParseConfig("", "w", both)->listeners(0).directory(), "/flag");
+}
+
+TEST(Config, PrintsWhatItReads) {
+  for (absl::string_view text : {kFull, absl::string_view()}) {
+    const v1::Config config = Parsed(text);
+    const std::string printed = PrintConfig(config);
+    EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(config, Parsed(printed)))
+        << printed;
+  }
+  const std::string printed = PrintConfig(Parsed(kFull));
+  EXPECT_THAT(printed, HasSubstr("budget: 64GiB"));
+  EXPECT_THAT(printed, HasSubstr("mode: 0750"));
+  EXPECT_THAT(printed, HasSubstr("stall_timeout: 1m30s"));
+}
+
+TEST(Config, RevalidatesNeverOrAlways) {
+  EXPECT_EQ(RevalidateInterval(Parsed("cache: {revalidate: never}").cache()),
+            absl::InfiniteDuration());
+  EXPECT_EQ(RevalidateInterval(Parsed("cache: {revalidate: always}").cache()),
+            absl::ZeroDuration());
+}
+
+struct Broken {
+  std::string text;
+  std::string message;
+};
+
+void ExpectRefused(const std::vector<Broken>& cases) {
+  for (const Broken& broken : cases) {
+    const auto config = Parse(broken.text);
+    ASSERT_FALSE(config.ok()) << broken.text;
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(config.status().message()),
+                HasSubstr(absl::StrCat("w.yaml:", broken.message)))
+        << broken.text;
+  }
+}
+
+TEST(Config, RefusesUnknownKeysAndWrongForms) {
+  ExpectRefused({
+      {"host:\n  bugdet: 1GiB", "2: host.bugdet: unknown key"},
+      {"\n\nnonsense: 1", "3: nonsense: unknown key"},
+      {"log: {level: info, level: debug}", "1: key \"level\" stands twice, first in line 1"},
+      {"- a", "1: expected keys and values"},
+      {"hello", "1: expected keys and values"},
+      {"host: 3", "1: host: expected keys and values"},
+      {"host:", "1: host: no value"},
+      {"listeners: {name: a}", "1: listeners: expected a list"},
+      {"listeners: [a]", "1: listeners[0]: expected keys and values"},
+      {"listeners: [~]", "1: listeners[0]: expected keys and values"},
+      {"socket_dir: [a]", "1: socket_dir: expected a single value"},
+      {"socket_dir: ''", "1: socket_dir: no value"},
+      {"host:\n  huge_pages: yes", "2: host.huge_pages: expected true or false"},
+      {"sources: {file: {roots: [[a]]}}", "1: sources.file.roots[0]: expected a single value"},
+  });
+  EXPECT_THAT(HintOf(Parse("host: {x: 1}").status()), HasSubstr("budget, mlock, huge_pages"));
+}
+
+TEST(Config, RefusesBadNumbers) {
+  for (const std::string& size : {"64G", "64gib", "-1", "1.5GiB", "64 GiB", "0x10", "GiB", "1e9",
+                                  "0", "17179869184TiB", "99999999999999999999", "1KiB"}) {
+    EXPECT_FALSE(Parse(absl::StrCat("host: {budget: ", size, "}")).ok()) << size;
+  }
+  for (const std::string& mode :
+       {"700", "0800", "07000", "rwx", "448", "0o700", "-700", "0077", "0722"}) {
+    EXPECT_FALSE(Parse(absl::StrCat("listeners: [{name: default, mode: ", mode, "}]")).ok())
+        << mode;
+  }
+  for (const std::string& time : {"60", "-1s", "0s", "inf", "1y", "10000h", "1 s", ""}) {
+    EXPECT_FALSE(Parse(absl::StrCat("cache: {unclaimed_lease: \"", time, "\"}")).ok()) << time;
+    EXPECT_FALSE(Parse(absl::StrCat("cache: {revalidate: \"", time, "\"}")).ok()) << time;
+  }
+  for (const std::string& count : {"0", "-1", "4294967297", "1.0", "many"}) {
+    EXPECT_FALSE(Parse(absl::StrCat("cache: {max_loads: ", count, "}")).ok()) << count;
+  }
+}
+
+TEST(Config, RefusesWhatMakesNoSense) {
+  ExpectRefused({
+      {"socket_dir: run/w", "1: socket_dir: not an absolute path"},
+      {"listeners:\n - name: a\n", "2: listeners[0].directory: missing"},
+      {"listeners:\n - name: a b\n   directory: /d", "2: listeners[0].name: not a name"},
+      {"listeners:\n - {name: a, directory: /d}\n - {name: a, directory: /e}",
+       "3: listeners[1].name: another listener"},
+      {"listeners:\n - {name: a, directory: /d}\n - {name: b, directory: /d}",
+       "3: listeners[1].directory: another listener"},
+      {"listeners: [{name: a, directory: d}]", "1: listeners[0].directory: not an absolute path"},
+      {"listeners: [{name: a, directory: /x/../d}]", "1: listeners[0].directory: not an absolute"},
+      {"models:\n- {name: a, uri: /m}\n- {name: a, uri: /n}", "3: models[1].name: another model"},
+      {"models: [{name: /a, uri: /m}]", "1: models[0].name: not a name"},
+      {"models: [{name: a}]", "1: models[0].uri: "},
+      {"models:\n- name: a\n  uri: ftp://host/x", "3: models[0].uri: "},
+      {"sources:\n  file:\n    roots:\n    - models", "4: sources.file.roots[0]: not an absolute"},
+      {"sources: {http: {allowed_networks: [10.0.0.0]}}",
+       "1: sources.http.allowed_networks[0]: not"},
+      {"sources: {http: {allowed_networks: [10.0.0.0/33]}}",
+       "1: sources.http.allowed_networks[0]: not"},
+      {"sources: {http: {allowed_networks: ['::1/129']}}",
+       "1: sources.http.allowed_networks[0]: not"},
+      {"log: {level: verbose}", "1: log.level: must be one of debug, info, warning, error"},
+      {"log: {format: xml}", "1: log.format: must be one of json, text"},
+  });
+}
+
+TEST(Config, OthersGetNothingByDefault) {
+  ExpectRefused({
+      {"listeners:\n- name: default\n  mode: 0755", "2: listeners[0].access: users other than"},
+      {"listeners:\n- name: default\n  mode: 0710\n  access: {attach: []}",
+       "4: listeners[0].access: users other than"},
+      {"listeners:\n- name: default\n  access: {}", "3: listeners[0].access: names no patterns"},
+      {"listeners:\n- name: default\n  mode: 0777\n  access: {attach: ['**']}",
+       "3: listeners[0].mode: others could replace"},
+      {"listeners:\n- name: default\n  access: {attach: [\"a\\0\"]}",
+       "3: listeners[0].access.attach[0]: control character"},
+  });
+  EXPECT_TRUE(Parse("listeners: [{name: default, mode: 0755, access: {attach: ['**']}}]").ok());
+}
+
+TEST(Config, RefusesHostileYaml) {
+  std::string bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n";
+  for (char c = 'b'; c <= 'k'; ++c) {
+    const std::string previous(1, static_cast<char>(c - 1));
+    absl::StrAppend(&bomb, std::string(1, c), ": &", std::string(1, c), " [*", previous, ",*",
+                    previous, "]\n");
+  }
+  ExpectRefused({
+      {bomb, "1: anchors are not supported"},
+      {"a: *x", "1: "},
+      {"host: !!map {}", "1: tags are not supported"},
+      {"log: {}\n---\nlog: {}", "3: a second document"},
+      {std::string(100'000, '['), "1: "},
+      {std::string(21, '[') + std::string(21, ']'), "1: nested deeper than 20"},
+      {"? [a]\n: b", "1: a key must be a word"},
+      {"a: [", "1: not YAML"},
+      {"a: b: c", "1: not YAML"},
+      {"\"a", "1: not YAML"},
+      {"\ta: b", "1: not YAML"},
+      {std::string("a: b\0", 5), "1: the text must be UTF-8"},
+      {"a: b\nc: \xA0", "2: the text must be UTF-8"},
+      {"socket_dir: \"/a\\nb\"", "1: socket_dir: control character"},
+      {std::string((1 << 20) + 1, '#'), "1: a config of 1048577 bytes"},
+  });
+}
+
+}  // namespace
+}  // namespace weightd

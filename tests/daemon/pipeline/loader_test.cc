@@ -1,0 +1,404 @@
+#include "daemon/pipeline/loader.h"
+
+#include <fcntl.h>
+
+#include <atomic>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "common/byte_range.h"
+#include "common/cancellation.h"
+#include "common/dtype.h"
+#include "common/status.h"
+#include "common/uri.h"
+#include "daemon/host/host_segment.h"
+#include "daemon/host/host_tier.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/registry.h"
+#include "daemon/source/source.h"
+#include "gtest/gtest.h"
+#include "tests/fakes/memory_source.h"
+#include "tests/fakes/safetensors_file.h"
+
+namespace weightd::pipeline {
+namespace {
+
+using fakes::F32Tensor;
+using fakes::SafetensorsFile;
+using fakes::TensorToWrite;
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr char kModel[] = "http://host/m/model.safetensors";
+
+size_t OpenDescriptors() {
+  const std::filesystem::directory_iterator descriptors("/proc/self/fd");
+  return static_cast<size_t>(std::distance(begin(descriptors), end(descriptors)));
+}
+
+std::string BytesOf(const ResidentModel& model, const Piece& piece) {
+  return {reinterpret_cast<const char*>(model.weights->bytes().data()) + piece.offset,
+          piece.nbytes};
+}
+
+class LoaderTest : public testing::Test {
+ protected:
+  LoaderTest() { SetBudget(256 * kMiB); }
+
+  void SetBudget(uint64_t bytes) {
+    host::HostTierOptions options;
+    options.budget = bytes;
+    options.available_memory = []() -> absl::StatusOr<uint64_t> { return uint64_t{1} << 50; };
+    tier_ = std::make_shared<host::HostTier>(std::move(options));
+  }
+
+  absl::StatusOr<ResolvedModel> Resolve(absl::string_view uri = kModel) {
+    return loader_->Resolve(Uri::Parse(uri).value(), policy_, cancellation_);
+  }
+  absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved) {
+    return loader_->Load(
+        resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress_,
+        cancellation_);
+  }
+  absl::StatusOr<ResidentModel> ResolveAndLoad(absl::string_view uri = kModel) {
+    const absl::StatusOr<ResolvedModel> resolved = Resolve(uri);
+    return resolved.ok() ? Load(*resolved) : resolved.status();
+  }
+
+  void ExpectTensors(const ResidentModel& model, const std::vector<TensorToWrite>& tensors) {
+    ASSERT_EQ(model.index.pieces.size(), tensors.size());
+    std::map<std::string, const Piece*> pieces;
+    for (const Piece& piece : model.index.pieces) pieces[piece.name] = &piece;
+    for (const TensorToWrite& tensor : tensors) {
+      ASSERT_EQ(pieces.count(tensor.name), 1u) << tensor.name;
+      const Piece& piece = *pieces[tensor.name];
+      EXPECT_EQ(DTypeName(piece.dtype), tensor.dtype) << tensor.name;
+      EXPECT_EQ(piece.shape, tensor.shape) << tensor.name;
+      EXPECT_EQ(piece.offset % DTypeAlignment(piece.dtype), 0u) << tensor.name;
+      EXPECT_TRUE(BytesOf(model, piece) == tensor.bytes) << tensor.name;
+    }
+  }
+
+  // A load that failed has left nothing behind.
+  void ExpectNothingHeld() {
+    const host::HostUsage usage = tier_->usage();
+    EXPECT_EQ(usage.loading + usage.resident + usage.draining, 0u);
+    EXPECT_EQ(OpenDescriptors(), descriptors_);
+  }
+
+  std::shared_ptr<fakes::MemorySource> source_ = std::make_shared<fakes::MemorySource>();
+  source::Registry registry_ = [this] {
+    source::Registry registry;
+    registry.Add("http", source_);
+    return registry;
+  }();
+  std::shared_ptr<host::HostTier> tier_;
+  source::ReadPolicy policy_;
+  Progress progress_;
+  Cancellation cancellation_;
+  std::unique_ptr<ModelLoader> loader_ = MakeModelLoader(
+      &registry_,
+      [](const ModelIndex& index) { return absl::StrCat("index of ", index.pieces.size()); },
+      {.chunk_bytes = 1 << 20});
+  const size_t descriptors_ = OpenDescriptors();
+};
+
+TEST_F(LoaderTest, ASingleFileBecomesASealedSegmentAndItsIndex) {
+  const std::vector<TensorToWrite> tensors = {F32Tensor("weight", 1'500'000, 1),
+                                              F32Tensor("bias", 300, 2),
+                                              {"scalar", "I64", {}, "8 bytes!"}};
+  source_->Put(kModel, SafetensorsFile(tensors, {.metadata = {{"format", "pt"}}}));
+  const auto model = ResolveAndLoad();
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectTensors(*model, tensors);
+  EXPECT_EQ(model->index.metadata.at("format"), "pt");
+  EXPECT_EQ(model->index.segment_bytes, model->weights->size());
+  EXPECT_EQ(model->index.revision, Resolve()->revision);
+  EXPECT_TRUE(model->index.pinned_to_version);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(model->encoded_index->bytes().data()),
+                        model->encoded_index_bytes),
+            "index of 3");
+  const int seals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  EXPECT_EQ(fcntl(model->weights->OpenForClient("l")->get(), F_GET_SEALS) & seals, seals);
+  EXPECT_EQ(fcntl(model->encoded_index->OpenForClient("l")->get(), F_GET_SEALS) & seals, seals);
+  EXPECT_EQ(tier_->usage().resident, model->charged_bytes());
+  EXPECT_EQ(tier_->usage().loading, 0u);
+}
+
+TEST_F(LoaderTest, StoredBytesKeepTheirPlaceModuloAPage) {
+  const std::vector<TensorToWrite> tensors = {F32Tensor("t", 100'000, 1)};
+  const std::string file = SafetensorsFile(tensors);
+  source_->Put(kModel, file);
+  const auto model = ResolveAndLoad();
+  ASSERT_TRUE(model.ok());
+  EXPECT_EQ(model->index.pieces[0].offset % kPageBytes, (file.size() - 400'000) % kPageBytes);
+}
+
+TEST_F(LoaderTest, AFileWithAnUnpaddedHeaderIsAligned) {
+  const std::vector<TensorToWrite> tensors = {F32Tensor("a", 5000, 1), F32Tensor("b", 70'001, 2)};
+  for (uint64_t misalignment = 1; misalignment < 8; ++misalignment) {
+    source_->Put(kModel, SafetensorsFile(tensors, {.misalignment = misalignment, .metadata = {}}));
+    const auto model = ResolveAndLoad();
+    ASSERT_TRUE(model.ok()) << model.status();
+    ExpectTensors(*model, tensors);
+  }
+}
+
+TEST_F(LoaderTest, AFileWhoseTensorsLieOddlyIsRealigned) {
+  const std::vector<TensorToWrite> tensors = {{"flags", "BOOL", {3}, "abc"},
+                                              F32Tensor("a", 500'000, 1),
+                                              {"byte", "U8", {1}, "z"},
+                                              {"none", "F64", {0, 7}, ""},
+                                              F32Tensor("b", 12'345, 2)};
+  source_->Put(kModel, SafetensorsFile(tensors));
+  const auto model = ResolveAndLoad();
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectTensors(*model, tensors);
+}
+
+TEST_F(LoaderTest, EmptyModelsAndEmptyTensorsWork) {
+  source_->Put(kModel, SafetensorsFile({}));
+  auto model = ResolveAndLoad();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_TRUE(model->index.pieces.empty());
+  EXPECT_EQ(model->weights->size(), kPageBytes);
+  const std::vector<TensorToWrite> tensors = {{"none", "F32", {0}, ""}};
+  source_->Put(kModel, SafetensorsFile(tensors));
+  model = ResolveAndLoad();
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectTensors(*model, tensors);
+}
+
+TEST_F(LoaderTest, ShardsLieInOneSegment) {
+  std::vector<TensorToWrite> all;
+  std::map<std::string, std::string> weight_map;
+  for (int shard = 0; shard < 100; ++shard) {
+    const std::string name = absl::StrCat("s", shard, ".safetensors");
+    std::vector<TensorToWrite> tensors = {F32Tensor(absl::StrCat("t", shard), 1000 + shard, shard)};
+    weight_map[tensors[0].name] = name;
+    source_->Put(
+        absl::StrCat("http://host/m/", name),
+        SafetensorsFile(tensors, {.misalignment = shard % 8u, .metadata = {{"from", name}}}));
+    all.push_back(tensors[0]);
+  }
+  source_->Put("http://host/m/model.safetensors.index.json", fakes::ShardIndexFile(weight_map));
+  const auto model = ResolveAndLoad("http://host/m/");
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectTensors(*model, all);
+  EXPECT_EQ(model->index.files.size(), 100u);
+  EXPECT_EQ(model->index.metadata.at("from"), "s0.safetensors") << "the first file's wins";
+  for (const Piece& piece : model->index.pieces) {
+    EXPECT_EQ(model->index.files[piece.file].name, weight_map[piece.name]);
+  }
+}
+
+TEST_F(LoaderTest, AnIndexThatItsFilesContradictIsRefusedBeforeAnyWeightMoves) {
+  source_->Put("http://host/m/model.safetensors.index.json",
+               fakes::ShardIndexFile({{"a", "1.safetensors"}, {"b", "1.safetensors"}}));
+  source_->Put("http://host/m/1.safetensors", SafetensorsFile({F32Tensor("a", 1'000'000, 1)}));
+  const auto model = ResolveAndLoad("http://host/m/");
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kMalformedModel);
+  EXPECT_LT(source_->bytes_read(), kMiB);
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, AHundredThousandTensorsWork) {
+  std::vector<TensorToWrite> tensors;
+  tensors.reserve(100'000);
+  for (int i = 0; i < 100'000; ++i) {
+    tensors.push_back({absl::StrCat("model.layers.", i, ".weight"), "U8", {4}, "abcd"});
+    tensors.back().bytes[i % 4] = static_cast<char>(i);
+  }
+  source_->Put(kModel, SafetensorsFile(tensors));
+  const auto model = ResolveAndLoad();
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectTensors(*model, tensors);
+  EXPECT_LT(source_->reads().size(), 50u) << "small tensors are read together";
+}
+
+TEST_F(LoaderTest, AHeaderIsReadOnceAndTheBytesOnce) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 2'000'000, 1)}));
+  ASSERT_TRUE(ResolveAndLoad().ok());
+  EXPECT_LE(source_->bytes_read(), 8'000'000u + 300'000);
+}
+
+TEST_F(LoaderTest, ProgressTellsPhasesAndBytes) {
+  const std::string file = SafetensorsFile({F32Tensor("t", 1'000'000, 1)});
+  source_->Put(kModel, file);
+  const auto resolved = Resolve();
+  ASSERT_TRUE(resolved.ok());
+  source_->HoldReadsAfter(2 * kMiB);
+  std::thread loading([&] { EXPECT_TRUE(Load(*resolved).ok()); });
+  ASSERT_TRUE(source_->AwaitHeldRead());
+  EXPECT_EQ(progress_.phase, Phase::kTransferring);
+  EXPECT_EQ(progress_.bytes_total, file.size());
+  EXPECT_GT(progress_.bytes_done, kMiB);
+  EXPECT_LT(progress_.bytes_done, file.size());
+  source_->ReleaseReads();
+  loading.join();
+  EXPECT_EQ(progress_.phase, Phase::kDone);
+  EXPECT_EQ(progress_.bytes_done, file.size());
+}
+
+TEST_F(LoaderTest, NothingIsPublishedBeforeTheLastByte) {
+  const std::string file = SafetensorsFile({F32Tensor("t", 1'000'000, 1)});
+  source_->Put(kModel, file);
+  const auto resolved = Resolve();
+  ASSERT_TRUE(resolved.ok());
+  // The header's read, then all of the file but its last byte.
+  source_->HoldReadsAfter((256u << 10) + file.size() - 1);
+  std::atomic<bool> published = false;
+  std::thread loading([&] {
+    EXPECT_TRUE(Load(*resolved).ok());
+    published = true;
+  });
+  ASSERT_TRUE(source_->AwaitHeldRead());
+  EXPECT_FALSE(published);
+  EXPECT_EQ(tier_->usage().resident, 0u);
+  EXPECT_EQ(progress_.bytes_done, file.size() - 1);
+  source_->ReleaseReads();
+  loading.join();
+}
+
+TEST_F(LoaderTest, ACancelledTransferEndsAndFreesEverything) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 4'000'000, 1)}));
+  const auto resolved = Resolve();
+  ASSERT_TRUE(resolved.ok());
+  source_->HoldReadsAfter(3 * kMiB);
+  absl::Status status;
+  std::thread loading([&] { status = Load(*resolved).status(); });
+  ASSERT_TRUE(source_->AwaitHeldRead());
+  EXPECT_GT(tier_->usage().loading, 16'000'000u);
+  cancellation_.Cancel(Error(Reason::kShuttingDown, "the daemon stops"));
+  loading.join();
+  EXPECT_EQ(ReasonOf(status), Reason::kShuttingDown) << status;
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, ALoadCancelledBeforehandReadsNothing) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 100, 1)}));
+  const auto resolved = Resolve();
+  cancellation_.Cancel(Error(Reason::kCancelled, "gone"));
+  EXPECT_EQ(ReasonOf(Load(*resolved).status()), Reason::kCancelled);
+  EXPECT_EQ(source_->bytes_read(), 0u);
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, AModelThatDoesNotFitMovesNoWeight) {
+  SetBudget(8 * kMiB);
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 3'000'000, 1)}));
+  const auto model = ResolveAndLoad();
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kBudgetExceeded);
+  EXPECT_EQ(model.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(absl::StrContains(model.status().message(), kModel)) << model.status();
+  EXPECT_TRUE(absl::StrContains(model.status().message(), "8.0 MiB")) << model.status();
+  EXPECT_FALSE(HintOf(model.status()).empty());
+  ASSERT_EQ(source_->reads().size(), 1u) << "only the header";
+  EXPECT_LE(source_->reads()[0].range.end, 256u << 10);
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, TheIndexIsChargedToo) {
+  const std::string file = SafetensorsFile({F32Tensor("t", 1'000'000, 1)});
+  source_->Put(kModel, file);
+  SetBudget(AlignUp(file.size(), kPageBytes));
+  EXPECT_EQ(ReasonOf(ResolveAndLoad().status()), Reason::kBudgetExceeded);
+  SetBudget(AlignUp(file.size(), kPageBytes) + kPageBytes);
+  EXPECT_TRUE(ResolveAndLoad().ok());
+}
+
+TEST_F(LoaderTest, AnObjectThatChangedSinceItWasResolvedIsToldApart) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 100, 1)}));
+  const auto resolved = Resolve();
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 100, 2)}));
+  EXPECT_EQ(ReasonOf(Load(*resolved).status()), Reason::kSourceChanged);
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, AnObjectThatChangesUnderTheTransferIsNeverMixed) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 1'000'000, 1)}));
+  const auto resolved = Resolve();
+  source_->HoldReadsAfter(2 * kMiB);
+  absl::Status status;
+  std::thread loading([&] { status = Load(*resolved).status(); });
+  ASSERT_TRUE(source_->AwaitHeldRead());
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 1'000'000, 2)}));
+  source_->ReleaseReads();
+  loading.join();
+  EXPECT_EQ(ReasonOf(status), Reason::kSourceChanged);
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, AFailingSourceFailsTheLoadWithItsReasonAndTheModelsNameOnce) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 1'000'000, 1)}));
+  source_->FailRead(kModel, 3 * kMiB, Error(Reason::kSourceUnavailable, "connection reset"));
+  const auto model = ResolveAndLoad();
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kSourceUnavailable);
+  EXPECT_EQ(model.status().message(), absl::StrCat(kModel, ": connection reset"));
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, SecretsOfAUriStayOutOfErrorsAndLabels) {
+  const std::string uri = "http://me:pass@host/m/a.safetensors?token=secret";
+  source_->Put(uri, SafetensorsFile({F32Tensor("t", 1'000'000, 1)}));
+  source_->FailRead(uri, 3 * kMiB, Error(Reason::kSourceUnavailable, "connection reset"));
+  const absl::Status failed = ResolveAndLoad(uri).status();
+  EXPECT_FALSE(absl::StrContains(failed.message(), "secret")) << failed;
+  EXPECT_FALSE(absl::StrContains(failed.message(), "pass")) << failed;
+  source_->FailRead(uri, 0, absl::OkStatus());
+  auto model = ResolveAndLoad(uri);
+  ASSERT_TRUE(model.ok());
+  const auto held = model->weights->OpenForClient("l");
+  model->weights.reset();
+  ASSERT_EQ(tier_->draining().size(), 1u);
+  EXPECT_TRUE(absl::StrContains(tier_->draining()[0].label, "http://host/m/a.safetensors@"));
+  EXPECT_FALSE(absl::StrContains(tier_->draining()[0].label, "secret"));
+}
+
+TEST_F(LoaderTest, MalformedFilesAreRefusedWithNothingReserved) {
+  std::string file = SafetensorsFile({F32Tensor("t", 1000, 1)});
+  file.pop_back();
+  source_->Put(kModel, file);
+  const auto model = ResolveAndLoad();
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kMalformedModel);
+  EXPECT_TRUE(absl::StrContains(model.status().message(), "model.safetensors"));
+  source_->Put(kModel, "");
+  EXPECT_EQ(ReasonOf(ResolveAndLoad().status()), Reason::kMalformedModel);
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, AnUnknownSchemeIsUnsupported) {
+  EXPECT_EQ(ReasonOf(Resolve("https://host/m.safetensors").status()), Reason::kUnsupported);
+}
+
+TEST_F(LoaderTest, LoadsRunBesideOneAnother) {
+  const std::vector<TensorToWrite> tensors = {F32Tensor("t", 400'000, 7)};
+  source_->Put(kModel, SafetensorsFile(tensors));
+  const auto resolved = Resolve();
+  std::vector<std::thread> threads;
+  threads.reserve(4);
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      Progress progress;
+      Cancellation cancellation;
+      const auto model = loader_->Load(
+          *resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress,
+          cancellation);
+      ASSERT_TRUE(model.ok()) << model.status();
+      ExpectTensors(*model, tensors);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ExpectNothingHeld();
+}
+
+}  // namespace
+}  // namespace weightd::pipeline

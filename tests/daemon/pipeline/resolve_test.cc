@@ -1,0 +1,224 @@
+#include "daemon/pipeline/resolve.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/cancellation.h"
+#include "common/status.h"
+#include "common/uri.h"
+#include "daemon/source/source.h"
+#include "gtest/gtest.h"
+#include "tests/fakes/memory_source.h"
+#include "tests/fakes/safetensors_file.h"
+
+namespace weightd::pipeline {
+namespace {
+
+class ResolveTest : public testing::Test {
+ protected:
+  absl::StatusOr<ResolvedModel> Resolve(absl::string_view uri) {
+    return ResolveModel(source_, Uri::Parse(uri).value(), policy_, cancellation_);
+  }
+  std::vector<std::string> Names(const absl::StatusOr<ResolvedModel>& model) {
+    std::vector<std::string> names;
+    if (model.ok()) {
+      for (const ModelFile& file : model->files) names.push_back(file.name);
+    }
+    return names;
+  }
+
+  fakes::MemorySource source_;
+  source::ReadPolicy policy_;
+  Cancellation cancellation_;
+};
+
+using Strings = std::vector<std::string>;
+
+TEST_F(ResolveTest, AWeightFileIsFoundWithOneQuestion) {
+  source_.Put("http://h/m/a.safetensors", "12345");
+  const auto model = Resolve("http://h/m/a.safetensors");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(Names(model), Strings{"a.safetensors"});
+  EXPECT_EQ(model->total_bytes, 5u);
+  EXPECT_TRUE(model->pinned_to_version);
+  EXPECT_EQ(model->revision.hex().size(), 64u);
+  EXPECT_EQ(source_.stats().size(), 1u);
+  EXPECT_EQ(source_.bytes_read(), 0u);
+}
+
+TEST_F(ResolveTest, AFileOfAnyNameIsFound) {
+  source_.Put("http://h/blobs/4f3a", "12345");
+  EXPECT_EQ(Names(Resolve("http://h/blobs/4f3a")), Strings{"4f3a"});
+}
+
+TEST_F(ResolveTest, AFolderHasItsSingleFileWithAndWithoutSlash) {
+  source_.Put("http://h/m/model.safetensors", "123");
+  EXPECT_EQ(Names(Resolve("http://h/m/")), Strings{"model.safetensors"});
+  EXPECT_EQ(Names(Resolve("http://h/m")), Strings{"model.safetensors"});
+}
+
+TEST_F(ResolveTest, AFolderWhoseListingAnswersForItIsStillAFolder) {
+  source_.Put("http://h/m", "<html>index of m</html>");
+  source_.Put("http://h/m/model.safetensors", "123");
+  EXPECT_EQ(Names(Resolve("http://h/m")), Strings{"model.safetensors"});
+}
+
+TEST_F(ResolveTest, AFolderMayHaveTheNameOfAFile) {
+  source_.Put("http://h/m.safetensors/model.safetensors", "123");
+  EXPECT_EQ(Names(Resolve("http://h/m.safetensors")), Strings{"model.safetensors"});
+}
+
+TEST_F(ResolveTest, AnIndexNamesItsShards) {
+  const std::string index = fakes::ShardIndexFile(
+      {{"a", "s-2.safetensors"}, {"b", "s-1.safetensors"}, {"c", "sub/s-3.safetensors"}});
+  source_.Put("http://h/m/model.safetensors.index.json", index);
+  source_.Put("http://h/m/s-1.safetensors", "1");
+  source_.Put("http://h/m/s-2.safetensors", "22");
+  source_.Put("http://h/m/sub/s-3.safetensors", "333");
+  source_.Put("http://h/m/model.safetensors", "not looked at");
+  const auto model = Resolve("http://h/m/");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(Names(model), (Strings{"s-1.safetensors", "s-2.safetensors", "sub/s-3.safetensors"}));
+  EXPECT_EQ(model->total_bytes, 6u);
+  EXPECT_EQ(model->shard_index, index);
+  EXPECT_EQ(model->files[1].version.size, 2u);
+}
+
+TEST_F(ResolveTest, ManyShardsAreAllFound) {
+  std::map<std::string, std::string> weight_map;
+  for (int i = 0; i < 500; ++i) {
+    const std::string name = absl::StrCat("shard-", i, ".safetensors");
+    weight_map[absl::StrCat("t", i)] = name;
+    source_.Put(absl::StrCat("http://h/m/", name), "x");
+  }
+  source_.Put("http://h/m/model.safetensors.index.json", fakes::ShardIndexFile(weight_map));
+  const auto model = Resolve("http://h/m");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->files.size(), 500u);
+  EXPECT_EQ(model->total_bytes, 500u);
+}
+
+TEST_F(ResolveTest, AMissingShardIsNamed) {
+  source_.Put("http://h/m/model.safetensors.index.json",
+              fakes::ShardIndexFile({{"a", "here.safetensors"}, {"b", "gone.safetensors"}}));
+  source_.Put("http://h/m/here.safetensors", "1");
+  const auto model = Resolve("http://h/m/");
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kModelNotFound);
+  EXPECT_TRUE(absl::StrContains(model.status().message(), "gone.safetensors")) << model.status();
+}
+
+TEST_F(ResolveTest, AnIndexThatLeadsOutOfTheFolderIsRefused) {
+  source_.Put("http://h/m/model.safetensors.index.json",
+              fakes::ShardIndexFile({{"a", "../secret.safetensors"}}));
+  source_.Put("http://h/secret.safetensors", "1");
+  EXPECT_EQ(ReasonOf(Resolve("http://h/m/").status()), Reason::kMalformedModel);
+}
+
+TEST_F(ResolveTest, TheOnlyWeightFileOfAFolderIsIt) {
+  source_.Put("file:///m/weights.safetensors", "1");
+  source_.Put("file:///m/config.json", "1");
+  EXPECT_EQ(Names(Resolve("file:///m/")), Strings{"weights.safetensors"});
+}
+
+TEST_F(ResolveTest, SeveralWeightFilesWithoutIndexAreNamed) {
+  source_.Put("file:///m/one.safetensors", "1");
+  source_.Put("file:///m/two.safetensors", "1");
+  const auto model = Resolve("file:///m");
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(model.status().message(), "one.safetensors, two.safetensors"))
+      << model.status();
+  EXPECT_FALSE(HintOf(model.status()).empty());
+}
+
+TEST_F(ResolveTest, NothingThereIsNotFoundWithOrWithoutListing) {
+  for (const bool can_list : {true, false}) {
+    source_.SetCanList(can_list);
+    for (const char* uri : {"http://h/m", "http://h/m/", "http://h/m.safetensors"}) {
+      const auto model = Resolve(uri);
+      EXPECT_EQ(ReasonOf(model.status()), Reason::kModelNotFound) << uri;
+    }
+  }
+}
+
+TEST_F(ResolveTest, AStoreThatDeniesWhatIsMissingDoesNotHideWhatIsThere) {
+  source_.FailStat("http://h/m/model.safetensors.index.json",
+                   Error(Reason::kSourceDenied, "HTTP 403"));
+  source_.Put("http://h/m/model.safetensors", "1");
+  EXPECT_EQ(Names(Resolve("http://h/m")), Strings{"model.safetensors"});
+}
+
+TEST_F(ResolveTest, ADeniedFolderIsDenied) {
+  source_.SetCanList(false);
+  for (const char* name : {"model.safetensors.index.json", "model.safetensors"}) {
+    source_.FailStat(absl::StrCat("http://h/m/", name), Error(Reason::kSourceDenied, "HTTP 403"));
+  }
+  EXPECT_EQ(ReasonOf(Resolve("http://h/m/").status()), Reason::kSourceDenied);
+}
+
+TEST_F(ResolveTest, AStoreThatIsDownIsNotTakenForAnEmptyOne) {
+  source_.FailStat("http://h/m/model.safetensors.index.json",
+                   Error(Reason::kSourceUnavailable, "no answer"));
+  source_.Put("http://h/m/model.safetensors", "1");
+  EXPECT_EQ(ReasonOf(Resolve("http://h/m/").status()), Reason::kSourceUnavailable);
+}
+
+TEST_F(ResolveTest, WeakValidatorsAreOnlyForThosWhoMay) {
+  source_.PutUnpinned("http://h/a.safetensors", "1");
+  const auto refused = Resolve("http://h/a.safetensors");
+  EXPECT_EQ(ReasonOf(refused.status()), Reason::kNotAllowed);
+  EXPECT_FALSE(HintOf(refused.status()).empty());
+  policy_.unpinned = true;
+  const auto allowed = Resolve("http://h/a.safetensors");
+  ASSERT_TRUE(allowed.ok());
+  EXPECT_FALSE(allowed->pinned_to_version);
+}
+
+TEST_F(ResolveTest, AWeakIndexAloneUnpinsTheModel) {
+  policy_.unpinned = true;
+  source_.PutUnpinned("http://h/m/model.safetensors.index.json",
+                      fakes::ShardIndexFile({{"a", "a.safetensors"}}));
+  source_.Put("http://h/m/a.safetensors", "1");
+  const auto model = Resolve("http://h/m/");
+  ASSERT_TRUE(model.ok());
+  EXPECT_FALSE(model->pinned_to_version);
+}
+
+TEST_F(ResolveTest, TheRevisionChangesWithAnyFileAndOnlyThen) {
+  const std::string index = fakes::ShardIndexFile({{"a", "a.safetensors"}});
+  source_.Put("http://h/m/model.safetensors.index.json", index);
+  source_.Put("http://h/m/a.safetensors", "1");
+  const RevisionId first = Resolve("http://h/m/")->revision;
+  EXPECT_EQ(Resolve("http://h/m/")->revision, first);
+  source_.Put("http://h/m/a.safetensors", "1");
+  const RevisionId second = Resolve("http://h/m/")->revision;
+  EXPECT_NE(second, first) << "same bytes, but another version";
+  source_.Put("http://h/m/model.safetensors.index.json", index);
+  EXPECT_NE(Resolve("http://h/m/")->revision, second);
+}
+
+TEST(NameRevision, PartsCannotFlowIntoOneAnother) {
+  const Uri uri = Uri::Parse("http://h/m/").value();
+  const auto file = [](std::string name, std::string validator) {
+    ModelFile made;
+    made.name = std::move(name);
+    made.version.size = 1;
+    made.version.validator = std::move(validator);
+    return made;
+  };
+  const ModelFile a = file("a", "bc");
+  const ModelFile b = file("ab", "c");
+  EXPECT_NE(NameRevision(uri, {a}, nullptr), NameRevision(uri, {b}, nullptr));
+  EXPECT_NE(NameRevision(uri, {a, b}, nullptr), NameRevision(uri, {b}, &a));
+}
+
+TEST_F(ResolveTest, ACancelledResolveEnds) {
+  source_.Put("http://h/a.safetensors", "1");
+  cancellation_.Cancel(Error(Reason::kCancelled, "gone"));
+  EXPECT_EQ(ReasonOf(Resolve("http://h/a.safetensors").status()), Reason::kCancelled);
+}
+
+}  // namespace
+}  // namespace weightd::pipeline

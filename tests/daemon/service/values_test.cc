@@ -1,0 +1,140 @@
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "common/status.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/service/descriptor_budget.h"
+#include "daemon/service/error_detail.h"
+#include "daemon/service/model_names.h"
+#include "daemon/service/paging.h"
+#include "daemon/service/tensor_index_codec.h"
+
+namespace weightd::service {
+namespace {
+
+TEST(ErrorDetailTest, CarriesReasonHintAndRedactedModel) {
+  const v1::ErrorDetail detail =
+      ToErrorDetail(Error(Reason::kSourceDenied, "no entry", "ask for a key"),
+                    "https://me:secret@store.example/a.safetensors?signature=secret");
+  EXPECT_EQ(detail.reason(), v1::SOURCE_DENIED);
+  EXPECT_EQ(detail.hint(), "ask for a key");
+  EXPECT_EQ(detail.message(), "no entry");
+  EXPECT_EQ(detail.model(), "https://store.example/a.safetensors");
+}
+
+TEST(ErrorDetailTest, EveryReasonHasAHint) {
+  for (int reason = v1::ErrorReason_MIN + 1; reason <= v1::ErrorReason_MAX; ++reason) {
+    if (v1::ErrorReason_IsValid(reason)) {
+      const absl::Status bare = Error(static_cast<Reason>(reason), "it went wrong");
+      EXPECT_FALSE(ToErrorDetail(bare, "").hint().empty()) << reason;
+    }
+  }
+}
+
+TEST(ErrorDetailTest, RedactsWhatIsNoUri) {
+  EXPECT_EQ(RedactedName("llama/base"), "llama/base");
+  EXPECT_EQ(RedactedName("gopher://me:secret@host/a?key=secret"), "gopher://host/a");
+  EXPECT_EQ(RedactedName("http://a:b@c@host/../x#secret"), "http://host/../x");
+}
+
+TEST(ErrorDetailTest, ReplacesMalformedUtf8) {
+  EXPECT_EQ(ToUtf8("gr\xC3\xBC\xC3\x9F"), "gr\xC3\xBC\xC3\x9F");
+  EXPECT_EQ(ToUtf8("\xF0\x9F\x98\x80"), "\xF0\x9F\x98\x80");
+  EXPECT_EQ(ToUtf8("a\xFFz\xC3"), "a?z?");
+  // Overlong, surrogate, beyond the last code point.
+  EXPECT_EQ(ToUtf8("\xC0\xAF"), "??");
+  EXPECT_EQ(ToUtf8("\xED\xA0\x80"), "???");
+  EXPECT_EQ(ToUtf8("\xF4\x90\x80\x80"), "????");
+}
+
+TEST(PagingTest, WalksAList) {
+  const Page first = *PageOf(250, 0, "", "list");
+  EXPECT_EQ(first.end, 100);
+  const Page second = *PageOf(250, 0, first.next_token, "list");
+  EXPECT_EQ(second.begin, 100);
+  const Page last = *PageOf(250, 0, second.next_token, "list");
+  EXPECT_EQ(last.end, 250);
+  EXPECT_TRUE(last.next_token.empty());
+}
+
+TEST(PagingTest, LimitsThePageAndRefusesForeignTokens) {
+  EXPECT_EQ(PageOf(5000, 4000, "", "")->end, 1000);
+  EXPECT_FALSE(PageOf(10, 5, "other:5", "list").ok());
+  EXPECT_FALSE(PageOf(10, 5, "list:x", "list").ok());
+  EXPECT_FALSE(PageOf(10, 5, "list:-1", "list").ok());
+  const Page beyond = *PageOf(3, 5, "list:7", "list");
+  EXPECT_EQ(beyond.begin, beyond.end);
+}
+
+TEST(ModelNamesTest, ResolvesAliasesAndUris) {
+  ModelNames names;
+  ASSERT_TRUE(names.Add("b", "file:///models/x").ok());
+  ASSERT_TRUE(names.Add("a", "/models/x").ok());
+  EXPECT_FALSE(names.Add("a", "/models/y").ok());
+  EXPECT_FALSE(names.Add("c", "nowhere").ok());
+  EXPECT_EQ(names.Resolve("a")->ToString(), "file:///models/x");
+  EXPECT_EQ(names.Resolve("http://H/z")->ToString(), "http://h/z");
+  EXPECT_FALSE(names.Resolve("unknown").ok());
+  EXPECT_EQ(names.AliasesOf(*names.Resolve("a")), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(names.Configured().size(), 1);
+}
+
+TEST(ModelNamesTest, RefusesOverlongNames) {
+  const ModelNames names;
+  const std::string prefix = "file:///";
+  EXPECT_TRUE(names.Resolve(prefix + std::string(100, 'x')).ok());
+  EXPECT_EQ(ReasonOf(names.Resolve(prefix + std::string(8192, 'x')).status()), Reason::kInvalidUri);
+}
+
+TEST(DescriptorBudgetTest, KeepsRoomForOtherUsers) {
+  DescriptorBudget budget(8);
+  EXPECT_TRUE(budget.TryTake(1, 2));
+  EXPECT_TRUE(budget.TryTake(1, 2));
+  EXPECT_FALSE(budget.TryTake(1, 2));
+  EXPECT_TRUE(budget.TryTake(2, 2));
+  budget.GiveBack(1, 2);
+  EXPECT_TRUE(budget.TryTake(1, 2));
+}
+
+TEST(TensorIndexCodecTest, EncodesAHundredThousandTensors) {
+  pipeline::ModelIndex index;
+  index.uri = *Uri::Parse("http://user:secret@host/model/?key=secret");
+  index.revision = RevisionId(std::string(64, 'a'));
+  pipeline::ModelFile file;
+  file.name = "one.safetensors";
+  file.version.validator = "\"e\xFF\"";
+  index.files = {file};
+  index.metadata = {{"format", "pt"}};
+  index.segment_bytes = 4096;
+  index.pinned_to_version = true;
+  for (int i = 0; i < 100'000; ++i) {
+    index.pieces.push_back({.name = "layer." + std::to_string(i),
+                            .dtype = DType::kBf16,
+                            .shape = {2, 3},
+                            .offset = static_cast<uint64_t>(i) * 12,
+                            .nbytes = 12,
+                            .file = 0});
+  }
+
+  v1::TensorIndex decoded;
+  ASSERT_TRUE(decoded.ParseFromString(EncodeTensorIndex(index)));
+  EXPECT_EQ(decoded.version(), kTensorIndexVersion);
+  EXPECT_EQ(decoded.revision(), index.revision.hex());
+  EXPECT_EQ(decoded.model(), "http://host/model/");
+  EXPECT_EQ(decoded.layout().name(), "as-stored");
+  ASSERT_EQ(decoded.layout().pieces_size(), 100'000);
+  const v1::TensorPiece& last = decoded.layout().pieces(99'999);
+  EXPECT_EQ(last.name(), "layer.99999");
+  EXPECT_EQ(last.dtype(), v1::BF16);
+  EXPECT_EQ(last.shape_size(), 2);
+  EXPECT_EQ(last.offset(), 99'999 * 12);
+  EXPECT_EQ(last.nbytes(), 12);
+  EXPECT_EQ(decoded.files(0).validator(), "\"e?\"");
+  EXPECT_EQ(decoded.metadata().at("format"), "pt");
+  EXPECT_TRUE(decoded.verification().pinned_to_version());
+  EXPECT_EQ(decoded.segment_bytes(), 4096);
+}
+
+}  // namespace
+}  // namespace weightd::service

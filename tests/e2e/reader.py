@@ -1,0 +1,93 @@
+"""A client process for tests: attaches and does what it is told, one JSON line a command.
+
+{"do": "attach", "model": URI}      -> {"revision", "tensors", "nbytes"}
+{"do": "digest"}                    -> {"digest"}: SHA-256 over all tensors in the order of their names
+{"do": "write"}                     -> {}: overwrites every tensor's first bytes in its own mapping
+{"do": "release"}                   -> {}: closes the model, no tensor kept
+{"do": "keep_mapping"}              -> {}: closes the model, but a tensor keeps the mapping
+{"do": "pss"}                       -> {"pss"}
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+
+import numpy
+import weightd
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from processes import pss_of_segment  # noqa: E402
+
+
+class Reader:
+    """One attached model."""
+
+    def __init__(self, socket_dir: str) -> None:
+        self._socket_dir = socket_dir
+        self._model: weightd.Model | None = None
+        self._kept: object = None
+
+    def attach(self, model: str) -> dict[str, object]:
+        self._model = weightd.attach(model, socket_dir=self._socket_dir, framework="np", timeout=120)
+        tensors = self._model.tensors
+        return {
+            "revision": self._model.revision,
+            "tensors": len(tensors),
+            "nbytes": sum(info.nbytes for info in tensors.values()),
+        }
+
+    def digest(self) -> dict[str, object]:
+        assert self._model is not None
+        digest = hashlib.sha256()
+        for name in sorted(self._model.tensors):
+            digest.update(self._model.raw(name))
+        return {"digest": digest.hexdigest()}
+
+    def touch(self) -> dict[str, object]:
+        """Reads every page once."""
+        assert self._model is not None
+        total = 0
+        for name in self._model.tensors:
+            total += int(numpy.frombuffer(self._model.raw(name), dtype=numpy.uint8)[::4096].sum())
+        return {"sum": total}
+
+    def write(self) -> dict[str, object]:
+        assert self._model is not None
+        for name, info in self._model.tensors.items():
+            if info.dtype == "F32" and info.nbytes:
+                self._model[name].reshape(-1)[0] = 12345.0
+        return {}
+
+    def release(self) -> dict[str, object]:
+        assert self._model is not None
+        self._model.close()
+        self._model = None
+        return {}
+
+    def keep_mapping(self) -> dict[str, object]:
+        assert self._model is not None
+        first = next(name for name, info in self._model.tensors.items() if info.nbytes)
+        self._kept = self._model.raw(first)
+        return self.release()
+
+    def pss(self) -> dict[str, object]:
+        import os
+
+        return {"pss": pss_of_segment(os.getpid())}
+
+
+def main() -> None:
+    reader = Reader(sys.argv[1])
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = getattr(reader, command.pop("do"))(**command)
+        except weightd.Error as error:
+            answer = {"error": str(error), "reason": error.reason, "hint": error.hint}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Clients that misbehave hurt only themselves."""
+
+import array
+import os
+import pathlib
+import random
+import socket
+import typing
+
+import pytest
+import weightd
+from models import small_model
+from processes import Daemon, wait_until
+from wire import RawSession, close_all
+
+Daemons = typing.Callable[..., Daemon]
+
+
+@pytest.fixture
+def model(daemon: Daemon, files: pathlib.Path) -> str:
+    path = small_model(files / "m.safetensors")
+    daemon.ctl("preload", str(path))
+    return str(path)
+
+
+def serves(daemon: Daemon, model: str) -> None:
+    """A well-behaved client is served now."""
+    weightd.attach(model, socket_dir=str(daemon.socket_dir), framework="np", timeout=20).close()
+
+
+def connect(path: pathlib.Path, kind: int) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, kind)
+    connection.connect(str(path))  # blocking: with a time limit, a full backlog is an error
+    connection.settimeout(20)
+    return connection
+
+
+def test_garbage_on_both_sockets(daemon: Daemon, model: str) -> None:
+    chance = random.Random(7)
+    descriptors = daemon.descriptors()
+    for name, kind in (("handles.sock", socket.SOCK_SEQPACKET), ("weightd.sock", socket.SOCK_STREAM)):
+        for _ in range(200):
+            with connect(daemon.socket_dir / name, kind) as connection:
+                try:
+                    for _ in range(chance.randrange(1, 4)):
+                        connection.send(chance.randbytes(chance.randrange(1, 4000)))
+                except OSError:
+                    pass
+    serves(daemon, model)
+    wait_until(lambda: daemon.descriptors() <= descriptors + 4, "descriptors close")
+
+
+def test_oversized_packets_end_only_their_session(daemon: Daemon, model: str) -> None:
+    session = RawSession(daemon.socket_dir)
+    session.channel_socket.send(b"x" * 100_000)
+    session.channel_socket.recv(65536)  # a refusal or the end; never silence
+    serves(daemon, model)
+    session.close()
+
+
+def test_a_client_that_never_reads_its_answers(daemon: Daemon, model: str) -> None:
+    descriptors = daemon.descriptors()
+    sessions = [RawSession(daemon.socket_dir) for _ in range(114)]
+    for session in sessions:
+        for _ in range(3):
+            lease = session.acquire(model)
+            try:
+                session.channel_socket.setblocking(False)
+                session.send_claim(lease)
+            except OSError:
+                pass
+    serves(daemon, model)
+    for session in sessions:
+        session.close()
+    wait_until(lambda: daemon.status()["leases"] == 0, "leases end")
+    wait_until(lambda: daemon.descriptors() <= descriptors + 4, "descriptors close")
+
+
+@pytest.mark.parametrize("name", ["handles.sock", "weightd.sock"])
+def test_ten_thousand_connections(daemon: Daemon, model: str, name: str) -> None:
+    kind = socket.SOCK_SEQPACKET if name == "handles.sock" else socket.SOCK_STREAM
+    descriptors = daemon.descriptors()
+    for _ in range(10_000):
+        connect(daemon.socket_dir / name, kind).close()
+    serves(daemon, model)
+    wait_until(lambda: daemon.descriptors() <= descriptors + 4, "descriptors close")
+
+
+def test_descriptors_sent_to_the_daemon_are_dropped(daemon: Daemon, model: str) -> None:
+    descriptors = daemon.descriptors()
+    session = RawSession(daemon.socket_dir)
+    lease = session.acquire(model)
+    rights = array.array("i", [0] * 100)
+    for _ in range(50):
+        try:
+            session.channel_socket.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        except OSError:
+            break
+    serves(daemon, model)
+    assert daemon.descriptors() <= descriptors + 12
+    session.close()
+    assert lease
+
+
+def test_sessions_have_a_limit_and_others_go_on(daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "small"
+    daemon = daemons(
+        f"listeners:\n  - {{name: own, directory: {tmp_path}/own}}\n"
+        f"  - {{name: small, directory: {folder}, max_sessions: 4}}\n"
+    )
+    path = small_model(files / "m.safetensors")
+    sessions = [RawSession(folder) for _ in range(4)]
+    with pytest.raises(weightd.Error):
+        weightd.attach(str(path), socket_dir=str(folder), framework="np", timeout=5)
+    weightd.attach(str(path), socket_dir=str(tmp_path / "own"), framework="np", timeout=20).close()
+    for session in sessions:
+        session.close()
+    wait_until(lambda: daemon.status().get("sessions", 0) == 0, "sessions end")
+    weightd.attach(str(path), socket_dir=str(folder), framework="np", timeout=20).close()
+
+
+def test_unclaimed_leases_end(daemons: Daemons, files: pathlib.Path) -> None:
+    daemon = daemons("cache:\n  unclaimed_lease: 1s\n")
+    session = RawSession(daemon.socket_dir)
+    session.acquire(str(small_model(files / "m.safetensors")))
+    assert daemon.status()["leases"] == 1
+    wait_until(lambda: daemon.status().get("leases", 0) == 0, "the unclaimed lease ends")
+    session.close()
+
+
+def test_claiming_twice_and_what_was_released(daemon: Daemon, model: str) -> None:
+    session = RawSession(daemon.socket_dir)
+    lease = session.acquire(model)
+    close_all(session.claim(lease) + session.claim(lease))
+    from weightd.v1 import weights_pb2
+
+    session.call("Release", weights_pb2.ReleaseRequest(lease_id=lease), weights_pb2.ReleaseResponse)
+    session.send_claim(lease)
+    reply, fds = session.receive()
+    assert reply.HasField("failed") and not fds
+    session.close()
+    assert os.path.exists(daemon.socket_dir)

@@ -1,0 +1,106 @@
+"""Every command and every line of Python in the README works as it stands."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import typing
+
+import pytest
+from models import write_model
+from processes import BUILD, PATIENCE, ROOT, Daemon, Nginx, wait_until
+
+MODEL_URL = "https://models.example/llama/model.safetensors"
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def url(web: Nginx, files: pathlib.Path) -> str:
+    write_model(files / "model.safetensors", {"lm_head.weight": ("F32", [8, 8]), "norm.weight": ("BF16", [8])})
+    return web.url("model.safetensors")
+
+
+def test_shell_blocks(url: str, tmp_path: pathlib.Path) -> None:
+    links = tmp_path / "bazel-bin"
+    links.mkdir()
+    for folder in ("daemon", "client"):
+        (links / folder).symlink_to(BUILD / folder)
+    ran = 0
+    daemons: list[subprocess.Popen[bytes]] = []
+    for block in blocks("sh"):
+        if "deploy/quickstart.sh" in block or "tests/run.sh" in block:
+            assert all(os.access(ROOT / path, os.X_OK) for path in re.findall(r"\./(\S+\.sh)", block))
+            continue
+        lines = [line for line in block.splitlines() if not line.startswith("bazel build") and "--fix" not in line]
+        script = "\n".join(lines).replace(MODEL_URL, url).replace("/run/weightd", str(tmp_path / "run"))
+        for line in script.splitlines():
+            try:
+                assert run_line(line.strip(), tmp_path, daemons) == 0, line
+            except BaseException:
+                end(daemons)
+                raise
+            ran += 1
+    end(daemons)
+    assert ran >= 4
+
+
+def end(daemons: list[subprocess.Popen[bytes]]) -> None:
+    """Stops what a line started in the background."""
+    for daemon in daemons:
+        daemon.terminate()
+        daemon.wait(PATIENCE)
+
+
+def run_line(line: str, folder: pathlib.Path, daemons: list[subprocess.Popen[bytes]]) -> int:
+    """One line as a user's shell runs it; a daemon is waited for. doctor may have warnings to give."""
+    environment = {**os.environ, "WEIGHTD_DIR": str(folder / "run")}
+    if line.split("#")[0].strip().endswith("&"):
+        command = line.split("&")[0].split()
+        daemons.append(subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL))
+        wait_until((folder / "run" / "admin.sock").exists, "the daemon serves")
+        return 0
+    code = subprocess.run(line, shell=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL).returncode
+    return 0 if "doctor" in line and code in (0, 69, 75) else code
+
+
+def test_python_block(daemon: Daemon, url: str) -> None:
+    for block in blocks("python"):
+        script = block.replace(MODEL_URL, url)
+        environment = {**os.environ, "WEIGHTD_DIR": str(daemon.socket_dir)}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_cpp_block_is_the_example_that_is_built() -> None:
+    example = (ROOT / "tests/client/cpp/readme_example.cc").read_text()
+    for block in blocks("cpp"):
+        for line in block.splitlines():
+            assert line.strip() in example, line
+
+
+def test_links_lead_somewhere() -> None:
+    for page in ROOT.glob("**/README.md"):
+        if any(part.startswith((".", "bazel-")) for part in page.relative_to(ROOT).parts):
+            continue
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_config_example_is_accepted() -> None:
+    example = ROOT / "deploy/examples/weightd.yaml"
+    weightd = str(BUILD / "daemon/weightd")
+    done = subprocess.run([weightd, "--config", str(example), "--check-config"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tools_that_the_readme_names_exist() -> None:
+    readme: typing.Final = (ROOT / "README.md").read_text()
+    for path in set(re.findall(r"\(((?:deploy|tests|client|daemon|proto)/[^)]*)\)", readme)):
+        assert (ROOT / path).exists(), path
+    assert shutil.which("bash")

@@ -1,0 +1,382 @@
+#include "tests/fakes/fake_daemon.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/fd_passing.h"
+
+namespace weightd::fakes {
+namespace {
+
+constexpr absl::Duration kPatience = absl::Seconds(10);
+
+// A fake that can't start makes every test meaningless.
+void Require(bool condition, const char* what) {
+  if (!condition) {
+    std::perror(what);
+    std::abort();
+  }
+}
+
+std::string MakeFolder() {
+  // Not below TEST_TMPDIR, which is too long for the address of a socket.
+  std::string folder = "/tmp/weightd_fake_XXXXXX";
+  Require(mkdtemp(folder.data()) != nullptr, "mkdtemp");
+  return folder;
+}
+
+Fd Listen(const std::string& path) {
+  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  Require(bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0,
+          "bind");
+  Require(listen(socket.get(), 64) == 0, "listen");
+  return socket;
+}
+
+grpc::Status Fail(grpc::ServerContext* context, const v1::ErrorDetail& detail,
+                  grpc::StatusCode code) {
+  context->AddTrailingMetadata("weightd-error-bin", detail.SerializeAsString());
+  return {code, detail.message()};
+}
+
+// Until the caller gives up; the fake's own end counts as that.
+void WaitUntilCancelled(const grpc::ServerContext* context) {
+  while (!context->IsCancelled()) {
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+}
+
+std::string TokenOf(const grpc::ServerContext* context) {
+  const auto found = context->client_metadata().find("weightd-session");
+  return found == context->client_metadata().end()
+             ? ""
+             : std::string(found->second.data(), found->second.size());
+}
+
+}  // namespace
+
+Fd MakeMemfd(absl::string_view bytes, bool sealed) {
+  Fd file(memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  Require(file.valid(), "memfd_create");
+  Require(write(file.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
+          "write");
+  if (sealed) {
+    Require(fcntl(file.get(), F_ADD_SEALS,
+                  F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0,
+            "F_ADD_SEALS");
+  }
+  auto reopened = file.ReopenReadOnly();
+  Require(reopened.ok(), "re-open");
+  return *std::move(reopened);
+}
+
+FakeModel SmallModel() {
+  constexpr float kValues[] = {1, 2, 3, 4, 5};
+  FakeModel model;
+  model.bytes.resize(4096);
+  std::memcpy(model.bytes.data(), kValues, sizeof(kValues));
+  model.index.set_version(1);
+  model.index.set_segment_bytes(model.bytes.size());
+  (*model.index.mutable_metadata())["format"] = "pt";
+  v1::TensorPiece* a = model.index.mutable_layout()->add_pieces();
+  a->set_name("a");
+  a->set_dtype(v1::F32);
+  a->add_shape(2);
+  a->add_shape(2);
+  a->set_nbytes(16);
+  v1::TensorPiece* b = model.index.mutable_layout()->add_pieces();
+  b->set_name("b");
+  b->set_dtype(v1::F32);
+  b->set_offset(16);
+  b->set_nbytes(4);
+  return model;
+}
+
+class FakeDaemon::WeightsService final : public v1::Weights::Service {
+ public:
+  explicit WeightsService(FakeDaemon* daemon) : daemon_(*daemon) {}
+
+  grpc::Status Acquire(grpc::ServerContext* context, const v1::AcquireRequest* request,
+                       grpc::ServerWriter<v1::AcquireResponse>* writer) override {
+    const Faults faults = daemon_.faults();
+    if (faults.stalls_acquires) {
+      WaitUntilCancelled(context);
+      return grpc::Status::CANCELLED;
+    }
+    if (!faults.error.message().empty()) {
+      return Fail(context, faults.error, grpc::StatusCode::RESOURCE_EXHAUSTED);
+    }
+    v1::AcquireResponse response;
+    for (const v1::LoadProgress& progress : faults.progress) {
+      *response.mutable_progress() = progress;
+      writer->Write(response);
+    }
+    {
+      const absl::MutexLock lock(&daemon_.mutex_);
+      const std::string token = TokenOf(context);
+      if (!daemon_.sessions_.contains(token)) {
+        return {grpc::StatusCode::UNAUTHENTICATED, "no such session"};
+      }
+      if (!daemon_.models_.contains(request->model())) {
+        v1::ErrorDetail detail;
+        detail.set_reason(v1::MODEL_NOT_FOUND);
+        detail.set_message("no such model");
+        return Fail(context, detail, grpc::StatusCode::NOT_FOUND);
+      }
+      const uint64_t id = daemon_.next_++;
+      daemon_.leases_[id] = {token, request->model()};
+      response.mutable_grant()->set_lease_id(id);
+      response.mutable_grant()->mutable_model()->set_model(request->model());
+      response.mutable_grant()->mutable_model()->set_revision(std::string(64, 'a'));
+    }
+    writer->Write(response);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,
+                       v1::ReleaseResponse*) override {
+    if (daemon_.faults().stalls_releases) {
+      WaitUntilCancelled(context);
+      return grpc::Status::CANCELLED;
+    }
+    const absl::MutexLock lock(&daemon_.mutex_);
+    daemon_.leases_.erase(request->lease_id());
+    return grpc::Status::OK;
+  }
+
+ private:
+  FakeDaemon& daemon_;
+};
+
+class FakeDaemon::AdminService final : public v1::Admin::Service {
+ public:
+  explicit AdminService(FakeDaemon* daemon) : daemon_(*daemon) {}
+
+  grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
+                         v1::GetStatusResponse* response) override {
+    const v1::ErrorDetail error = daemon_.faults().error;
+    if (!error.message().empty()) {
+      return Fail(context, error, grpc::StatusCode::RESOURCE_EXHAUSTED);
+    }
+    response->set_version("fake");
+    response->mutable_host()->set_budget(1 << 30);
+    response->set_leases(static_cast<uint32_t>(daemon_.leases()));
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Preload(grpc::ServerContext*, const v1::PreloadRequest* request,
+                       grpc::ServerWriter<v1::PreloadResponse>* writer) override {
+    v1::PreloadResponse response;
+    for (const v1::LoadProgress& progress : daemon_.faults().progress) {
+      *response.mutable_progress() = progress;
+      writer->Write(response);
+    }
+    response.mutable_model()->set_model(request->model());
+    response.mutable_model()->set_state(v1::RESIDENT);
+    response.mutable_model()->set_pinned(request->pin());
+    writer->Write(response);
+    return grpc::Status::OK;
+  }
+
+  // One model a page.
+  grpc::Status ListModels(grpc::ServerContext*, const v1::ListModelsRequest* request,
+                          v1::ListModelsResponse* response) override {
+    const absl::MutexLock lock(&daemon_.mutex_);
+    auto next = request->page_token().empty() ? daemon_.models_.begin()
+                                              : daemon_.models_.find(request->page_token());
+    if (next != daemon_.models_.end()) {
+      v1::ModelSummary* model = response->add_models();
+      model->set_model(next->first);
+      model->set_state(v1::RESIDENT);
+      model->set_host_bytes(next->second.bytes.size());
+      model->set_tensor_count(next->second.index.layout().pieces_size());
+      if (++next != daemon_.models_.end()) {
+        response->set_next_page_token(next->first);
+      }
+    }
+    return grpc::Status::OK;
+  }
+
+  // One tensor a page.
+  grpc::Status DescribeModel(grpc::ServerContext*, const v1::DescribeModelRequest* request,
+                             v1::DescribeModelResponse* response) override {
+    const absl::MutexLock lock(&daemon_.mutex_);
+    const v1::TensorIndex& index = daemon_.models_.at(request->model()).index;
+    const int next = request->page_token().empty() ? 0 : std::stoi(request->page_token());
+    response->mutable_model()->set_model(request->model());
+    *response->add_tensors() = index.layout().pieces(next);
+    if (next + 1 < index.layout().pieces_size()) {
+      response->set_next_page_token(std::to_string(next + 1));
+    }
+    return grpc::Status::OK;
+  }
+
+ private:
+  FakeDaemon& daemon_;
+};
+
+FakeDaemon::FakeDaemon()
+    : socket_dir_(MakeFolder()),
+      listener_(Listen(absl::StrCat(socket_dir_, "/handles.sock"))),
+      weights_(std::make_unique<WeightsService>(this)),
+      admin_(std::make_unique<AdminService>(this)) {
+  grpc::ServerBuilder builder;
+  const auto credentials = grpc::InsecureServerCredentials();
+  builder.AddListeningPort(absl::StrCat("unix:", socket_dir_, "/weightd.sock"), credentials);
+  builder.AddListeningPort(absl::StrCat("unix:", socket_dir_, "/admin.sock"), credentials);
+  builder.RegisterService(weights_.get());
+  builder.RegisterService(admin_.get());
+  server_ = builder.BuildAndStart();
+  Require(server_ != nullptr, "start gRPC");
+  acceptor_ = std::thread([this] { AcceptSessions(); });
+}
+
+FakeDaemon::~FakeDaemon() {
+  shutdown(listener_.get(), SHUT_RDWR);
+  acceptor_.join();
+  std::vector<std::thread> threads;
+  {
+    const absl::MutexLock lock(&mutex_);
+    for (const auto& [token, socket] : sessions_) {
+      shutdown(socket.get(), SHUT_RDWR);
+    }
+    threads.swap(threads_);
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(socket_dir_, ignored);
+}
+
+void FakeDaemon::Add(const std::string& name, FakeModel model) {
+  const absl::MutexLock lock(&mutex_);
+  models_[name] = std::move(model);
+}
+
+void FakeDaemon::Set(Faults faults) {
+  const absl::MutexLock lock(&mutex_);
+  faults_ = std::move(faults);
+}
+
+FakeDaemon::Faults FakeDaemon::faults() const {
+  const absl::MutexLock lock(&mutex_);
+  return faults_;
+}
+
+size_t FakeDaemon::leases() const {
+  const absl::MutexLock lock(&mutex_);
+  return leases_.size();
+}
+
+size_t FakeDaemon::sessions() const {
+  const absl::MutexLock lock(&mutex_);
+  return sessions_.size();
+}
+
+bool FakeDaemon::AwaitLeases(size_t count) const {
+  const absl::MutexLock lock(&mutex_);
+  const auto reached = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return leases_.size() == count; };
+  return mutex_.AwaitWithTimeout(absl::Condition(&reached), kPatience);
+}
+
+bool FakeDaemon::AwaitSessions(size_t count) const {
+  const absl::MutexLock lock(&mutex_);
+  const auto reached = [&]()
+                           ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return sessions_.size() == count; };
+  return mutex_.AwaitWithTimeout(absl::Condition(&reached), kPatience);
+}
+
+void FakeDaemon::AcceptSessions() {
+  for (;;) {
+    Fd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket.valid()) {
+      return;
+    }
+    const absl::MutexLock lock(&mutex_);
+    const std::string token = absl::StrCat("token-", next_++);
+    const int number = socket.get();
+    sessions_[token] = std::move(socket);
+    if (faults_.greets) {
+      v1::HandleReply reply;
+      reply.mutable_hello()->set_session_token(token);
+      reply.mutable_hello()->set_protocol_version(1);
+      reply.mutable_hello()->set_daemon_version("fake");
+      static_cast<void>(SendPacket(number, reply.SerializeAsString()));
+    }
+    threads_.emplace_back([this, number, token] { ServeSession(number, token); });
+  }
+}
+
+void FakeDaemon::ServeSession(int socket, const std::string& token) {
+  for (;;) {
+    const auto packet = ReceivePacket(socket, /*accept_fds=*/false);
+    if (!packet.ok() || packet->bytes.empty()) {
+      break;
+    }
+    v1::HandleRequest request;
+    const Faults faults = this->faults();
+    if (!request.ParseFromString(packet->bytes) || !faults.answers_claims) {
+      continue;
+    }
+    std::vector<Fd> fds;
+    v1::HandleReply reply = AnswerClaim(token, request.claim().lease_id(), fds);
+    if (faults.tamper) {
+      faults.tamper(reply, fds);
+    }
+    std::vector<int> numbers;
+    numbers.reserve(fds.size());
+    for (const Fd& fd : fds) {
+      numbers.push_back(fd.get());
+    }
+    static_cast<void>(SendPacket(socket, reply.SerializeAsString(), numbers));
+  }
+  const absl::MutexLock lock(&mutex_);
+  std::erase_if(leases_, [&](const auto& lease) { return lease.second.token == token; });
+  sessions_.erase(token);
+}
+
+v1::HandleReply FakeDaemon::AnswerClaim(const std::string& token, uint64_t lease,
+                                        std::vector<Fd>& fds) {
+  const absl::MutexLock lock(&mutex_);
+  v1::HandleReply reply;
+  const auto found = leases_.find(lease);
+  if (found == leases_.end() || found->second.token != token) {
+    reply.mutable_failed()->set_lease_id(lease);
+    reply.mutable_failed()->mutable_error()->set_reason(v1::LEASE_UNKNOWN);
+    reply.mutable_failed()->mutable_error()->set_message("no such lease");
+    return reply;
+  }
+  const FakeModel& model = models_.at(found->second.model);
+  const std::string index = model.index.SerializeAsString();
+  reply.mutable_handles()->set_lease_id(lease);
+  v1::Handle* segment = reply.mutable_handles()->add_handles();
+  segment->set_kind(v1::Handle::HOST_SEGMENT);
+  segment->set_nbytes(model.bytes.size());
+  fds.push_back(MakeMemfd(model.bytes));
+  v1::Handle* description = reply.mutable_handles()->add_handles();
+  description->set_kind(v1::Handle::TENSOR_INDEX);
+  description->set_nbytes(index.size());
+  fds.push_back(MakeMemfd(index));
+  return reply;
+}
+
+}  // namespace weightd::fakes

@@ -1,0 +1,102 @@
+#ifndef WEIGHTD_TESTS_FAKES_FAKE_DAEMON_H_
+#define WEIGHTD_TESTS_FAKES_FAKE_DAEMON_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "common/fd.h"
+#include "weightd/v1/admin.grpc.pb.h"
+#include "weightd/v1/handles.pb.h"
+#include "weightd/v1/tensor_index.pb.h"
+#include "weightd/v1/weights.grpc.pb.h"
+
+namespace weightd::fakes {
+
+// A model that the fake holds: the segment's bytes, and an index that need not fit them.
+struct FakeModel {
+  std::string bytes;
+  v1::TensorIndex index;
+};
+
+// Two F32 tensors "a" ([2, 2]: 1, 2, 3, 4) and "b" (a scalar: 5) with metadata {"format": "pt"}.
+FakeModel SmallModel();
+
+// A memfd with these bytes, sealed as the daemon seals unless told otherwise, opened read-only.
+Fd MakeMemfd(absl::string_view bytes, bool sealed = true);
+
+// What a daemon does on its three sockets, with leases bound to sessions; in a temporary folder of
+// its own. Misbehaves as told. Thread-safe; faults hold from the next call on.
+class FakeDaemon {
+ public:
+  struct Faults {
+    bool greets = true;
+    bool answers_claims = true;
+    // Changes the answer to a claim.
+    std::function<void(v1::HandleReply&, std::vector<Fd>&)> tamper = nullptr;
+    // Fails every RPC with this, if its message is not empty.
+    v1::ErrorDetail error = {};
+    // Sent before the grant.
+    std::vector<v1::LoadProgress> progress = {};
+    // Acquire says nothing until its caller gives up.
+    bool stalls_acquires = false;
+    // Release fails as if the daemon were overloaded, until its caller gives up.
+    bool stalls_releases = false;
+  };
+
+  FakeDaemon();
+  ~FakeDaemon();
+  FakeDaemon(const FakeDaemon&) = delete;
+
+  const std::string& socket_dir() const { return socket_dir_; }
+  void Add(const std::string& name, FakeModel model);
+  void Set(Faults faults);
+
+  size_t leases() const;
+  size_t sessions() const;
+  // Wait at most ten seconds for exactly so many; false if it didn't come to that.
+  bool AwaitLeases(size_t count) const;
+  bool AwaitSessions(size_t count) const;
+
+ private:
+  class WeightsService;
+  class AdminService;
+
+  void AcceptSessions();
+  void ServeSession(int socket, const std::string& token);
+  v1::HandleReply AnswerClaim(const std::string& token, uint64_t lease, std::vector<Fd>& fds);
+  Faults faults() const;
+
+  const std::string socket_dir_;
+  Fd listener_;
+  std::unique_ptr<WeightsService> weights_;
+  std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<grpc::Server> server_;
+  std::thread acceptor_;
+
+  mutable absl::Mutex mutex_;
+  Faults faults_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, FakeModel> models_ ABSL_GUARDED_BY(mutex_);
+  struct Lease {
+    std::string token;
+    std::string model;
+  };
+  std::map<uint64_t, Lease> leases_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Fd> sessions_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_ ABSL_GUARDED_BY(mutex_) = 1;
+};
+
+}  // namespace weightd::fakes
+
+#endif  // WEIGHTD_TESTS_FAKES_FAKE_DAEMON_H_

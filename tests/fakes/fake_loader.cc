@@ -1,0 +1,202 @@
+#include "tests/fakes/fake_loader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/byte_range.h"
+#include "common/status.h"
+#include "daemon/host/host_segment.h"
+
+namespace weightd::fakes {
+namespace {
+
+absl::StatusOr<std::shared_ptr<host::HostSegment>> SealFilled(absl::string_view label,
+                                                              uint64_t bytes, int value,
+                                                              host::Reservation room) {
+  ASSIGN_OR_RETURN(host::WritableSegment segment,
+                   host::WritableSegment::Create(label, bytes, std::move(room)));
+  std::memset(segment.bytes().data(), value, segment.bytes().size());
+  return std::move(segment).Seal();
+}
+
+}  // namespace
+
+RevisionId MakeRevision(int number) {
+  return RevisionId(absl::StrFormat("%08d", number) + std::string(56, '0'));
+}
+
+void FakeLoader::Put(const Uri& uri, int revision, uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  models_[uri.ToString()] = {.revision = revision, .bytes = bytes, .changes_to_come = 0};
+}
+
+void FakeLoader::Remove(const Uri& uri) {
+  absl::MutexLock lock(&mutex_);
+  models_.erase(uri.ToString());
+}
+
+void FakeLoader::FailResolves(absl::Status error) {
+  absl::MutexLock lock(&mutex_);
+  resolve_error_ = std::move(error);
+}
+
+void FakeLoader::FailLoads(absl::Status error) {
+  absl::MutexLock lock(&mutex_);
+  load_error_ = std::move(error);
+}
+
+void FakeLoader::RefuseNarrowPolicies() {
+  absl::MutexLock lock(&mutex_);
+  refuse_narrow_ = true;
+}
+
+void FakeLoader::ChangeDuringLoads(const Uri& uri, int times) {
+  absl::MutexLock lock(&mutex_);
+  models_[uri.ToString()].changes_to_come = times;
+}
+
+void FakeLoader::CloseGate() {
+  absl::MutexLock lock(&mutex_);
+  open_ = false;
+}
+
+void FakeLoader::OpenGate() {
+  absl::MutexLock lock(&mutex_);
+  open_ = true;
+}
+
+void FakeLoader::IgnoreCancellation() {
+  absl::MutexLock lock(&mutex_);
+  ignore_cancellation_ = true;
+}
+
+void FakeLoader::AwaitLoads(int count) {
+  absl::MutexLock lock(&mutex_);
+  const auto enough = [this, count]()
+                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return loads_ >= count; };
+  mutex_.Await(absl::Condition(&enough));
+}
+
+void FakeLoader::AwaitResolves(int count) {
+  absl::MutexLock lock(&mutex_);
+  const auto enough = [this, count]()
+                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return resolves_ >= count; };
+  mutex_.Await(absl::Condition(&enough));
+}
+
+void FakeLoader::AwaitIdle() {
+  absl::MutexLock lock(&mutex_);
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_ == 0; };
+  mutex_.Await(absl::Condition(&idle));
+}
+
+int FakeLoader::resolves() const {
+  absl::MutexLock lock(&mutex_);
+  return resolves_;
+}
+
+int FakeLoader::loads() const {
+  absl::MutexLock lock(&mutex_);
+  return loads_;
+}
+
+int FakeLoader::most_at_once() const {
+  absl::MutexLock lock(&mutex_);
+  return most_at_once_;
+}
+
+absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
+                                                            const source::ReadPolicy& policy,
+                                                            Cancellation& cancellation) {
+  RETURN_IF_ERROR(cancellation.status());
+  absl::MutexLock lock(&mutex_);
+  ++resolves_;
+  RETURN_IF_ERROR(resolve_error_);
+  if (refuse_narrow_ && !policy.any_path) {
+    return Error(Reason::kNotAllowed, "not for this policy");
+  }
+  const auto found = models_.find(uri.ToString());
+  if (found == models_.end()) {
+    return Error(Reason::kModelNotFound, absl::StrCat("no ", uri.Redacted()));
+  }
+  pipeline::ResolvedModel resolved;
+  resolved.uri = uri;
+  resolved.revision = MakeRevision(found->second.revision);
+  resolved.files.resize(1);
+  resolved.total_bytes = found->second.bytes;
+  return resolved;
+}
+
+absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(const pipeline::ResolvedModel& resolved,
+                                                         const source::ReadPolicy&,
+                                                         const pipeline::MakeRoom& make_room,
+                                                         pipeline::Progress& progress,
+                                                         Cancellation& cancellation) {
+  {
+    absl::MutexLock lock(&mutex_);
+    most_at_once_ = std::max(most_at_once_, ++running_);
+  }
+  const auto attempt = [&]() -> absl::StatusOr<pipeline::ResidentModel> {
+    progress.phase = pipeline::Phase::kReserving;
+    ASSIGN_OR_RETURN(host::Reservation room, make_room(resolved.total_bytes + kPageBytes));
+    progress.bytes_total = resolved.total_bytes;
+    progress.bytes_done = resolved.total_bytes / 2;
+    progress.phase = pipeline::Phase::kTransferring;
+    RETURN_IF_ERROR(PassGate(cancellation));
+    RETURN_IF_ERROR(Check(resolved));
+    return Fill(resolved, std::move(room));
+  };
+  auto model = attempt();
+  absl::MutexLock lock(&mutex_);
+  --running_;
+  return model;
+}
+
+absl::Status FakeLoader::PassGate(Cancellation& cancellation) {
+  absl::MutexLock lock(&mutex_);
+  ++loads_;
+  while (!open_ && (ignore_cancellation_ || !cancellation.cancelled())) {
+    const auto open = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return open_; };
+    mutex_.AwaitWithTimeout(absl::Condition(&open), absl::Milliseconds(1));
+  }
+  return cancellation.status();
+}
+
+absl::Status FakeLoader::Check(const pipeline::ResolvedModel& resolved) {
+  absl::MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(load_error_);
+  Stored& stored = models_[resolved.uri.ToString()];
+  if (stored.changes_to_come > 0) {
+    --stored.changes_to_come;
+    ++stored.revision;
+  }
+  if (resolved.revision != MakeRevision(stored.revision)) {
+    return Error(Reason::kSourceChanged, "the object changed while it was read");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<pipeline::ResidentModel> FakeLoader::Fill(const pipeline::ResolvedModel& resolved,
+                                                         host::Reservation room) {
+  const std::string label =
+      absl::StrCat(resolved.uri.Redacted(), "@", resolved.revision.hex().substr(0, 12));
+  const int value = std::stoi(resolved.revision.hex().substr(0, 8)) % 256;
+  pipeline::ResidentModel model;
+  model.index.uri = resolved.uri;
+  model.index.revision = resolved.revision;
+  model.index.files = resolved.files;
+  model.index.segment_bytes = resolved.total_bytes;
+  model.encoded_index_bytes = kPageBytes;
+  host::Reservation index_room = room.Split(kPageBytes);
+  ASSIGN_OR_RETURN(model.encoded_index, SealFilled(absl::StrCat(label, " index"), kPageBytes, value,
+                                                   std::move(index_room)));
+  ASSIGN_OR_RETURN(model.weights, SealFilled(label, resolved.total_bytes, value, std::move(room)));
+  return model;
+}
+
+}  // namespace weightd::fakes

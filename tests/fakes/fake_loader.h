@@ -1,0 +1,92 @@
+#ifndef WEIGHTD_TESTS_FAKES_FAKE_LOADER_H_
+#define WEIGHTD_TESTS_FAKES_FAKE_LOADER_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "common/ids.h"
+#include "common/uri.h"
+#include "daemon/pipeline/loader.h"
+
+namespace weightd::fakes {
+
+// 64 digits that begin with those of `number`, in decimal, padded to 8.
+RevisionId MakeRevision(int number);
+
+// A store of models that never touches a disk or a network: Resolve() names the revision that was
+// put last, Load() makes real sealed segments of the room that it is given, each byte the
+// revision's number. Both can be held at a gate, told to fail, or find the object changed.
+// Thread-safe.
+class FakeLoader final : public pipeline::ModelLoader {
+ public:
+  // `bytes` of weights; whole pages. The index takes one page more.
+  void Put(const Uri& uri, int revision, uint64_t bytes);
+  // What Resolve() says of a model that isn't there is NOT_FOUND.
+  void Remove(const Uri& uri);
+
+  // Every Resolve() fails with this; OK: they work again.
+  void FailResolves(absl::Status error);
+  // Every Load() fails with this after the gate.
+  void FailLoads(absl::Status error);
+  // From now on only resolves with ReadPolicy::any_path are allowed; others get kNotAllowed.
+  void RefuseNarrowPolicies();
+  // The next `times` loads find that the revision has become the next number.
+  void ChangeDuringLoads(const Uri& uri, int times);
+
+  // Loads that have got their room stop at the gate until it is open, or they are cancelled.
+  void CloseGate();
+  void OpenGate();
+  // Loads at the gate don't notice that they are cancelled until it opens.
+  void IgnoreCancellation();
+  // Until that many loads altogether came to the gate, or that many resolves were asked for.
+  void AwaitLoads(int count);
+  void AwaitResolves(int count);
+  // Until no load runs.
+  void AwaitIdle();
+
+  int resolves() const;
+  // That came to the gate.
+  int loads() const;
+  int most_at_once() const;
+
+  absl::StatusOr<pipeline::ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
+                                                  Cancellation& cancellation) override;
+  absl::StatusOr<pipeline::ResidentModel> Load(const pipeline::ResolvedModel& resolved,
+                                               const source::ReadPolicy& policy,
+                                               const pipeline::MakeRoom& make_room,
+                                               pipeline::Progress& progress,
+                                               Cancellation& cancellation) override;
+
+ private:
+  struct Stored {
+    int revision = 0;
+    uint64_t bytes = 0;
+    int changes_to_come = 0;
+  };
+
+  absl::StatusOr<pipeline::ResidentModel> Fill(const pipeline::ResolvedModel& resolved,
+                                               host::Reservation room);
+  absl::Status PassGate(Cancellation& cancellation);
+  // The error that was ordered, if any; kSourceChanged if `resolved` is not what is stored.
+  absl::Status Check(const pipeline::ResolvedModel& resolved);
+
+  mutable absl::Mutex mutex_;
+  std::map<std::string, Stored> models_ ABSL_GUARDED_BY(mutex_);
+  absl::Status resolve_error_ ABSL_GUARDED_BY(mutex_);
+  absl::Status load_error_ ABSL_GUARDED_BY(mutex_);
+  bool refuse_narrow_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ignore_cancellation_ ABSL_GUARDED_BY(mutex_) = false;
+  bool open_ ABSL_GUARDED_BY(mutex_) = true;
+  int resolves_ ABSL_GUARDED_BY(mutex_) = 0;
+  int loads_ ABSL_GUARDED_BY(mutex_) = 0;
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;
+  int most_at_once_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace weightd::fakes
+
+#endif  // WEIGHTD_TESTS_FAKES_FAKE_LOADER_H_

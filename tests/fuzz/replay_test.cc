@@ -1,0 +1,41 @@
+// Replays the corpora of all fuzz targets. A crash that fuzzing found becomes a file of its corpus,
+// named after the cause.
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "tests/fuzz/targets.h"
+
+namespace weightd::fuzz {
+namespace {
+
+void Replay(const std::string& corpus, void (*target)(absl::string_view)) {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("tests/fuzz/corpus/" + corpus)) {
+    SCOPED_TRACE(entry.path().string());
+    std::ifstream in(entry.path(), std::ios::binary);
+    const std::string input{std::istreambuf_iterator<char>(in), {}};
+    ASSERT_FALSE(in.bad());
+    target(input);
+    for (size_t cut : {input.size() / 4, input.size() / 2, input.size() - input.size() / 8}) {
+      target(absl::string_view(input).substr(0, cut));
+    }
+    ++files;
+  }
+  EXPECT_GT(files, 0);
+}
+
+TEST(Replay, Json) { Replay("json", Json); }
+TEST(Replay, Safetensors) { Replay("safetensors", Safetensors); }
+TEST(Replay, ShardIndex) { Replay("shard_index", ShardIndex); }
+TEST(Replay, Config) { Replay("config", Config); }
+TEST(Replay, UriAndAccess) { Replay("uri_and_access", UriAndAccess); }
+TEST(Replay, HandleFrames) { Replay("handle_frames", HandleFrames); }
+
+}  // namespace
+}  // namespace weightd::fuzz

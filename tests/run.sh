@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs every test: formatting and lint, unit tests, the Python client, end-to-end tests
+# with real processes, the quickstart; and unit and end-to-end tests again under ASan+UBSan and TSan. The last line is the
+# true count.
+set -u -o pipefail
+cd "$(dirname "$0")/.." || exit 1
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+say() { printf '\n== %s\n' "$*"; }
+tally() { .venv/bin/python tests/tally.py "$scratch/results" "$@"; }
+
+# check NAME COMMAND...: one pass or one failure.
+check() {
+  local name=$1 code
+  shift
+  say "$name"
+  "$@"
+  code=$?
+  ((code == 0)) || echo "FAILED: $name"
+  tally --step "$name" --exit-code "$code"
+}
+
+# unit_tests CONFIG: every C++ test; the cases are counted from the reports that the test programs write.
+unit_tests() {
+  local code
+  say "unit tests ($1)"
+  rm -f "$scratch/events"
+  bazel test --config="$1" --build_tests_only --keep_going --build_event_json_file="$scratch/events" //tests/...
+  code=$?
+  bazel query --noshow_progress 'tests(//tests/...)' 2>/dev/null |
+    tally --step "unit tests ($1)" --bazel "$scratch/events" --exit-code "$code"
+}
+
+# python_tests NAME CONFIG PATH...: pytest on the binaries of that configuration.
+python_tests() {
+  local name="$1 ($2)" config=$2 code
+  shift 2
+  say "$name"
+  WEIGHTD_BUILD=$config .venv/bin/python -m pytest -q -rs -p no:cacheprovider --junitxml="$scratch/report.xml" "$@"
+  code=$?
+  tally --step "$name" --junit "$scratch/report.xml" --exit-code "$code"
+  rm -f "$scratch/report.xml"
+}
+
+# binaries CONFIG: what the Python tests start, in a place of its own: bazel-bin names the last configuration built.
+binaries() {
+  local out
+  mkdir -p .build && rm -f ".build/$1"
+  bazel build --config="$1" //daemon:weightd //client/cli:weightctl //tests/bench/... //tests/e2e/... \
+    //tests/daemon/format:verdicts || return 1
+  out=$(readlink -f bazel-bin) && ln -s "$out" ".build/$1"
+}
+
+./deploy/install_deps.sh || {
+  echo "installing dependencies failed"
+  echo "0 passed, 1 failed"
+  exit 1
+}
+
+check "formatting" bash -c "git ls-files '*.h' '*.cc' | xargs clang-format-19 --dry-run -Werror"
+check "build (opt)" binaries opt
+check "clang-tidy" bazel build --config=clang-tidy --keep_going //client/... //common/... //daemon/...
+check "ruff" .venv/bin/ruff check client/python tests deploy
+check "mypy" .venv/bin/mypy --config-file client/python/pyproject.toml client/python/src
+unit_tests opt
+python_tests client opt tests/client/python
+python_tests format opt tests/daemon
+python_tests e2e opt tests/e2e
+for sanitizer in asan tsan; do
+  check "build ($sanitizer)" binaries "$sanitizer"
+  unit_tests "$sanitizer"
+  python_tests e2e "$sanitizer" -m "not plain_only" tests/e2e
+done
+check "quickstart" ./deploy/quickstart.sh # builds opt last: bazel-bin then holds what the README names
+
+tally
