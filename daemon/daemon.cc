@@ -174,8 +174,8 @@ service::SocketFolder* Daemon::FolderAt(const std::string& path) const {
 }
 
 absl::Status Daemon::StartListeners(const v1::Config& config) {
-  in_flight_ =
-      std::make_unique<service::DescriptorBudget>(service::DescriptorBudget::DefaultLimit());
+  in_flight_ = std::make_unique<service::UserShares>(service::DescriptorsInFlight(),
+                                                     service::UserShares::Users::kSeveral);
   for (const v1::ListenerConfig& listener : config.listeners()) {
     RETURN_IF_ERROR(Annotate(StartListener(listener), absl::StrCat("listener ", listener.name())));
   }
@@ -193,6 +193,9 @@ absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
   options.directory = config.directory();
   options.max_sessions = static_cast<int>(config.max_sessions());
   options.max_connections = config.max_connections();
+  if (LetsOthersIn(config.mode())) {
+    options.users = service::UserShares::Users::kSeveral;
+  }
   ASSIGN_OR_RETURN(auto listener,
                    service::ClientListener::Start(
                        std::move(calls), std::move(handles), std::move(access), std::move(options),
@@ -207,8 +210,9 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
   ASSIGN_OR_RETURN(
       Fd listening,
       FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
-  ASSIGN_OR_RETURN(admin_, service::GrpcListener::Start(std::move(listening), kAdminConnections,
-                                                        admin_service_.get(), &admin_peers_));
+  ASSIGN_OR_RETURN(
+      admin_, service::GrpcListener::Start(std::move(listening), {.connections = kAdminConnections},
+                                           admin_service_.get(), &admin_peers_));
   return absl::OkStatus();
 }
 

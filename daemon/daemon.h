@@ -15,11 +15,11 @@
 #include "daemon/service/admin_service.h"
 #include "daemon/service/client_listener.h"
 #include "daemon/service/connection_acceptor.h"
-#include "daemon/service/descriptor_budget.h"
 #include "daemon/service/grpc_listener.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/socket_folder.h"
+#include "daemon/service/user_shares.h"
 #include "daemon/source/registry.h"
 #include "weightd/v1/config.pb.h"
 
@@ -60,7 +60,7 @@ class Daemon {
   std::unique_ptr<cache::Cache> cache_;
   std::unique_ptr<cache::EventLog::Subscription> event_lines_;
   service::Sessions sessions_;
-  std::unique_ptr<service::DescriptorBudget> in_flight_;
+  std::unique_ptr<service::UserShares> in_flight_;
   std::vector<std::unique_ptr<service::ClientListener>> listeners_;
   service::Peers admin_peers_;
   std::unique_ptr<service::AdminService> admin_service_;

@@ -18,11 +18,13 @@ absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, 
   std::unique_ptr<ClientListener> listener(
       new ClientListener(std::move(access), std::move(options), daemon));
   const ClientListenerOptions& known = listener->options_;
-  ASSIGN_OR_RETURN(listener->handles_,
-                   HandleChannel::Start(std::move(handles), {known.name, known.max_sessions},
-                                        daemon.sessions, daemon.cache, daemon.in_flight));
-  ASSIGN_OR_RETURN(listener->calls_, GrpcListener::Start(std::move(calls), known.max_connections,
-                                                         &listener->service_, &listener->peers_));
+  ASSIGN_OR_RETURN(
+      listener->handles_,
+      HandleChannel::Start(std::move(handles), {known.name, known.max_sessions, known.users},
+                           daemon.sessions, daemon.cache, daemon.in_flight));
+  ASSIGN_OR_RETURN(listener->calls_,
+                   GrpcListener::Start(std::move(calls), {known.max_connections, known.users},
+                                       &listener->service_, &listener->peers_));
   return listener;
 }
 

@@ -11,11 +11,11 @@
 #include "daemon/cache/cache.h"
 #include "daemon/service/access.h"
 #include "daemon/service/connection_acceptor.h"
-#include "daemon/service/descriptor_budget.h"
 #include "daemon/service/grpc_listener.h"
 #include "daemon/service/handle_channel.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/sessions.h"
+#include "daemon/service/user_shares.h"
 #include "daemon/service/weights_service.h"
 
 namespace weightd::service {
@@ -25,6 +25,8 @@ struct ClientListenerOptions {
   std::string directory = {};
   int max_sessions = 256;
   uint32_t max_connections = 1024;
+  // Whether several users can reach it.
+  UserShares::Users users = UserShares::Users::kOne;
 };
 
 // One folder's client side: weightd.sock and handles.sock, with one set of rights.
@@ -35,7 +37,7 @@ class ClientListener {
     cache::Cache* cache;
     Sessions* sessions;
     const ModelNames* names;
-    DescriptorBudget* in_flight;
+    UserShares* in_flight;
   };
 
   // `calls` listens on weightd.sock, `handles` on handles.sock.

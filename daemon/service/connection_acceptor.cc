@@ -33,8 +33,10 @@ std::optional<uint32_t> Peers::UidOf(absl::string_view grpc_peer) const {
   return found->second.uid;
 }
 
-absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(
-    Fd listening, uint32_t max_connections, Peers* peers, Serve serve) {
+absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(Fd listening,
+                                                                              Limits limits,
+                                                                              Peers* peers,
+                                                                              Serve serve) {
   ASSIGN_OR_RETURN(Wakeup wakeup, MakeWakeup(kStopKey));
   epoll_event event{};
   event.events = EPOLLIN;
@@ -43,16 +45,16 @@ absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(
     return ErrnoError(errno, "watch a listening socket");
   }
   std::unique_ptr<ConnectionAcceptor> acceptor(new ConnectionAcceptor(
-      std::move(listening), std::move(wakeup), max_connections, peers, std::move(serve)));
+      std::move(listening), std::move(wakeup), limits, peers, std::move(serve)));
   acceptor->thread_ = std::thread([self = acceptor.get()] { self->Run(); });
   return acceptor;
 }
 
-ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, uint32_t max_connections,
-                                       Peers* peers, Serve serve)
+ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits, Peers* peers,
+                                       Serve serve)
     : listening_(std::move(listening)),
       wakeup_(std::move(wakeup)),
-      max_connections_(max_connections),
+      shares_(limits.connections, limits.users),
       peers_(peers),
       serve_(std::move(serve)) {}
 
@@ -93,16 +95,16 @@ void ConnectionAcceptor::ForgetEnded() {
 }
 
 void ConnectionAcceptor::Accept(Fd connection) {
-  if (connections_.size() >= max_connections_) {
-    ForgetEnded();
-  }
-  if (connections_.size() >= max_connections_) {
-    return;
-  }
   const absl::StatusOr<uint32_t> uid = PeerUid(connection.get());
   absl::StatusOr<Fd> watched = connection.Duplicate();
   if (!uid.ok() || !watched.ok()) {
     return;
+  }
+  if (!shares_.TryTake(*uid, 1)) {
+    ForgetEnded();
+    if (!shares_.TryTake(*uid, 1)) {
+      return;
+    }
   }
   const uint64_t id = ++last_id_;
   // EPOLLHUP, which is always reported: both directions are shut down, by a peer that closed or by
@@ -110,14 +112,14 @@ void ConnectionAcceptor::Accept(Fd connection) {
   epoll_event event{};
   event.data.u64 = id;
   if (epoll_ctl(wakeup_.epoll.get(), EPOLL_CTL_ADD, watched->get(), &event) != 0) {
+    shares_.GiveBack(*uid, 1);
     return;
   }
   {
     absl::MutexLock lock(&peers_->mutex_);
     peers_->by_descriptor_[connection.get()] = {id, *uid};
   }
-  connections_.emplace(id, Connection{*std::move(watched), connection.get()});
-  ++connection_count_;
+  connections_.emplace(id, Connection{*std::move(watched), connection.get(), *uid});
   serve_(std::move(connection));
 }
 
@@ -133,8 +135,8 @@ void ConnectionAcceptor::Forget(uint64_t id) {
       peers_->by_descriptor_.erase(peer);
     }
   }
+  shares_.GiveBack(found->second.uid, 1);
   connections_.erase(found);
-  --connection_count_;
 }
 
 }  // namespace weightd::service

@@ -1,7 +1,6 @@
 #ifndef WEIGHTD_DAEMON_SERVICE_CONNECTION_ACCEPTOR_H_
 #define WEIGHTD_DAEMON_SERVICE_CONNECTION_ACCEPTOR_H_
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/fd.h"
 #include "daemon/service/accept.h"
+#include "daemon/service/user_shares.h"
 
 namespace weightd::service {
 
@@ -39,31 +39,33 @@ class Peers {
 };
 
 // Accepts the connections of one listening socket, notes who they are, and passes them on, up to a
-// number of connections open at once. Keeps a duplicate of each, only to see its end. One thread.
+// number of connections open at once, by one user and altogether. Keeps a duplicate of each, only
+// to see its end. One thread.
 class ConnectionAcceptor {
  public:
+  struct Limits {
+    uint32_t connections = 0;
+    UserShares::Users users = UserShares::Users::kOne;
+  };
   // Takes the connection over; called on the acceptor's thread.
   using Serve = std::function<void(Fd connection)>;
 
   // `peers` outlives it.
-  static absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> Start(Fd listening,
-                                                                   uint32_t max_connections,
+  static absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> Start(Fd listening, Limits limits,
                                                                    Peers* peers, Serve serve);
   // Accepts no more. Connections that were passed on live on.
   ~ConnectionAcceptor();
   ConnectionAcceptor(const ConnectionAcceptor&) = delete;
-
-  uint32_t connections() const { return connection_count_; }
 
  private:
   struct Connection {
     Fd watched;
     // The number that the connection was passed on with.
     int descriptor = -1;
+    uint32_t uid = 0;
   };
 
-  ConnectionAcceptor(Fd listening, Wakeup wakeup, uint32_t max_connections, Peers* peers,
-                     Serve serve);
+  ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits, Peers* peers, Serve serve);
   void Run();
   void Accept(Fd connection);
   void Forget(uint64_t id);
@@ -72,14 +74,13 @@ class ConnectionAcceptor {
 
   const Fd listening_;
   const Wakeup wakeup_;
-  const uint32_t max_connections_;
+  UserShares shares_;
   Peers* const peers_;
   const Serve serve_;
   SpareDescriptor spare_;
   // Only the thread touches these.
   uint64_t last_id_ = 0;
   absl::flat_hash_map<uint64_t, Connection> connections_;
-  std::atomic<uint32_t> connection_count_ = 0;
   std::thread thread_;
 };
 

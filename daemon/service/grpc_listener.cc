@@ -52,7 +52,7 @@ std::unique_ptr<grpc::Server> BuildServer(grpc::Service* service) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(Fd listening,
-                                                                  uint32_t max_connections,
+                                                                  ConnectionAcceptor::Limits limits,
                                                                   grpc::Service* service,
                                                                   Peers* peers) {
   std::unique_ptr<grpc::Server> server = BuildServer(service);
@@ -61,7 +61,7 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(Fd listening,
   }
   std::unique_ptr<GrpcListener> listener(new GrpcListener(std::move(server)));
   ASSIGN_OR_RETURN(listener->acceptor_,
-                   ConnectionAcceptor::Start(std::move(listening), max_connections, peers,
+                   ConnectionAcceptor::Start(std::move(listening), limits, peers,
                                              [server = listener->server_.get()](Fd connection) {
                                                grpc::AddInsecureChannelFromFd(server,
                                                                               connection.Release());
@@ -72,10 +72,6 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(Fd listening,
 GrpcListener::GrpcListener(std::unique_ptr<grpc::Server> server) : server_(std::move(server)) {}
 
 GrpcListener::~GrpcListener() { Shutdown(absl::Now()); }
-
-uint32_t GrpcListener::connections() const {
-  return acceptor_ == nullptr ? 0 : acceptor_->connections();
-}
 
 void GrpcListener::Shutdown(absl::Time deadline) {
   if (acceptor_ == nullptr) {

@@ -22,13 +22,12 @@ namespace weightd::service {
 class GrpcListener {
  public:
   // `listening` is a non-blocking SOCK_STREAM socket; `service` and `peers` outlive the listener.
-  static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(Fd listening, uint32_t max_connections,
+  static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(Fd listening,
+                                                             ConnectionAcceptor::Limits limits,
                                                              grpc::Service* service, Peers* peers);
   // Shuts down at once if that wasn't done.
   ~GrpcListener();
   GrpcListener(const GrpcListener&) = delete;
-
-  uint32_t connections() const;
 
   // Takes no new connections and calls, waits for running calls until `deadline`, then cancels
   // them. Returns when the last is over.

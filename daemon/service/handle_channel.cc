@@ -63,7 +63,7 @@ absl::StatusOr<std::unique_ptr<HandleChannel>> HandleChannel::Start(Fd listening
                                                                     HandleChannelOptions options,
                                                                     Sessions* sessions,
                                                                     cache::Cache* cache,
-                                                                    DescriptorBudget* in_flight) {
+                                                                    UserShares* in_flight) {
   ASSIGN_OR_RETURN(Wakeup wakeup, MakeWakeup(kStopKey));
   epoll_event event{};
   event.events = EPOLLIN;
@@ -79,14 +79,15 @@ absl::StatusOr<std::unique_ptr<HandleChannel>> HandleChannel::Start(Fd listening
 }
 
 HandleChannel::HandleChannel(Fd listening, Fd epoll, Fd stop, HandleChannelOptions options,
-                             Sessions* sessions, cache::Cache* cache, DescriptorBudget* in_flight)
+                             Sessions* sessions, cache::Cache* cache, UserShares* in_flight)
     : options_(std::move(options)),
       sessions_(sessions),
       cache_(cache),
       in_flight_(in_flight),
       listening_(std::move(listening)),
       epoll_(std::move(epoll)),
-      stop_(std::move(stop)) {}
+      stop_(std::move(stop)),
+      shares_(static_cast<uint32_t>(options_.max_sessions), options_.users) {}
 
 HandleChannel::~HandleChannel() {
   Wake(stop_);
@@ -127,14 +128,16 @@ void HandleChannel::Welcome(Fd socket) {
   if (!uid.ok()) {
     return;
   }
-  if (peers_.size() >= static_cast<size_t>(options_.max_sessions)) {
-    const absl::Status full = Error(Reason::kTooManyRequests, "this listener has no session left",
-                                    "end other clients, or raise max_sessions of the listener");
+  if (!shares_.TryTake(*uid, 1)) {
+    const absl::Status full =
+        Error(Reason::kTooManyRequests, "this listener has no session left for this user",
+              "end other clients, or raise max_sessions of the listener");
     Send(socket.get(), Failure(LeaseId(), full)).IgnoreError();
     return;
   }
   absl::StatusOr<Sessions::Opened> session = sessions_->Open(options_.listener, *uid);
   if (!session.ok()) {
+    shares_.GiveBack(*uid, 1);
     return;
   }
   v1::HandleReply reply;
@@ -163,7 +166,7 @@ bool HandleChannel::Serve(SessionId id, Peer& peer) {
     return true;
   }
   if (peer.descriptors > 0) {
-    in_flight_->GiveBack(peer.uid, std::exchange(peer.descriptors, 0));
+    in_flight_->GiveBack(peer.uid, std::exchange(peer.descriptors, 0U));
   }
   return Await(id, peer, false);
 }
@@ -187,7 +190,7 @@ bool HandleChannel::AnswerNext(SessionId id, Peer& peer) {
 }
 
 bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
-  constexpr int kDescriptors = 2;
+  constexpr uint32_t kDescriptors = 2;
   const absl::Status too_many =
       Error(Reason::kTooManyRequests, "too many descriptors wait for clients to receive them",
             "try again");
@@ -224,10 +227,11 @@ void HandleChannel::End(SessionId id) {
   if (found->second.descriptors > 0) {
     in_flight_->GiveBack(found->second.uid, found->second.descriptors);
   }
+  shares_.GiveBack(found->second.uid, 1);
   peers_.erase(found);
-  --session_count_;
   sessions_->Close(id);
   cache_->EndSession(id);
+  --session_count_;
 }
 
 }  // namespace weightd::service

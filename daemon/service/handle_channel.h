@@ -13,14 +13,15 @@
 #include "common/ids.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/accept.h"
-#include "daemon/service/descriptor_budget.h"
 #include "daemon/service/sessions.h"
+#include "daemon/service/user_shares.h"
 
 namespace weightd::service {
 
 struct HandleChannelOptions {
   std::string listener;
   int max_sessions = 256;
+  UserShares::Users users = UserShares::Users::kOne;
 };
 
 // One listener's handles.sock: greets each connection with a session token, answers claims with
@@ -35,7 +36,7 @@ class HandleChannel {
                                                               HandleChannelOptions options,
                                                               Sessions* sessions,
                                                               cache::Cache* cache,
-                                                              DescriptorBudget* in_flight);
+                                                              UserShares* in_flight);
   // Ends all sessions and their leases.
   ~HandleChannel();
   HandleChannel(const HandleChannel&) = delete;
@@ -48,11 +49,11 @@ class HandleChannel {
     uint32_t uid = 0;
     // Whether the last answer may be unread, and descriptors that went with it.
     bool answered = false;
-    int descriptors = 0;
+    uint32_t descriptors = 0;
   };
 
   HandleChannel(Fd listening, Fd epoll, Fd stop, HandleChannelOptions options, Sessions* sessions,
-                cache::Cache* cache, DescriptorBudget* in_flight);
+                cache::Cache* cache, UserShares* in_flight);
 
   void Run();
   void AcceptAll();
@@ -68,11 +69,12 @@ class HandleChannel {
   const HandleChannelOptions options_;
   Sessions* const sessions_;
   cache::Cache* const cache_;
-  DescriptorBudget* const in_flight_;
+  UserShares* const in_flight_;
   const Fd listening_;
   const Fd epoll_;
   const Fd stop_;
   SpareDescriptor spare_;
+  UserShares shares_;
   // Only the thread touches them; after its end, the destructor.
   absl::flat_hash_map<SessionId, Peer> peers_;
   std::atomic<uint32_t> session_count_ = 0;

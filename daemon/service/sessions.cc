@@ -83,13 +83,4 @@ void Sessions::EndCall(SessionId id) {
   }
 }
 
-uint32_t Sessions::CountOf(absl::string_view listener) const {
-  absl::MutexLock lock(&mutex_);
-  uint32_t count = 0;
-  for (const auto& [id, session] : sessions_) {
-    count += session.listener == listener ? 1 : 0;
-  }
-  return count;
-}
-
 }  // namespace weightd::service

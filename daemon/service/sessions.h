@@ -43,9 +43,6 @@ class Sessions {
   absl::Status BeginCall(SessionId id);
   void EndCall(SessionId id);
 
-  // Open sessions of one listener.
-  uint32_t CountOf(absl::string_view listener) const;
-
  private:
   struct Session {
     std::string token;

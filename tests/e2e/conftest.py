@@ -1,7 +1,9 @@
 """Fixtures of the end-to-end tests."""
 
+import os
 import pathlib
 import sys
+import tempfile
 import typing
 
 import pytest
@@ -46,6 +48,14 @@ def files(tmp_path: pathlib.Path) -> pathlib.Path:
     folder = tmp_path / "files"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def reachable() -> typing.Iterator[pathlib.Path]:
+    """A folder that every user can enter, unlike tmp_path."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 import weightd
 from models import small_model
 from processes import Daemon, wait_until
+from users import NOBODY, as_user
+from weightd.v1 import handles_pb2
 from wire import RawSession, close_all
 
 Daemons = typing.Callable[..., Daemon]
@@ -117,6 +119,26 @@ def test_sessions_have_a_limit_and_others_go_on(daemons: Daemons, files: pathlib
         session.close()
     wait_until(lambda: daemon.status().get("sessions", 0) == 0, "sessions end")
     weightd.attach(str(path), socket_dir=str(folder), framework="np", timeout=20).close()
+
+
+def test_one_user_leaves_sessions_to_others(
+    daemons: Daemons, reachable: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    daemons(
+        f"listeners:\n  - {{name: own, directory: {tmp_path}/own}}\n"
+        f"  - {{name: shared, directory: {reachable}, mode: 0755, max_sessions: 4, access: {{attach: ['**']}}}}\n"
+    )
+
+    def greeting() -> str:
+        with connect(reachable / "handles.sock", socket.SOCK_SEQPACKET) as connection:
+            return str(handles_pb2.HandleReply.FromString(connection.recv(65536)).WhichOneof("kind"))
+
+    ours = [RawSession(reachable) for _ in range(2)]
+    with pytest.raises(weightd.Error, match="no session left for this user"):
+        weightd.attach("any", socket_dir=str(reachable), timeout=5)
+    assert as_user(NOBODY, greeting) == "hello"
+    for session in ours:
+        session.close()
 
 
 def test_unclaimed_leases_end(daemons: Daemons, files: pathlib.Path) -> None:

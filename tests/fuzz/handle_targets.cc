@@ -14,9 +14,9 @@
 #include "common/uri.h"
 #include "daemon/cache/cache.h"
 #include "daemon/host/host_tier.h"
-#include "daemon/service/descriptor_budget.h"
 #include "daemon/service/handle_channel.h"
 #include "daemon/service/sessions.h"
+#include "daemon/service/user_shares.h"
 #include "tests/fakes/fake_loader.h"
 #include "tests/fuzz/targets.h"
 #include "weightd/v1/handles.pb.h"
@@ -77,7 +77,9 @@ class Channel {
   }
 
  private:
-  Channel() : uri_(*Uri::Parse("file:///model")), budget_(kDescriptors) {
+  Channel()
+      : uri_(*Uri::Parse("file:///model")),
+        budget_(kDescriptors, service::UserShares::Users::kSeveral) {
     host::HostTierOptions tier;
     tier.budget = 64 << 20;
     cache::CacheOptions options;
@@ -105,7 +107,7 @@ class Channel {
   fakes::FakeLoader loader_;
   std::unique_ptr<cache::Cache> cache_;
   service::Sessions sessions_;
-  service::DescriptorBudget budget_;
+  service::UserShares budget_;
   std::unique_ptr<service::HandleChannel> channel_;
 };
 

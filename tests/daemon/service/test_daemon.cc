@@ -33,7 +33,8 @@ std::shared_ptr<grpc::Channel> ChannelTo(const std::string& path) {
 
 }  // namespace
 
-TestDaemon::TestDaemon() : in_flight(std::make_unique<DescriptorBudget>(1000)) {
+TestDaemon::TestDaemon()
+    : in_flight(std::make_unique<UserShares>(1000, UserShares::Users::kSeveral)) {
   root_ = "/tmp/weightd-service-XXXXXX";
   EXPECT_NE(mkdtemp(root_.data()), nullptr);
   host::HostTierOptions tier;
@@ -52,8 +53,8 @@ TestDaemon::TestDaemon() : in_flight(std::make_unique<DescriptorBudget>(1000)) {
                            absl::Now()});
   auto folder = SocketFolder::Open({.path = root_ + "/admin"}, cancellation_);
   EXPECT_TRUE(folder.ok()) << folder.status();
-  admin_ = *GrpcListener::Start(*(*folder)->Bind(kAdminSocket, SOCK_STREAM, 0600), 16,
-                                admin_service_.get(), &admin_peers_);
+  admin_ = *GrpcListener::Start(*(*folder)->Bind(kAdminSocket, SOCK_STREAM, 0600),
+                                {.connections = 16}, admin_service_.get(), &admin_peers_);
   folders_.push_back(*std::move(folder));
 }
 

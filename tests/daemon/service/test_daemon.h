@@ -46,7 +46,7 @@ class TestDaemon {
   fakes::FakeLoader loader;
   ModelNames names;
   Sessions sessions;
-  std::unique_ptr<DescriptorBudget> in_flight;
+  std::unique_ptr<UserShares> in_flight;
   std::unique_ptr<cache::Cache> cache;
 
  private:

@@ -145,7 +145,7 @@ TEST_F(WeightsServiceTest, SessionThatEndsWhileItWaitsLeavesNoLease) {
   std::thread waiter([&] { acquired = service::Acquire(*client.weights, token, kPublic); });
   daemon_.loader.AwaitLoads(1);
   client.session.End();
-  while (daemon_.sessions.CountOf("default") > 0) {
+  while (daemon_.listener().sessions() > 0) {
     std::this_thread::yield();
   }
   daemon_.loader.OpenGate();
