@@ -45,6 +45,8 @@ struct Interest {
   std::string revision;
   // The load goes on though nobody waits: preloads, and news of a resident model.
   bool persistent = false;
+  // Asked for by an operator: the load doesn't queue behind those that clients started.
+  bool urgent = false;
   bool pin = false;
 };
 

@@ -32,18 +32,27 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
     Start(uri, std::move(interests));
     return;
   }
-  found->second.interests.push_back(std::move(interest));
+  Flight& flight = found->second;
+  if (interest.urgent) {
+    TakeTurn(flight.load, urgent_loads_);
+  }
+  flight.interests.push_back(std::move(interest));
 }
 
 void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
-  auto load = std::make_shared<Load>(uri, interests.front().policy);
+  const bool urgent = std::any_of(interests.begin(), interests.end(),
+                                  [](const Interest& interest) { return interest.urgent; });
   Flight flight;
-  flight.load = load;
+  flight.load = std::make_shared<Load>(uri, interests.front().policy);
+  TakeTurn(flight.load, urgent ? urgent_loads_ : loads_);
   flight.interests = std::move(interests);
   flights_.emplace(uri.ToString(), std::move(flight));
   Publish(EventKind::kLoadStarted, uri, RevisionId());
-  loads_.Run([this, load] { RunLoad(*load); });
   WakeTickerBefore(-absl::InfiniteDuration());
+}
+
+void NodeCache::TakeTurn(std::shared_ptr<Load> load, Workers& workers) {
+  workers.Run([this, load = std::move(load)] { RunLoad(*load); });
 }
 
 Flight* NodeCache::FlightOf(const Load& load) {

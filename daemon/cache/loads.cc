@@ -11,10 +11,9 @@ namespace weightd::cache {
 void NodeCache::RunLoad(Load& load) {
   {
     absl::MutexLock lock(&mutex_);
-    if (FlightOf(load) == nullptr) {
+    if (FlightOf(load) == nullptr || !running_.insert(&load).second) {
       return;
     }
-    running_.insert(&load);
   }
   absl::Status status = Attempt(load);
   if (ReasonOf(status) == Reason::kSourceChanged) {

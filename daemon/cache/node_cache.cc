@@ -29,6 +29,7 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       loader_(loader),
       departures_(tier_.get(), &events_),
       loads_("weightd-load", std::max(1, options.max_loads)),
+      urgent_loads_("weightd-urgent", std::max(1, options.max_loads)),
       checks_("weightd-check", kCheckThreads),
       ticker_([this] { Tick(); }) {}
 
@@ -48,6 +49,7 @@ NodeCache::~NodeCache() {
   ticker_.join();
   checks_.Stop();
   loads_.Stop();
+  urgent_loads_.Stop();
   departures_.Stop();
 }
 

@@ -82,6 +82,8 @@ class NodeCache final : public Cache {
   // flights.cc
   void Join(const Uri& uri, Interest interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Start(const Uri& uri, std::vector<Interest> interests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first turn that comes up runs the load, the others do nothing.
+  void TakeTurn(std::shared_ptr<Load> load, Workers& workers);
   // Null if the load was given up.
   Flight* FlightOf(const Load& load) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Arrive(const Load& load, EntryId id, Outcomes& outcomes)
@@ -161,7 +163,9 @@ class NodeCache final : public Cache {
   absl::Duration next_tick_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
   absl::CondVar tick_now_;
 
+  // Those who ask slow sources for much would else keep operators waiting.
   Workers loads_;
+  Workers urgent_loads_;
   Workers checks_;
   std::thread ticker_;
 };

@@ -81,6 +81,7 @@ std::unique_ptr<Wait> NodeCache::Preload(const Uri& uri, const source::ReadPolic
                                });
   interest.policy = policy;
   interest.persistent = true;
+  interest.urgent = true;
   interest.pin = pin;
   return Want(uri, std::move(interest), /*may_load=*/true);
 }

@@ -211,6 +211,27 @@ TEST_F(SingleFlightTest, LoadsBeyondTheLimitQueue) {
   EXPECT_EQ(cache_->LoadsRunning(), 0u);
 }
 
+TEST_F(SingleFlightTest, OperatorsDoNotQueueBehindClients) {
+  CacheOptions options;
+  options.max_loads = 1;
+  Start(100, options);
+  store_.CloseGate();
+  for (const char* name : {"a", "b", "c"}) {
+    Put(name, 4);
+  }
+  const auto slow = Acquire("a");
+  store_.AwaitLoads(1);
+  const auto queued = Acquire("b");
+  const auto wanted_too = Preload("b");
+  store_.AwaitLoads(2);
+  const auto preloaded = Preload("c");
+  store_.OpenGate();
+  for (const auto* call : {&slow, &queued, &wanted_too, &preloaded}) {
+    EXPECT_TRUE((*call)->Await().ok());
+  }
+  EXPECT_EQ(store_.loads(), 3);
+}
+
 TEST_F(SingleFlightTest, AnObjectThatChangesIsLoadedOnceMore) {
   Start(100);
   Put("m", 4, /*revision=*/1);
