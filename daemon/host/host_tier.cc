@@ -62,6 +62,12 @@ Reservation Reservation::Split(uint64_t bytes) {
   return Reservation(tier_, bytes);
 }
 
+void Reservation::Settle() {
+  if (tier_ != nullptr) {
+    tier_->Recharge(*this, Charge::kResident);
+  }
+}
+
 HostTier::HostTier(HostTierOptions options) : options_(std::move(options)) {}
 
 absl::StatusOr<Reservation> HostTier::Reserve(uint64_t bytes) {

@@ -36,6 +36,9 @@ class Reservation {
   // this one has, and nothing of this one is populated yet.
   Reservation Split(uint64_t bytes);
 
+  // From here on its bytes count as resident: for memory that is no segment's.
+  void Settle();
+
  private:
   friend class HostTier;
   friend class WritableSegment;

@@ -29,6 +29,17 @@ namespace {
 // How far ahead of a cancellation the populating thread may be.
 constexpr uint64_t kPopulateStepBytes = 32 << 20;
 
+// What a header of many tiny tensors takes for each of its bytes, at the most: all that parsing
+// makes of it, and what stays of that, for each byte of the encoded index, while the model does.
+constexpr uint64_t kParsingFactor = 12;
+constexpr uint64_t kIndexFactor = 6;
+// What is no larger belongs to the daemon's own memory, not to the budget.
+constexpr uint64_t kUncountedBytes = 1 << 20;
+
+uint64_t Counted(uint64_t bytes, uint64_t factor) {
+  return bytes <= kUncountedBytes ? 0 : AlignUp(bytes * factor, kPageBytes);
+}
+
 // Digits of a revision that tell it from others to people.
 constexpr size_t kShortRevision = 12;
 
@@ -111,7 +122,7 @@ class Load {
     progress_.bytes_done = 0;
     progress_.bytes_total = resolved_.total_bytes;
     progress_.phase = Phase::kResolving;
-    ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers, CheckedHeaders());
+    ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers, CheckedHeaders(make_room));
     ASSIGN_OR_RETURN(SegmentLayout layout, LayOut(resolved_.files, headers));
     ResidentModel model;
     model.index = DescribeModel(resolved_, std::move(headers), std::move(layout.pieces),
@@ -121,9 +132,13 @@ class Load {
 
     // Room for all of it before the first byte of a weight moves.
     progress_.phase = Phase::kReserving;
+    parsing_.clear();
     const uint64_t index_bytes = AlignUp(encoded_index.size(), kPageBytes);
-    ASSIGN_OR_RETURN(host::Reservation reservation, make_room(layout.segment_bytes + index_bytes));
+    const uint64_t heap_bytes = Counted(encoded_index.size(), kIndexFactor);
+    ASSIGN_OR_RETURN(host::Reservation reservation,
+                     make_room(layout.segment_bytes + index_bytes + heap_bytes));
     host::Reservation index_reservation = reservation.Split(index_bytes);
+    model.index_memory = reservation.Split(heap_bytes);
     ASSIGN_OR_RETURN(
         host::WritableSegment segment,
         host::WritableSegment::Create(Label(), layout.segment_bytes, std::move(reservation)));
@@ -139,14 +154,28 @@ class Load {
     ASSIGN_OR_RETURN(model.weights, std::move(segment).Seal());
     ASSIGN_OR_RETURN(model.encoded_index, SealBytes(absl::StrCat(Label(), " index"), encoded_index,
                                                     std::move(index_reservation)));
+    model.index_memory.Settle();
     progress_.phase = Phase::kDone;
     return model;
   }
 
  private:
-  absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders() {
+  absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders(const MakeRoom& make_room) {
+    uint64_t room = 0;
+    const auto room_for = [&](uint64_t header_bytes) -> absl::Status {
+      const uint64_t wanted = Counted(header_bytes, kParsingFactor);
+      if (wanted > room) {
+        ASSIGN_OR_RETURN(host::Reservation more, make_room(wanted - room));
+        parsing_.push_back(std::move(more));
+        room = wanted;
+      }
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(room_for(resolved_.shard_index.size()));
+    HeaderLimits limits;
+    limits.make_room = room_for;
     ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers,
-                     ReadHeaders(source_, resolved_.files, policy_, cancellation_));
+                     ReadHeaders(source_, resolved_.files, policy_, cancellation_, limits));
     if (!resolved_.shard_index.empty()) {
       ASSIGN_OR_RETURN(const format::ShardIndex index,
                        format::ParseShardIndex(resolved_.shard_index, format::kShardIndexName));
@@ -198,6 +227,8 @@ class Load {
   const source::ReadPolicy& policy_;
   Progress& progress_;
   Cancellation& cancellation_;
+  // Room for what is parsed; none for small headers.
+  std::vector<host::Reservation> parsing_;
 };
 
 class Loader : public ModelLoader {

@@ -11,6 +11,7 @@
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/host/host_segment.h"
+#include "daemon/host/host_tier.h"
 #include "daemon/source/source.h"
 
 namespace weightd::pipeline {
@@ -67,9 +68,11 @@ struct ResidentModel {
   std::shared_ptr<host::HostSegment> encoded_index;
   // Bytes of `encoded_index` that count (its segment is whole pages).
   uint64_t encoded_index_bytes = 0;
+  // For `index`, if it is large.
+  host::Reservation index_memory;
 
   uint64_t charged_bytes() const {
-    return weights->charged_bytes() + encoded_index->charged_bytes();
+    return weights->charged_bytes() + encoded_index->charged_bytes() + index_memory.bytes();
   }
 };
 

@@ -52,7 +52,7 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
                                                             absl::Span<const ModelFile> files,
                                                             const source::ReadPolicy& policy,
                                                             Cancellation& cancellation,
-                                                            uint64_t max_header_bytes) {
+                                                            const HeaderLimits& limits) {
   std::vector<format::FileHeader> headers;
   uint64_t header_bytes = 0;
   headers.reserve(files.size());
@@ -64,8 +64,11 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
       const std::string& first = firsts[i];
       const auto read = [&](ByteRange range) -> absl::StatusOr<std::string> {
         header_bytes += range.size();
-        if (header_bytes > max_header_bytes) {
-          return TooLong(batch[i], max_header_bytes);
+        if (header_bytes > limits.max_bytes) {
+          return TooLong(batch[i], limits.max_bytes);
+        }
+        if (limits.make_room) {
+          RETURN_IF_ERROR(limits.make_room(header_bytes));
         }
         const uint64_t known = std::min<uint64_t>(range.end, first.size());
         std::string bytes =

@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_PIPELINE_READ_HEADERS_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,12 +18,20 @@ namespace weightd::pipeline {
 // tensors has some 10 MiB; without a limit, a server with many shards could take all memory.
 inline constexpr uint64_t kMaxHeaderBytes = 256 << 20;
 
+struct HeaderLimits {
+  // More is kMalformedModel, found before they are read.
+  uint64_t max_bytes = kMaxHeaderBytes;
+  // Asked before each header is read, with the bytes of all headers so far, that one included.
+  std::function<absl::Status(uint64_t bytes)> make_room = {};
+};
+
 // The header of each file, in their order. The first part of many files is read at once, large
-// enough to hold most headers whole; a longer header takes one more read. More than
-// `max_header_bytes` altogether is kMalformedModel, found before they are read.
-absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(
-    source::Source& source, absl::Span<const ModelFile> files, const source::ReadPolicy& policy,
-    Cancellation& cancellation, uint64_t max_header_bytes = kMaxHeaderBytes);
+// enough to hold most headers whole; a longer header takes one more read.
+absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& source,
+                                                            absl::Span<const ModelFile> files,
+                                                            const source::ReadPolicy& policy,
+                                                            Cancellation& cancellation,
+                                                            const HeaderLimits& limits = {});
 
 }  // namespace weightd::pipeline
 

@@ -315,6 +315,36 @@ TEST_F(LoaderTest, TheIndexIsChargedToo) {
   EXPECT_TRUE(ResolveAndLoad().ok());
 }
 
+TEST_F(LoaderTest, ParsingALargeHeaderIsChargedToTheBudget) {
+  const std::string file = SafetensorsFile({F32Tensor("weight", 1000, 1)},
+                                           {.metadata = {{"note", std::string(4 * kMiB, 'n')}}});
+  source_->Put(kModel, file);
+  SetBudget(16 * kMiB);
+  EXPECT_EQ(ReasonOf(ResolveAndLoad().status()), Reason::kBudgetExceeded);
+  EXPECT_LT(source_->bytes_read(), kMiB);
+  ExpectNothingHeld();
+  SetBudget(64 * kMiB);
+  {
+    const auto model = ResolveAndLoad();
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(tier_->usage().loading, 0u);
+    EXPECT_EQ(tier_->usage().resident, model->charged_bytes());
+  }
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, ALargeIndexStaysChargedWhileItsModelIsResident) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("weight", 1000, 1)}));
+  loader_ =
+      MakeModelLoader(&registry_, [](const ModelIndex&) { return std::string(2 * kMiB, 'i'); },
+                      {.chunk_bytes = 1 << 20});
+  const auto model = ResolveAndLoad();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(tier_->usage().loading, 0u);
+  EXPECT_EQ(tier_->usage().resident, model->charged_bytes());
+  EXPECT_GT(model->charged_bytes(), model->weights->charged_bytes() + 4 * kMiB);
+}
+
 TEST_F(LoaderTest, AnObjectThatChangedSinceItWasResolvedIsToldApart) {
   source_->Put(kModel, SafetensorsFile({F32Tensor("t", 100, 1)}));
   const auto resolved = Resolve();

@@ -56,10 +56,10 @@ TEST_F(ReadHeadersTest, ShortAndLongOnesAreReadInOrder) {
 
 TEST_F(ReadHeadersTest, AllOfAModelTogetherAreBounded) {
   PutShards(4, kMiB);
-  EXPECT_TRUE(ReadHeaders(source_, files_, policy_, cancellation_, 5 * kMiB).ok());
+  EXPECT_TRUE(ReadHeaders(source_, files_, policy_, cancellation_, {.max_bytes = 5 * kMiB}).ok());
   const uint64_t before = source_.bytes_read();
   const absl::Status refused =
-      ReadHeaders(source_, files_, policy_, cancellation_, 3 * kMiB).status();
+      ReadHeaders(source_, files_, policy_, cancellation_, {.max_bytes = 3 * kMiB}).status();
   EXPECT_EQ(ReasonOf(refused), Reason::kMalformedModel);
   EXPECT_TRUE(absl::StrContains(refused.message(), "shard-2.safetensors")) << refused;
   // Two headers, and the first parts of all files: the third header was never asked for.
