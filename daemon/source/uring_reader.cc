@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/status.h"
 #include "daemon/source/read_steps.h"
 #include "daemon/source/step_in_progress.h"
@@ -17,6 +19,14 @@ namespace {
 constexpr unsigned kDepth = 16;
 // How long a cancellation may go unnoticed.
 constexpr __kernel_timespec kTick = {.tv_sec = 0, .tv_nsec = 50'000'000};
+
+// Between looks at reads in flight while the kernel takes no calls for the ring.
+constexpr absl::Duration kRetryPause = absl::Milliseconds(1);
+
+absl::Status Refused(int error_number) {
+  return Error(Reason::kUnsupported,
+               absl::StrCat("io_uring is refused (errno ", error_number, ")"));
+}
 
 // The ring and the steps in it. Every step that was submitted is waited for, whatever happens.
 class RingReader {
@@ -52,10 +62,15 @@ class RingReader {
       const int submitted = io_uring_submit_and_wait_timeout(ring_, &ignored, 1, &tick, nullptr);
       TakeAnswers();
       if (submitted < 0 && !PassesByItself(-submitted)) {
-        status_.Update(ErrnoError(-submitted, "ask the kernel's ring to read"));
-        if (slots_.size() - free_.size() == io_uring_sq_ready(ring_)) {
-          return status_;  // all that is asked for was never taken
+        const bool none_in_flight = slots_.size() - free_.size() == io_uring_sq_ready(ring_);
+        if (none_in_flight && !answered_ && status_.ok()) {
+          return Refused(-submitted);
         }
+        status_.Update(ErrnoError(-submitted, "ask the kernel's ring to read"));
+        if (none_in_flight) {
+          return status_;
+        }
+        absl::SleepFor(kRetryPause);  // what is in flight ends without us
       }
     }
   }
@@ -79,6 +94,7 @@ class RingReader {
     while (io_uring_peek_cqe(ring_, &answer) == 0) {
       auto* const slot = static_cast<StepInProgress*>(io_uring_cqe_get_data(answer));
       const int result = answer->res;
+      answered_ = true;
       io_uring_cqe_seen(ring_, answer);
       const absl::StatusOr<bool> done = slot->Take(result);
       if (done.ok() && !*done && status_.ok()) {
@@ -99,6 +115,7 @@ class RingReader {
   std::vector<StepInProgress> slots_;
   std::vector<StepInProgress*> free_;
   size_t next_ = 0;
+  bool answered_ = false;
   absl::Status status_;
 };
 
@@ -107,7 +124,7 @@ class RingReader {
 absl::Status ReadWithUring(const StepReads& reads) {
   io_uring ring;
   if (const int error = io_uring_queue_init(kDepth, &ring, 0); error < 0) {
-    return Error(Reason::kUnsupported, absl::StrCat("io_uring is refused (errno ", -error, ")"));
+    return Refused(-error);
   }
   const absl::Status status = RingReader(reads, &ring).Run();
   io_uring_queue_exit(&ring);

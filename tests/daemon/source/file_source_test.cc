@@ -2,12 +2,19 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "common/cancellation.h"
@@ -71,6 +78,46 @@ INSTANTIATE_TEST_SUITE_P(File, SourceContract,
                                          Kind("PageCache", testing::TempDir(), false, true),
                                          Kind("Tmpfs", "/dev/shm", true, true)),
                          [](const auto& info) { return info.param.name; });
+
+// From here on the kernel refuses this call to the calling thread, as a container's seccomp profile
+// does (seccomp(2)). False if it can't be had.
+bool RefuseToThread(uint32_t system_call) {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, system_call, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {.len = std::size(filter), .filter = filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+}
+
+class RefusedRing : public testing::TestWithParam<uint32_t> {};
+
+TEST_P(RefusedRing, TheFileIsReadWithoutOne) {
+  const Folder folder(testing::TempDir());
+  const std::string content = Pattern(5 << 20);
+  WriteFile(folder.path() / "model", content);
+  std::string bytes(content.size(), '\0');
+  absl::Status status;
+  std::thread([&] {
+    ASSERT_TRUE(RefuseToThread(GetParam()));
+    Cancellation cancellation;
+    const std::unique_ptr<Source> source = MakeFileSource(FileSourceOptions());
+    const ObjectVersion version =
+        *source->Stat(folder.UriOf("model"), {.any_path = true}, cancellation);
+    const ReadRequest request = {.object = &version,
+                                 .range = {0, version.size},
+                                 .destination = reinterpret_cast<std::byte*>(bytes.data())};
+    status = source->Read({&request, 1}, {.any_path = true}, {}, cancellation);
+  }).join();
+  EXPECT_EQ(status, absl::OkStatus());
+  EXPECT_TRUE(bytes == content);
+}
+
+INSTANTIATE_TEST_SUITE_P(FileSource, RefusedRing,
+                         testing::Values(SYS_io_uring_setup, SYS_io_uring_enter));
 
 // Below /allowed some files and links; outside of it a secret.
 class FileAccess : public testing::Test {
