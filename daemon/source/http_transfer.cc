@@ -50,6 +50,7 @@ absl::Status Transfer::Prepare() {
   answer_ = Answer();
   head_done_ = false;
   refused_ = false;
+  opened_ = false;
   moved_ = 0;
   verdict_ = absl::OkStatus();
   tls_detail_[0] = '\0';
@@ -163,7 +164,8 @@ Transfer::End Transfer::Fail(HttpFailure failure) {
 }
 
 Transfer::End Transfer::Finish(CURLcode code) {
-  if (refused_ && !head_done_) {
+  // Of a name's several addresses one that may be reached is enough, also if it doesn't answer.
+  if (refused_ && !opened_ && !head_done_) {
     return Fail({.status = AddressRefused(name_)});
   }
   if (!verdict_.ok()) {
@@ -210,8 +212,7 @@ curl_socket_t Transfer::OpenSocket(void* self, curlsocktype, curl_sockaddr* addr
   if (!static_cast<Transfer*>(self)->MayReach(IpAddress::Of(address->addr))) {
     return CURL_SOCKET_BAD;
   }
-  // Of a name's several addresses one that may be reached was found.
-  static_cast<Transfer*>(self)->refused_ = false;
+  static_cast<Transfer*>(self)->opened_ = true;
   return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 

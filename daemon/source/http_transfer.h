@@ -86,6 +86,8 @@ class Transfer {
   Answer answer_;
   bool head_done_ = false;
   bool refused_ = false;
+  // Whether a connection to a lawful one was tried.
+  bool opened_ = false;
   uint64_t moved_ = 0;
   absl::Status verdict_;
   HttpFailure failure_;
