@@ -84,7 +84,8 @@ grpc::ServerUnaryReactor* AdminService::ListModels(grpc::CallbackServerContext* 
 absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
                                     v1::DescribeModelResponse& response) const {
   ASSIGN_OR_RETURN(const Uri uri, daemon_.names->Resolve(request.model()));
-  ASSIGN_OR_RETURN(const cache::ModelSnapshot summary, daemon_.cache->Model(uri));
+  ASSIGN_OR_RETURN(const cache::ModelSnapshot summary,
+                   ModelOf(uri, *daemon_.cache, *daemon_.names));
   *response.mutable_model() = ToProto(summary, *daemon_.names);
   const absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> resident =
       daemon_.cache->Resident(uri);
@@ -95,9 +96,11 @@ absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
   const pipeline::ModelIndex& index = (*resident)->index;
   ASSIGN_OR_RETURN(Page page, PageOf(index.pieces.size(), request.page_size(), request.page_token(),
                                      index.revision.hex()));
-  for (size_t i = page.begin; i < page.end; ++i) {
-    *response.add_tensors() = ToProto(index.pieces[i]);
-  }
+  AddEntries(page, index.revision.hex(), [&](size_t i) {
+    v1::TensorPiece& added = *response.add_tensors();
+    added = ToProto(index.pieces[i]);
+    return added.ByteSizeLong();
+  });
   response.set_next_page_token(std::move(page.next_token));
   if (page.begin == 0) {
     for (const pipeline::ModelFile& file : index.files) {

@@ -21,6 +21,12 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   return timestamp;
 }
 
+cache::ModelSnapshot Absent(Uri uri) {
+  cache::ModelSnapshot model;
+  model.uri = std::move(uri);
+  return model;
+}
+
 }  // namespace
 
 v1::LoadProgress ToProto(const cache::ProgressSnapshot& progress) {
@@ -101,9 +107,7 @@ std::vector<cache::ModelSnapshot> AllModels(const cache::Cache& cache, const Mod
   }
   for (Uri& uri : names.Configured()) {
     if (known.count(uri.ToString()) == 0) {
-      cache::ModelSnapshot absent;
-      absent.uri = std::move(uri);
-      models.push_back(std::move(absent));
+      models.push_back(Absent(std::move(uri)));
     }
   }
   std::sort(models.begin(), models.end(),
@@ -114,12 +118,23 @@ std::vector<cache::ModelSnapshot> AllModels(const cache::Cache& cache, const Mod
   return models;
 }
 
+absl::StatusOr<cache::ModelSnapshot> ModelOf(const Uri& uri, const cache::Cache& cache,
+                                             const ModelNames& names) {
+  absl::StatusOr<cache::ModelSnapshot> model = cache.Model(uri);
+  if (model.ok() || names.AliasesOf(uri).empty()) {
+    return model;
+  }
+  return Absent(uri);
+}
+
 absl::Status FillPage(const std::vector<cache::ModelSnapshot>& models, const ModelNames& names,
                       const v1::ListModelsRequest& request, v1::ListModelsResponse& response) {
   ASSIGN_OR_RETURN(Page page, PageOf(models.size(), request.page_size(), request.page_token(), ""));
-  for (size_t i = page.begin; i < page.end; ++i) {
-    *response.add_models() = ToProto(models[i], names);
-  }
+  AddEntries(page, "", [&](size_t i) {
+    v1::ModelSummary& added = *response.add_models();
+    added = ToProto(models[i], names);
+    return added.ByteSizeLong();
+  });
   response.set_next_page_token(std::move(page.next_token));
   return absl::OkStatus();
 }

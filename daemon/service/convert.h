@@ -25,6 +25,10 @@ v1::TierStatus ToProto(const host::HostUsage& usage);
 // What the cache knows and what is configured but absent, ordered by model, then by load time.
 std::vector<cache::ModelSnapshot> AllModels(const cache::Cache& cache, const ModelNames& names);
 
+// One of them.
+absl::StatusOr<cache::ModelSnapshot> ModelOf(const Uri& uri, const cache::Cache& cache,
+                                             const ModelNames& names);
+
 // The page of `models` that was asked for.
 absl::Status FillPage(const std::vector<cache::ModelSnapshot>& models, const ModelNames& names,
                       const v1::ListModelsRequest& request, v1::ListModelsResponse& response);

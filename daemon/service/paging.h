@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -21,6 +22,10 @@ struct Page {
 // INVALID_ARGUMENT.
 absl::StatusOr<Page> PageOf(size_t entries, uint32_t page_size, absl::string_view token,
                             absl::string_view list);
+
+// Calls `add` for the entries of `page`, in order; it returns the bytes of what it added. Ends the
+// page early, and says so in its token, once more than a mebibyte was added.
+void AddEntries(Page& page, absl::string_view list, absl::FunctionRef<size_t(size_t)> add);
 
 }  // namespace weightd::service
 

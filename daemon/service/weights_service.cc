@@ -102,7 +102,7 @@ absl::Status WeightsService::Get(const grpc::CallbackServerContext& context,
   if (!access_.Decide(uri, daemon_.names->AliasesOf(uri)).visible()) {
     return NotAllowed();
   }
-  ASSIGN_OR_RETURN(const cache::ModelSnapshot model, daemon_.cache->Model(uri));
+  ASSIGN_OR_RETURN(const cache::ModelSnapshot model, ModelOf(uri, *daemon_.cache, *daemon_.names));
   *response.mutable_model() = ToProto(model, *daemon_.names);
   return absl::OkStatus();
 }

@@ -79,6 +79,15 @@ TEST_F(AdminServiceTest, ListsConfiguredModelsThatAreAbsent) {
   EXPECT_EQ(response.models(1).state(), v1::ABSENT);
 }
 
+TEST_F(AdminServiceTest, DescribesConfiguredModelsThatAreAbsent) {
+  grpc::ClientContext context;
+  v1::DescribeModelRequest request;
+  request.set_model("absent");
+  v1::DescribeModelResponse response;
+  ASSERT_TRUE(admin_->DescribeModel(&context, request, &response).ok());
+  EXPECT_EQ(response.model().state(), v1::ABSENT);
+}
+
 TEST_F(AdminServiceTest, PreloadGoesOnWhenTheCallerLeaves) {
   daemon_.loader.CloseGate();
   {

@@ -1,14 +1,15 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "common/status.h"
 #include "daemon/pipeline/model.h"
-#include "daemon/service/descriptor_budget.h"
 #include "daemon/service/error_detail.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/paging.h"
 #include "daemon/service/tensor_index_codec.h"
+#include "daemon/service/user_shares.h"
 
 namespace weightd::service {
 namespace {
@@ -80,6 +81,17 @@ TEST(ModelNamesTest, ResolvesAliasesAndUris) {
   EXPECT_EQ(names.Configured().size(), 1);
 }
 
+TEST(PagingTest, APageOfLargeEntriesEndsEarly) {
+  Page page = *PageOf(10, 10, "", "list");
+  std::vector<size_t> added;
+  AddEntries(page, "list", [&](size_t i) {
+    added.push_back(i);
+    return size_t{600} << 10;
+  });
+  EXPECT_EQ(added, (std::vector<size_t>{0, 1}));
+  EXPECT_EQ(PageOf(10, 10, page.next_token, "list")->begin, 2);
+}
+
 TEST(ModelNamesTest, RefusesOverlongNames) {
   const ModelNames names;
   const std::string prefix = "file:///";
@@ -87,14 +99,27 @@ TEST(ModelNamesTest, RefusesOverlongNames) {
   EXPECT_EQ(ReasonOf(names.Resolve(prefix + std::string(8192, 'x')).status()), Reason::kInvalidUri);
 }
 
-TEST(DescriptorBudgetTest, KeepsRoomForOtherUsers) {
-  DescriptorBudget budget(8);
+TEST(UserSharesTest, KeepsRoomForOtherUsers) {
+  UserShares budget(8, UserShares::Users::kSeveral);
   EXPECT_TRUE(budget.TryTake(1, 2));
   EXPECT_TRUE(budget.TryTake(1, 2));
   EXPECT_FALSE(budget.TryTake(1, 2));
   EXPECT_TRUE(budget.TryTake(2, 2));
+  EXPECT_TRUE(budget.TryTake(3, 2));
+  EXPECT_FALSE(budget.TryTake(4, 1));
   budget.GiveBack(1, 2);
   EXPECT_TRUE(budget.TryTake(1, 2));
+}
+
+TEST(UserSharesTest, GivesAllToTheOnlyUser) {
+  UserShares budget(3, UserShares::Users::kOne);
+  EXPECT_TRUE(budget.TryTake(1, 3));
+  EXPECT_FALSE(budget.TryTake(1, 1));
+}
+
+TEST(UserSharesTest, LeavesSomethingOfOne) {
+  UserShares budget(1, UserShares::Users::kSeveral);
+  EXPECT_TRUE(budget.TryTake(1, 1));
 }
 
 TEST(TensorIndexCodecTest, EncodesAHundredThousandTensors) {
