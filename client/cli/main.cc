@@ -20,9 +20,13 @@ int main(int argc, char** argv) {
   }
   const auto arguments = ParseArguments(argc, argv);
   const absl::Status status = arguments.ok() ? RunCommand(*arguments, streams) : arguments.status();
-  std::cout.flush();
   if (!status.ok()) {
     PrintError(status, WantsJson(argc, argv), std::cerr);
+    return ExitCodeOf(status);
   }
-  return ExitCodeOf(status);
+  if (!std::cout.flush()) {
+    std::cerr << "weightctl: the result could not be written to standard output\n";
+    return kOutputLost;
+  }
+  return kGood;
 }

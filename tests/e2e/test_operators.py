@@ -43,6 +43,13 @@ def test_leases_name_their_holder(daemon: Daemon, files: pathlib.Path, readers: 
     assert daemon.ctl("show", str(path), check=False).returncode == 66
 
 
+def test_a_result_that_cannot_be_written_is_an_error(daemon: Daemon) -> None:
+    with open("/dev/full", "w") as full:
+        command = [binary("client/cli/weightctl"), "--socket-dir", str(daemon.socket_dir), "status"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 74 and "could not be written" in done.stderr
+
+
 def test_watch_tells_what_happens(daemon: Daemon, files: pathlib.Path) -> None:
     path = small_model(files / "m.safetensors")
     watcher = subprocess.Popen(
