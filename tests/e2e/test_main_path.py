@@ -7,7 +7,7 @@ import typing
 
 import pytest
 from models import expected, small_model, write_model
-from processes import Daemon, Nginx, Reader, binary
+from processes import Daemon, Nginx, Reader, binary, wait_until
 
 Readers = typing.Callable[[Daemon], Reader]
 Daemons = typing.Callable[..., Daemon]
@@ -90,10 +90,14 @@ def test_a_new_revision_takes_over_and_the_old_one_stays_readable(
     revision = first.ask("attach", model=str(path))["revision"]
     small_model(files / "next", seed=2).replace(path)
     second = readers(daemon)
-    for _ in range(200):
+
+    def has_new_revision() -> bool:
         if second.ask("attach", model=str(path))["revision"] != revision:
-            break
+            return True
         second.ask("release")
+        return False
+
+    wait_until(has_new_revision, "the new revision is resident")
     assert second.ask("digest")["digest"] == digest_of(path) != old
     assert first.ask("digest")["digest"] == old
 
