@@ -48,7 +48,7 @@ binaries() {
   local out
   mkdir -p .build && rm -f ".build/$1"
   bazel build --config="$1" //daemon:weightd //client/cli:weightctl //tests/bench/... //tests/e2e/... \
-    //tests/daemon/format:verdicts || return 1
+    //tests/daemon/format:verdicts //tests/daemon/source:signatures || return 1
   out=$(readlink -f bazel-bin) && ln -s "$out" ".build/$1"
 }
 
@@ -65,7 +65,7 @@ check "ruff" .venv/bin/ruff check client/python tests deploy
 check "mypy" .venv/bin/mypy --config-file client/python/pyproject.toml client/python/src
 unit_tests opt
 python_tests client opt tests/client/python
-python_tests format opt tests/daemon
+python_tests daemon opt tests/daemon
 python_tests e2e opt tests/e2e
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"
