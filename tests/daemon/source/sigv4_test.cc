@@ -50,6 +50,7 @@ std::string Authorization(const RequestToSign& request, const Credentials& crede
 
 std::vector<std::string> Names(const std::vector<Header>& headers) {
   std::vector<std::string> names;
+  names.reserve(headers.size());
   for (const Header& header : headers) {
     names.push_back(header.name);
   }
