@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,16 @@ constexpr absl::string_view kOtherWays[] = {
     "role_arn",    "web_identity_token_file", "source_profile", "credential_source",
     "sso_session", "sso_account_id",          "sso_start_url",  "login_session",
 };
+
+bool IsOfKeys(absl::string_view name) {
+  return name == "aws_access_key_id" || name == "aws_secret_access_key" ||
+         name == "aws_session_token";
+}
+
+bool HasKeys(const IniSection& section) {
+  return std::any_of(section.begin(), section.end(),
+                     [](const auto& setting) { return IsOfKeys(setting.first); });
+}
 
 class ProfileSource final : public CredentialSource {
  public:
@@ -48,10 +59,15 @@ class ProfileSource final : public CredentialSource {
                                 "\", which AWS' credentials and config files don't have"),
                    "add the profile, or correct the variable");
     }
-    // What both files set, the file of credentials says.
+    // What both files set, the file of credentials says; keys are of one file, never mixed.
     IniSection merged = secrets == nullptr ? IniSection() : *secrets;
     if (settings != nullptr) {
-      merged.insert(settings->begin(), settings->end());
+      const bool has_keys = HasKeys(merged);
+      for (const auto& [name, value] : *settings) {
+        if (!has_keys || !IsOfKeys(name)) {
+          merged.emplace(name, value);
+        }
+      }
     }
     return FromSection(merged, absl::StrCat("AWS profile \"", profile, "\""), std::move(fetched),
                        cancellation);

@@ -15,19 +15,20 @@ namespace {
 bool BeginsComment(char c) { return c == '#' || c == ';'; }
 
 absl::string_view WithoutComment(absl::string_view value) {
-  for (size_t i = 1; i < value.size(); ++i) {
-    if (BeginsComment(value[i]) && absl::ascii_isspace(static_cast<unsigned char>(value[i - 1]))) {
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (BeginsComment(value[i]) &&
+        (i == 0 || absl::ascii_isspace(static_cast<unsigned char>(value[i - 1])))) {
       return value.substr(0, i);
     }
   }
-  return !value.empty() && BeginsComment(value[0]) ? absl::string_view() : value;
+  return value;
 }
 
 // White space within it counts once, and quotes are dropped: "[profile  'x']" is "[profile x]".
 std::string SectionName(absl::string_view line) {
   std::string name(line.substr(1, line.find(']') - 1));
-  absl::RemoveExtraAsciiWhitespace(&name);
   std::erase_if(name, [](char c) { return c == '"' || c == '\''; });
+  absl::RemoveExtraAsciiWhitespace(&name);
   return name;
 }
 

@@ -35,6 +35,7 @@ TEST(Replay, Safetensors) { Replay("safetensors", Safetensors); }
 TEST(Replay, ShardIndex) { Replay("shard_index", ShardIndex); }
 TEST(Replay, Config) { Replay("config", Config); }
 TEST(Replay, UriAndAccess) { Replay("uri_and_access", UriAndAccess); }
+TEST(Replay, CredentialText) { Replay("credentials", CredentialText); }
 TEST(Replay, S3Answers) { Replay("s3_answers", S3Answers); }
 TEST(Replay, HandleFrames) { Replay("handle_frames", HandleFrames); }
 

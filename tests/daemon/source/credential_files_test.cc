@@ -59,6 +59,7 @@ TEST(IniFile, IsReadAsAwsToolsDo) {
   const IniFile file = ParseIni(
       "\xef\xbb\xbf# of nobody\n"
       "top = 1\r\n"
+      "nothing = # words ; more\n"
       "[ default ] ; words\n"
       "Key=value # words\n"
       "other = a#b;c\n"
@@ -73,7 +74,7 @@ TEST(IniFile, IsReadAsAwsToolsDo) {
       "[default]\n"
       "more = = 3\n"
       "[unclosed\n");
-  EXPECT_EQ(file.at(""), (IniSection{{"top", "1"}}));
+  EXPECT_EQ(file.at(""), (IniSection{{"top", "1"}, {"nothing", ""}}));
   EXPECT_EQ(
       file.at("default"),
       (IniSection{
@@ -176,6 +177,7 @@ TEST_F(CredentialFilesTest, ProfilesOfTwoFiles) {
   environment_.Write(".aws/config",
                      "[default]\nregion = x\n"
                      "[profile both]\naws_access_key_id = C\naws_secret_access_key = hush\n"
+                     "[profile half]\naws_secret_access_key = hush\n"
                      "[profile mine]\naws_access_key_id = D\naws_secret_access_key = hush\n"
                      "[bare]\naws_access_key_id = E\naws_secret_access_key = hush\n");
   EXPECT_EQ(FromProfile(), "none") << "a file with nothing but a region";
