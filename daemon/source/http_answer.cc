@@ -19,6 +19,14 @@ bool ParseNumber(absl::string_view text, uint64_t* number) {
          absl::SimpleAtoi(text, number);
 }
 
+// The one form that servers may send (RFC 9110, section 5.6.7).
+std::optional<absl::Time> ParseDate(const std::string& text) {
+  absl::Time time;
+  return absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", text, &time, nullptr)
+             ? std::optional<absl::Time>(time)
+             : std::nullopt;
+}
+
 absl::Status Protocol(const Uri& uri, absl::string_view what) {
   return Error(Reason::kSourceProtocol, absl::StrCat(uri.Redacted(), ": ", what),
                "look at the server, or at a proxy on the way to it");
@@ -55,6 +63,7 @@ void Answer::AddLine(absl::string_view line) {
     if (!absl::SimpleAtoi(parts.second.substr(0, 3), &status)) {
       status = 0;
     }
+    closes = parts.first != "HTTP/1.1";
     return;
   }
   const size_t colon = line.find(':');
@@ -72,6 +81,14 @@ void Answer::AddLine(absl::string_view line) {
     content_range = value;
   } else if (name == "content-encoding") {
     content_encoding = value;
+  } else if (name == "x-amz-bucket-region") {
+    bucket_region = value;
+  } else if (name == "date") {
+    date = ParseDate(value);
+  } else if (name == "transfer-encoding") {
+    chunked = true;
+  } else if (name == "connection") {
+    closes = closes || absl::StrContains(absl::AsciiStrToLower(value), "close");
   } else if (name == "location") {
     location = value;
   } else if (name == "content-length" && ParseNumber(value, &number)) {

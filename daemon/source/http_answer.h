@@ -24,7 +24,15 @@ struct Answer {
   std::string content_range;
   std::string content_encoding;
   std::string location;
+  // By the server's clock; nothing if it gave none that can be read.
+  std::optional<absl::Time> date;
+  // Of S3: where the bucket lies.
+  std::string bucket_region;
   std::optional<uint64_t> content_length;
+  // The body comes in chunks of their own lengths.
+  bool chunked = false;
+  // The connection ends with this answer.
+  bool closes = false;
   absl::Duration retry_after = absl::ZeroDuration();
 
   bool IsRedirect() const;

@@ -24,6 +24,7 @@ using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kMostThreads = 2;
 constexpr size_t kMostIdle = 4;
+constexpr size_t kMostIdleConnections = 16;
 // A try that brought this much was no failure of the server's, and is not counted.
 constexpr uint64_t kGoodProgress = 1 << 20;
 // Enough for a long load on a bad day; see RetryBudget.
@@ -81,9 +82,10 @@ class Shared {
 // One thread's transfers. A slot is idle (no exchange), on the wire, or waits for its next try.
 class Driver {
  public:
-  Driver(CURLM* multi, size_t slots, const HttpSettings& settings, const ReadPolicy& policy,
-         Shared& shared)
-      : multi_(multi),
+  Driver(Connections& connections, size_t slots, const HttpSettings& settings,
+         const ReadPolicy& policy, Shared& shared, Cancellation& cancellation)
+      : connections_(connections),
+        multi_(connections.multi()),
         settings_(settings),
         stall_(absl::ToChronoNanoseconds(settings.options.stall_timeout)),
         least_(static_cast<uint64_t>(absl::ToDoubleSeconds(settings.options.stall_timeout) *
@@ -92,7 +94,7 @@ class Driver {
         shared_(shared),
         random_(static_cast<uint32_t>(absl::GetCurrentTimeNanos())) {
     for (size_t i = 0; i < slots; ++i) {
-      slots_.push_back(std::make_unique<Slot>(&settings, policy, &shared.stopped()));
+      slots_.push_back(std::make_unique<Slot>(&settings, policy, &shared.stopped(), &cancellation));
     }
   }
 
@@ -106,22 +108,26 @@ class Driver {
       int running = 0;
       curl_multi_perform(multi_, &running);
       if (!TakeEnds() && !shared_.stopped()) {
-        curl_multi_poll(multi_, nullptr, 0, MillisecondsToNext(), nullptr);
+        Wait();
       }
     }
     for (const auto& slot : slots_) {
       TakeOff(*slot);
+      Disconnect(*slot);
     }
   }
 
  private:
   struct Slot {
-    Slot(const HttpSettings* settings, const ReadPolicy& policy, const std::atomic<bool>* stopped)
-        : transfer(settings, policy, stopped) {}
+    Slot(const HttpSettings* settings, const ReadPolicy& policy, const std::atomic<bool>* stopped,
+         Cancellation* cancellation)
+        : transfer(settings, policy, stopped, cancellation) {}
 
     Transfer transfer;
     Exchange* exchange = nullptr;
     bool on_wire = false;
+    // For tries that are direct; its handle is in the multi handle.
+    std::unique_ptr<DirectConnection> connection;
     int failed_tries = 0;
     uint64_t arrived_before = 0;
     // When it counts as stalled, or, not on the wire, when it is tried again.
@@ -148,15 +154,91 @@ class Driver {
   }
 
   void PutOn(Slot& slot) {
-    curl_multi_add_handle(multi_, slot.transfer.handle());
+    Transfer& transfer = slot.transfer;
     slot.on_wire = true;
     slot.due = SteadyClock::now() + stall_;
+    if (!transfer.direct()) {
+      curl_multi_add_handle(multi_, transfer.handle());
+      return;
+    }
+    if (slot.connection != nullptr &&
+        !(slot.connection->IsTo(transfer.origin()) && slot.connection->reusable())) {
+      Disconnect(slot);
+    }
+    if (slot.connection == nullptr) {
+      slot.connection = connections_.TakeFor(transfer);
+    }
+    if (slot.connection != nullptr) {
+      transfer.SendOver(*slot.connection);
+      return;
+    }
+    slot.connection = std::make_unique<DirectConnection>();
+    transfer.PrepareConnect(*slot.connection);
+    curl_multi_add_handle(multi_, slot.connection->handle());
   }
 
   void TakeOff(Slot& slot) {
-    if (std::exchange(slot.on_wire, false)) {
-      curl_multi_remove_handle(multi_, slot.transfer.handle());
+    if (!std::exchange(slot.on_wire, false)) {
+      return;
     }
+    if (!slot.transfer.direct()) {
+      curl_multi_remove_handle(multi_, slot.transfer.handle());
+    } else if (slot.connection != nullptr && !slot.connection->reusable()) {
+      Disconnect(slot);
+    }
+  }
+
+  void Disconnect(Slot& slot) {
+    if (slot.connection != nullptr) {
+      connections_.GiveBack(std::move(slot.connection));
+    }
+  }
+
+  // Whether the slot's exchange is ours to drive.
+  static bool Driven(const Slot& slot) {
+    return slot.on_wire && slot.transfer.direct() && slot.connection != nullptr &&
+           slot.connection->IsTo(slot.transfer.origin());
+  }
+
+  // Drives the exchanges that libcurl doesn't. True if any ended.
+  bool Pump() {
+    bool any = false;
+    for (const auto& slot : slots_) {
+      Transfer& transfer = slot->transfer;
+      if (!Driven(*slot)) {
+        continue;
+      }
+      const std::optional<CURLcode> code = transfer.Pump(*slot->connection);
+      if (code.has_value() && transfer.again()) {
+        Repeat(*slot);
+        any = true;
+      } else if (code.has_value()) {
+        End(*slot, *code);
+        any = true;
+      }
+    }
+    return any;
+  }
+
+  void Repeat(Slot& slot) {
+    TakeOff(slot);
+    Disconnect(slot);
+    if (absl::Status status = slot.transfer.Repeat(); !status.ok()) {
+      shared_.Fail(status);
+      return;
+    }
+    PutOn(slot);
+  }
+
+  void Wait() {
+    std::vector<curl_waitfd> sockets;
+    for (const auto& slot : slots_) {
+      if (Driven(*slot)) {
+        sockets.push_back(slot->connection->WaitFor());
+      }
+    }
+    curl_multi_poll(multi_, sockets.data(), static_cast<unsigned>(sockets.size()),
+                    MillisecondsToNext(), nullptr);
   }
 
   // True if any transfer ended.
@@ -166,13 +248,14 @@ class Driver {
     while (const CURLMsg* const message = curl_multi_info_read(multi_, &left)) {
       const CURLcode code = message->data.result;
       for (const auto& slot : slots_) {
-        if (slot->on_wire && slot->transfer.handle() == message->easy_handle) {
-          End(*slot, code);
+        if (slot->on_wire && HandleOf(*slot) == message->easy_handle) {
+          Answered(*slot, code);
           any = true;
           break;
         }
       }
     }
+    any = Pump() || any;
     const SteadyClock::time_point now = SteadyClock::now();
     for (const auto& slot : slots_) {
       if (slot->on_wire && slot->transfer.TakeMoved(least_)) {
@@ -183,6 +266,22 @@ class Driver {
       }
     }
     return any;
+  }
+
+  static CURL* HandleOf(Slot& slot) {
+    return slot.transfer.direct() ? slot.connection->handle() : slot.transfer.handle();
+  }
+
+  // What libcurl says: that a transfer ended, or that a connection was made.
+  void Answered(Slot& slot, CURLcode code) {
+    Transfer& transfer = slot.transfer;
+    if (!transfer.direct()) {
+      End(slot, code);
+    } else if (code == CURLE_OK && slot.connection->Connected(transfer.origin())) {
+      transfer.SendOver(*slot.connection);
+    } else {
+      End(slot, code == CURLE_OK ? CURLE_COULDNT_CONNECT : code);
+    }
   }
 
   void End(Slot& slot, CURLcode code) {
@@ -236,6 +335,7 @@ class Driver {
     return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(wait).count());
   }
 
+  Connections& connections_;
   CURLM* const multi_;
   const HttpSettings& settings_;
   const SteadyClock::duration stall_;
@@ -249,20 +349,56 @@ class Driver {
 
 }  // namespace
 
-MultiHandle ConnectionPool::Take() {
-  absl::MutexLock lock(&mutex_);
-  if (idle_.empty()) {
-    return MultiHandle(curl_multi_init(), &curl_multi_cleanup);
+Connections::~Connections() {
+  for (const auto& connection : idle_) {
+    Close(*connection);
   }
-  MultiHandle multi = std::move(idle_.back());
-  idle_.pop_back();
-  return multi;
+  idle_.clear();
+  curl_multi_cleanup(multi_);
 }
 
-void ConnectionPool::GiveBack(MultiHandle multi) {
+std::unique_ptr<DirectConnection> Connections::TakeFor(Transfer& transfer) {
+  for (size_t i = idle_.size(); i-- > 0;) {
+    if (transfer.MayUse(*idle_[i])) {
+      std::unique_ptr<DirectConnection> connection = std::move(idle_[i]);
+      idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(i));
+      return connection;
+    }
+  }
+  return nullptr;
+}
+
+void Connections::GiveBack(std::unique_ptr<DirectConnection> connection) {
+  if (!connection->reusable()) {
+    Close(*connection);
+    return;
+  }
+  idle_.push_back(std::move(connection));
+  if (idle_.size() > kMostIdleConnections) {
+    Close(*idle_.front());
+    idle_.erase(idle_.begin());
+  }
+}
+
+// libcurl closes the connection with it.
+void Connections::Close(const DirectConnection& connection) {
+  curl_multi_remove_handle(multi_, connection.handle());
+}
+
+std::unique_ptr<Connections> ConnectionPool::Take() {
+  absl::MutexLock lock(&mutex_);
+  if (idle_.empty()) {
+    return std::make_unique<Connections>();
+  }
+  std::unique_ptr<Connections> connections = std::move(idle_.back());
+  idle_.pop_back();
+  return connections;
+}
+
+void ConnectionPool::GiveBack(std::unique_ptr<Connections> connections) {
   absl::MutexLock lock(&mutex_);
   if (idle_.size() < kMostIdle) {
-    idle_.push_back(std::move(multi));
+    idle_.push_back(std::move(connections));
   }
 }
 
@@ -273,16 +409,16 @@ absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSetti
       std::min(static_cast<size_t>(settings.options.connections), exchanges.size());
   const size_t threads = std::min(kMostThreads, connections);
   Shared shared(exchanges, kRetriesPerConnection * settings.options.connections);
-  std::vector<MultiHandle> multis;
+  std::vector<std::unique_ptr<Connections>> kept;
   std::vector<std::unique_ptr<Driver>> drivers;
   for (size_t i = 0; i < threads; ++i) {
-    multis.push_back(pool.Take());
-    shared.AddMulti(multis.back().get());
+    kept.push_back(pool.Take());
+    shared.AddMulti(kept.back()->multi());
     const size_t slots = (connections + i) / threads;
-    curl_multi_setopt(multis.back().get(), CURLMOPT_MAXCONNECTS,
+    curl_multi_setopt(kept.back()->multi(), CURLMOPT_MAXCONNECTS,
                       static_cast<long>(settings.options.connections));
     drivers.push_back(
-        std::make_unique<Driver>(multis.back().get(), slots, settings, policy, shared));
+        std::make_unique<Driver>(*kept.back(), slots, settings, policy, shared, cancellation));
   }
   {
     const Cancellation::Registration registration =
@@ -300,8 +436,8 @@ absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSetti
   }
   // Handles leave their multi handle before that is used by others.
   drivers.clear();
-  for (MultiHandle& multi : multis) {
-    pool.GiveBack(std::move(multi));
+  for (std::unique_ptr<Connections>& connections : kept) {
+    pool.GiveBack(std::move(connections));
   }
   RETURN_IF_ERROR(cancellation.status());
   return shared.status();

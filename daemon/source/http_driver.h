@@ -17,19 +17,37 @@
 
 namespace weightd::source {
 
-using MultiHandle = std::unique_ptr<CURLM, decltype(&curl_multi_cleanup)>;
+// A libcurl multi handle, the connections it keeps alive, and those of our own that it made. Used
+// by one thread at a time.
+class Connections {
+ public:
+  Connections() : multi_(curl_multi_init()) {}
+  ~Connections();
+  Connections(const Connections&) = delete;
 
-// libcurl multi handles with the connections they keep alive. One is used by one thread at a time.
-// Thread-safe.
+  CURLM* multi() const { return multi_; }
+  // One that was kept and that `transfer` may use; null if there is none.
+  std::unique_ptr<DirectConnection> TakeFor(Transfer& transfer);
+  // Its handle is in multi(). Closed unless it can be used again.
+  void GiveBack(std::unique_ptr<DirectConnection> connection);
+
+ private:
+  void Close(const DirectConnection& connection);
+
+  CURLM* const multi_;
+  std::vector<std::unique_ptr<DirectConnection>> idle_;
+};
+
+// What is kept from read to read. Thread-safe.
 class ConnectionPool {
  public:
-  MultiHandle Take();
-  void GiveBack(MultiHandle multi);
+  std::unique_ptr<Connections> Take();
+  void GiveBack(std::unique_ptr<Connections> connections);
 
  private:
   absl::Mutex mutex_;
   // Used last, taken first: its connections are the freshest.
-  std::vector<MultiHandle> idle_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Connections>> idle_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Carries out all of `exchanges`, in their order, at most settings.options.connections at a time,

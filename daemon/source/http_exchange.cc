@@ -4,6 +4,12 @@
 #include "common/status.h"
 
 namespace weightd::source {
+namespace {
+
+// What is smaller is as fast with libcurl.
+constexpr uint64_t kWorthPlace = 256 << 10;
+
+}  // namespace
 
 absl::Status Probe::OnHead(const Answer& answer) {
   ASSIGN_OR_RETURN(version_, VersionFrom(answer, uri_));
@@ -29,6 +35,20 @@ absl::Status PieceRead::OnHead(const Answer& answer) {
   return CheckBody(answer, object, body_);
 }
 
+bool PieceRead::has_place() const {
+  return piece_->object().ranges && piece_->rest().size() >= kWorthPlace;
+}
+
+absl::Span<std::byte> PieceRead::Space() {
+  return body_.begin == piece_->rest().begin ? piece_->Space() : absl::Span<std::byte>();
+}
+
+bool PieceRead::Took(size_t bytes) {
+  piece_->Took(bytes, *tally_);
+  body_.begin += bytes;
+  return !complete() || body_.empty();
+}
+
 bool PieceRead::OnBody(absl::Span<const char> bytes) {
   piece_->Take(body_.begin, bytes, *tally_);
   if (bytes.size() > body_.size()) {
@@ -37,6 +57,26 @@ bool PieceRead::OnBody(absl::Span<const char> bytes) {
   body_.begin += bytes.size();
   // A body that is read to its end leaves a connection that can be used again.
   return !complete() || body_.empty();
+}
+
+absl::Status TextFetch::OnHead(const Answer&) {
+  text_.clear();  // of a try before
+  ended_ = false;
+  return absl::OkStatus();
+}
+
+bool TextFetch::OnBody(absl::Span<const char> bytes) {
+  text_.append(bytes.data(), bytes.size());
+  return text_.size() <= most_bytes_;
+}
+
+absl::StatusOr<std::string> TextFetch::TakeText() {
+  if (text_.size() > most_bytes_) {
+    return Error(Reason::kSourceProtocol,
+                 absl::StrCat(uri_.Redacted(), ": an answer of more than ", most_bytes_, " bytes"),
+                 "look at the server, or at a proxy on the way to it");
+  }
+  return std::move(text_);
 }
 
 }  // namespace weightd::source

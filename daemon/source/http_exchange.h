@@ -1,11 +1,13 @@
 #ifndef WEIGHTD_DAEMON_SOURCE_HTTP_EXCHANGE_H_
 #define WEIGHTD_DAEMON_SOURCE_HTTP_EXCHANGE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/byte_range.h"
 #include "common/uri.h"
@@ -29,8 +31,15 @@ class Exchange {
 
   // A 200 or 206. Not OK ends the exchange for good.
   virtual absl::Status OnHead(const Answer& answer) = 0;
-  // Bytes of its body. False: no more are wanted.
+  // Where the next bytes of the body go, if it is one place; Took() says how many came. Both only
+  // for exchanges that are worth a connection of their own.
+  virtual bool has_place() const { return false; }
+  virtual absl::Span<std::byte> Space() { return {}; }
+  virtual bool Took(size_t) { return false; }
+  // Bytes of its body that came elsewhere. False: no more are wanted.
   virtual bool OnBody(absl::Span<const char> bytes) = 0;
+  // The body came to its end.
+  virtual void OnEnd() {}
   // Whether all that is wanted has come.
   virtual bool complete() const = 0;
   // Bytes that came so far, over all tries.
@@ -74,6 +83,9 @@ class PieceRead final : public Exchange {
   std::string Range() const override;
   std::string IfMatch() const override;
   absl::Status OnHead(const Answer& answer) override;
+  bool has_place() const override;
+  absl::Span<std::byte> Space() override;
+  bool Took(size_t bytes) override;
   bool OnBody(absl::Span<const char> bytes) override;
   bool complete() const override { return piece_->rest().empty(); }
   uint64_t arrived() const override { return piece_->arrived(); }
@@ -83,6 +95,31 @@ class PieceRead final : public Exchange {
   ReadTally* const tally_;
   // Where in the object the rest of the body lies.
   ByteRange body_;
+};
+
+// Brings a whole answer that is small.
+class TextFetch final : public Exchange {
+ public:
+  TextFetch(const Uri& uri, size_t most_bytes) : uri_(uri), most_bytes_(most_bytes) {}
+
+  const Uri& uri() const override { return uri_; }
+  std::string Range() const override { return ""; }
+  std::string IfMatch() const override { return ""; }
+  absl::Status OnHead(const Answer& answer) override;
+  bool OnBody(absl::Span<const char> bytes) override;
+  void OnEnd() override { ended_ = true; }
+  // An answer that is too long is not waited for; TakeText() says so.
+  bool complete() const override { return ended_ || text_.size() > most_bytes_; }
+  uint64_t arrived() const override { return 0; }
+
+  // After the exchange succeeded.
+  absl::StatusOr<std::string> TakeText();
+
+ private:
+  const Uri uri_;
+  const size_t most_bytes_;
+  std::string text_;
+  bool ended_ = false;
 };
 
 }  // namespace weightd::source

@@ -51,6 +51,18 @@ void Piece::Take(uint64_t offset, absl::Span<const char> bytes, ReadTally& tally
   }
 }
 
+absl::Span<std::byte> Piece::Space() {
+  if (parts_.size() != 1 || parts_.front().range != range_) {
+    return {};
+  }
+  return {parts_.front().destination + arrived(), rest().size()};
+}
+
+void Piece::Took(uint64_t bytes, ReadTally& tally) {
+  arrived_until_ += bytes;
+  tally.Arrived(parts_.front().request, bytes);
+}
+
 namespace {
 
 void CutRequest(const ReadRequest& request, size_t index, uint64_t chunk_bytes,

@@ -46,6 +46,11 @@ class Piece {
   // ignored.
   void Take(uint64_t offset, absl::Span<const char> bytes, ReadTally& tally);
 
+  // Where the bytes of rest() go; empty if that is more than one place. Took(): that many of them
+  // are there.
+  absl::Span<std::byte> Space();
+  void Took(uint64_t bytes, ReadTally& tally);
+
  private:
   struct Part {
     size_t request;

@@ -1,33 +1,13 @@
 #ifndef WEIGHTD_DAEMON_SOURCE_HTTP_SOURCE_H_
 #define WEIGHTD_DAEMON_SOURCE_HTTP_SOURCE_H_
 
-#include <cstdint>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "daemon/source/http_options.h"
 #include "daemon/source/source.h"
 
 namespace weightd::source {
-
-struct HttpSourceOptions {
-  // Connections of one Read.
-  int connections = 8;
-  // Bytes of one range request: larger requests are cut.
-  uint64_t chunk_bytes = 32 << 20;
-  // A request that brings less than 1 KiB/s over so long a time counts as stalled and is
-  // tried again.
-  absl::Duration stall_timeout = absl::Seconds(30);
-  // Tries of one request, the first included.
-  int attempts = 5;
-  // Certificate authorities to trust; empty: the system's.
-  std::string ca_file;
-  // Networks (CIDR) that a read without ReadPolicy::any_address may reach though it could not
-  // otherwise.
-  std::vector<std::string> allowed_networks;
-};
 
 // http: and https: URIs, read as ranges over several kept-alive connections. INVALID_ARGUMENT for a
 // malformed network.

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "common/status.h"
 
 namespace weightd::source {
@@ -16,9 +19,11 @@ namespace {
 constexpr int kMostRedirects = 5;
 // libcurl's default of 16 KiB costs a third of the speed.
 constexpr long kReceiveBytes = 512 << 10;
+constexpr absl::string_view kHttpPrefix = "http://";
+constexpr absl::string_view kUserAgent = "weightd";
 constexpr absl::Duration kLongestConnect = absl::Seconds(10);
-// A short answer that is not wanted is read to its end, so that its connection can serve the next
-// request.
+// A short answer that is not wanted is read to its end: it may say why, and its connection can
+// serve the next request.
 constexpr uint64_t kWorthReading = 16 << 10;
 
 bool IsBody(int status) { return status == 200 || status == 206; }
@@ -26,8 +31,12 @@ bool IsBody(int status) { return status == 200 || status == 206; }
 }  // namespace
 
 Transfer::Transfer(const HttpSettings* settings, const ReadPolicy& policy,
-                   const std::atomic<bool>* stopped)
-    : settings_(settings), policy_(policy), stopped_(stopped), handle_(curl_easy_init()) {}
+                   const std::atomic<bool>* stopped, Cancellation* cancellation)
+    : settings_(settings),
+      policy_(policy),
+      stopped_(stopped),
+      cancellation_(cancellation),
+      handle_(curl_easy_init()) {}
 
 Transfer::~Transfer() {
   curl_easy_cleanup(handle_);
@@ -38,7 +47,7 @@ absl::Status Transfer::Begin(Exchange* exchange) {
   exchange_ = exchange;
   name_ = exchange->uri().Redacted();
   redirects_ = 0;
-  ASSIGN_OR_RETURN(hop_, FirstHop(exchange->uri()));
+  ASSIGN_OR_RETURN(hop_, settings_->dialect->FirstHop(exchange->uri()));
   return Prepare();
 }
 
@@ -49,6 +58,7 @@ absl::Status Transfer::Prepare() {
   proxied_ = !proxy.empty();
   answer_ = Answer();
   head_done_ = false;
+  error_text_.clear();
   refused_ = false;
   opened_ = false;
   moved_ = 0;
@@ -62,31 +72,79 @@ absl::Status Transfer::Prepare() {
       return AddressRefused(name_);
     }
   }
-  curl_easy_reset(handle_);
-  curl_easy_setopt(handle_, CURLOPT_PROXY, proxy.c_str());
-  // Else libcurl would read no_proxy by rules of its own, and connect where nobody checks.
-  curl_easy_setopt(handle_, CURLOPT_NOPROXY, "");
-  SetRequest();
+  ASSIGN_OR_RETURN(const std::vector<std::string> lines, HeaderLines());
+  const size_t path = std::min(hop_.url.find('/', kHttpPrefix.size()), hop_.url.size());
+  origin_ = hop_.url.substr(0, path);
+  again_ = false;
+  direct_ = GoesDirect();
+  if (direct_) {
+    request_ = absl::StrCat("GET ", path < hop_.url.size() ? hop_.url.substr(path) : "/",
+                            " HTTP/1.1\r\nHost: ", origin_.substr(kHttpPrefix.size()),
+                            "\r\nUser-Agent: ", kUserAgent,
+                            "\r\nAccept: */*\r\nRange: bytes=", exchange_->Range(), "\r\n",
+                            absl::StrJoin(lines, "\r\n"), "\r\n\r\n");
+  } else {
+    SetRequest(lines);
+  }
   return absl::OkStatus();
 }
 
-void Transfer::SetRequest() {
+// A request of ours is plain text: nothing in it may look like the end of a line.
+bool Transfer::GoesDirect() const {
+  return !only_libcurl_ && !proxied_ && absl::StartsWith(hop_.url, kHttpPrefix) &&
+         hop_.user.empty() && hop_.password.empty() && exchange_->has_place() &&
+         std::all_of(hop_.url.begin(), hop_.url.end(),
+                     [](char c) { return absl::ascii_isgraph(c); });
+}
+
+absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
+  ASSIGN_OR_RETURN(std::vector<std::string> lines,
+                   settings_->dialect->Headers(exchange_->uri(), hop_, *cancellation_));
+  lines.push_back("Accept-Encoding: identity");
+  if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
+    lines.push_back(absl::StrCat("If-Match: ", etag));
+  }
+  return lines;
+}
+
+// How a connection is made, by whichever handle.
+void Transfer::SetConnection(CURL* handle) {
   const HttpSourceOptions& options = settings_->options;
-  curl_easy_setopt(handle_, CURLOPT_URL, hop_.url.c_str());
-  curl_easy_setopt(handle_, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
   // Parallel ranges want connections of their own, not streams of one.
-  curl_easy_setopt(handle_, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-  curl_easy_setopt(handle_, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(handle, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
   // A name that is still being resolved is not waited for when the transfer is dropped.
-  curl_easy_setopt(handle_, CURLOPT_QUICK_EXIT, 1L);
+  curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
+  // Else libcurl would read no_proxy by rules of its own, and connect where nobody checks.
+  curl_easy_setopt(handle, CURLOPT_NOPROXY, "");
+  const absl::Duration connect = std::min(options.stall_timeout, kLongestConnect);
+  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(absl::ToInt64Milliseconds(connect)));
+  curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OpenSocket);
+  curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, this);
+}
+
+void Transfer::PrepareConnect(DirectConnection& connection) {
+  CURL* const handle = connection.handle();
+  curl_easy_reset(handle);
+  SetConnection(handle);
+  curl_easy_setopt(handle, CURLOPT_URL, origin_.c_str());
+  curl_easy_setopt(handle, CURLOPT_PROXY, "");
+  curl_easy_setopt(handle, CURLOPT_CONNECT_ONLY, 1L);
+}
+
+void Transfer::SetRequest(const std::vector<std::string>& lines) {
+  const HttpSourceOptions& options = settings_->options;
+  curl_easy_reset(handle_);
+  SetConnection(handle_);
+  curl_easy_setopt(handle_, CURLOPT_URL, hop_.url.c_str());
+  curl_easy_setopt(handle_, CURLOPT_PROXY,
+                   settings_->proxies.For(hop_.scheme, absl::StripSuffix(hop_.host, ".")).c_str());
   curl_easy_setopt(handle_, CURLOPT_BUFFERSIZE, kReceiveBytes);
   curl_easy_setopt(handle_, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-  curl_easy_setopt(handle_, CURLOPT_USERAGENT, "weightd");
+  curl_easy_setopt(handle_, CURLOPT_USERAGENT, kUserAgent.data());
   curl_easy_setopt(handle_, CURLOPT_ERRORBUFFER, tls_detail_);
-  curl_easy_setopt(handle_, CURLOPT_PRIVATE, this);
-  const absl::Duration connect = std::min(options.stall_timeout, kLongestConnect);
-  curl_easy_setopt(handle_, CURLOPT_CONNECTTIMEOUT_MS,
-                   static_cast<long>(absl::ToInt64Milliseconds(connect)));
   if (!options.ca_file.empty()) {
     curl_easy_setopt(handle_, CURLOPT_CAINFO, options.ca_file.c_str());
   }
@@ -98,19 +156,48 @@ void Transfer::SetRequest() {
     curl_easy_setopt(handle_, CURLOPT_RANGE, range.c_str());
   }
   curl_slist_free_all(std::exchange(headers_, nullptr));
-  headers_ = curl_slist_append(headers_, "Accept-Encoding: identity");
-  if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
-    headers_ = curl_slist_append(headers_, absl::StrCat("If-Match: ", etag).c_str());
+  for (const std::string& line : lines) {
+    headers_ = curl_slist_append(headers_, line.c_str());
   }
   curl_easy_setopt(handle_, CURLOPT_HTTPHEADER, headers_);
   curl_easy_setopt(handle_, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
   curl_easy_setopt(handle_, CURLOPT_HEADERDATA, this);
   curl_easy_setopt(handle_, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
   curl_easy_setopt(handle_, CURLOPT_WRITEDATA, this);
-  curl_easy_setopt(handle_, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OpenSocket);
-  curl_easy_setopt(handle_, CURLOPT_OPENSOCKETDATA, this);
   curl_easy_setopt(handle_, CURLOPT_PREREQFUNCTION, &Transfer::BeforeRequest);
   curl_easy_setopt(handle_, CURLOPT_PREREQDATA, this);
+}
+
+bool Transfer::MayUse(const DirectConnection& connection) {
+  constexpr absl::Duration kLongestIdle = absl::Seconds(100);  // servers end them, too
+  if (!connection.IsTo(origin_) || !connection.reusable() ||
+      absl::Now() - connection.idle_since() > kLongestIdle) {
+    return false;
+  }
+  const bool may = MayReach(connection.Peer());
+  refused_ = false;
+  return may;
+}
+
+std::optional<CURLcode> Transfer::Pump(DirectConnection& connection) {
+  using State = DirectConnection::State;
+  switch (connection.Drive(*this)) {
+    case State::kGoesOn:
+      return std::nullopt;
+    case State::kEnded:
+      return CURLE_OK;
+    case State::kUnwanted:
+      return CURLE_WRITE_ERROR;
+    case State::kCutShort:
+      return head_done_ ? CURLE_PARTIAL_FILE : CURLE_GOT_NOTHING;
+    case State::kUnsuited:
+      only_libcurl_ = true;
+      break;
+    case State::kUnseen:
+      break;
+  }
+  again_ = true;
+  return CURLE_OK;
 }
 
 bool Transfer::MayReach(const std::optional<IpAddress>& address) {
@@ -144,7 +231,22 @@ bool Transfer::TakeHead() {
       return true;
     }
   }
-  return answer_.content_length.value_or(kWorthReading + 1) <= kWorthReading;
+  return answer_.content_length.value_or(0) <= kWorthReading;
+}
+
+bool Transfer::TakesBody() const { return head_done_ && IsBody(answer_.status) && verdict_.ok(); }
+
+absl::Span<char> Transfer::Space() {
+  if (!TakesBody()) {
+    return {};
+  }
+  const absl::Span<std::byte> space = exchange_->Space();
+  return {reinterpret_cast<char*>(space.data()), space.size()};
+}
+
+bool Transfer::Took(size_t bytes) {
+  moved_ += bytes;
+  return exchange_->Took(bytes) && !stopped_->load(std::memory_order_relaxed);
 }
 
 bool Transfer::TakeBody(absl::Span<const char> bytes) {
@@ -152,8 +254,9 @@ bool Transfer::TakeBody(absl::Span<const char> bytes) {
   if (stopped_->load(std::memory_order_relaxed)) {
     return false;
   }
-  if (!head_done_ || !IsBody(answer_.status) || !verdict_.ok()) {
-    return true;
+  if (!TakesBody()) {
+    error_text_.append(bytes.data(), bytes.size());
+    return error_text_.size() <= kWorthReading;
   }
   return exchange_->OnBody(bytes);
 }
@@ -173,6 +276,9 @@ Transfer::End Transfer::Finish(CURLcode code) {
   }
   // A transfer that we cut short ourselves ends with an error of libcurl's.
   if (head_done_ && IsBody(answer_.status)) {
+    if (code == CURLE_OK) {
+      exchange_->OnEnd();
+    }
     if (exchange_->complete()) {
       return End::kDone;
     }
@@ -180,7 +286,7 @@ Transfer::End Transfer::Finish(CURLcode code) {
                     ? ShortBody(name_)
                     : FailureOfCurl(code, tls_detail_, name_));
   }
-  if (head_done_ && answer_.IsRedirect()) {
+  if (head_done_ && answer_.IsRedirect() && settings_->dialect->follows_redirects()) {
     if (++redirects_ > kMostRedirects) {
       return Fail({.status = TooManyRedirects(name_)});
     }
@@ -193,7 +299,7 @@ Transfer::End Transfer::Finish(CURLcode code) {
     return prepared.ok() ? End::kNextHop : Fail({.status = prepared});
   }
   if (head_done_) {
-    return Fail(FailureOfStatus(answer_.status, answer_.retry_after, name_));
+    return Fail(settings_->dialect->FailureOf(exchange_->uri(), answer_, error_text_, name_));
   }
   return Fail(FailureOfCurl(code, tls_detail_, name_));
 }

@@ -10,12 +10,15 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/cancellation.h"
 #include "daemon/source/address_policy.h"
 #include "daemon/source/http_answer.h"
+#include "daemon/source/http_dialect.h"
+#include "daemon/source/http_direct.h"
 #include "daemon/source/http_errors.h"
 #include "daemon/source/http_exchange.h"
 #include "daemon/source/http_hop.h"
-#include "daemon/source/http_source.h"
+#include "daemon/source/http_options.h"
 #include "daemon/source/proxy_choice.h"
 #include "daemon/source/source.h"
 
@@ -26,19 +29,35 @@ struct HttpSettings {
   HttpSourceOptions options;
   std::vector<Network> allowed;
   ProxyChoice proxies;
+  std::shared_ptr<HttpDialect> dialect;
 };
 
-// One GET at a time on one libcurl handle, through its redirects. Driven by whoever adds handle()
-// to a multi handle.
-class Transfer {
+// One GET at a time, through its redirects: either libcurl's, driven by whoever adds handle() to a
+// multi handle, or on a connection of its own, driven with Pump().
+class Transfer final : private AnswerSink {
  public:
-  // `settings` and `stopped` outlive it; once `stopped` is set, no byte is passed on.
-  Transfer(const HttpSettings* settings, const ReadPolicy& policy,
-           const std::atomic<bool>* stopped);
-  ~Transfer();
+  // All outlive it. Once `stopped` is set, no byte is passed on.
+  Transfer(const HttpSettings* settings, const ReadPolicy& policy, const std::atomic<bool>* stopped,
+           Cancellation* cancellation);
+  ~Transfer() override;
   Transfer(const Transfer&) = delete;
 
   CURL* handle() const { return handle_; }
+
+  // Whether this try goes over a connection of our own, which has to lead to origin().
+  bool direct() const { return direct_; }
+  const std::string& origin() const { return origin_; }
+  // Makes a connection's handle ready to connect to origin().
+  void PrepareConnect(DirectConnection& connection);
+  // Whether a connection that was made for another read may be used.
+  bool MayUse(const DirectConnection& connection);
+  void SendOver(DirectConnection& connection) { connection.Send(request_); }
+  // What can be done without waiting: nothing if the exchange goes on, else how it ended, for
+  // Finish(). A try that has to be made once more, in another way, is told by again().
+  std::optional<CURLcode> Pump(DirectConnection& connection);
+  bool again() const { return again_; }
+  // As Begin(), for a try that wasn't seen or that only libcurl can make.
+  absl::Status Repeat() { return Prepare(); }
 
   // Prepares a try of `exchange`, from its first hop.
   absl::Status Begin(Exchange* exchange);
@@ -59,11 +78,20 @@ class Transfer {
 
  private:
   absl::Status Prepare();
-  void SetRequest();
+  absl::StatusOr<std::vector<std::string>> HeaderLines();
+  void SetRequest(const std::vector<std::string>& lines);
+  void SetConnection(CURL* handle);
   bool MayReach(const std::optional<IpAddress>& address);
-  bool TakeHeadLine(absl::string_view line);
+  bool GoesDirect() const;
+  bool TakesBody() const;
   bool TakeHead();
-  bool TakeBody(absl::Span<const char> bytes);
+
+  bool TakeHeadLine(absl::string_view line) override;
+  bool head_done() const override { return head_done_; }
+  const Answer& answer() const override { return answer_; }
+  absl::Span<char> Space() override;
+  bool Took(size_t bytes) override;
+  bool TakeBody(absl::Span<const char> bytes) override;
   End Fail(HttpFailure failure);
 
   static size_t OnHeader(char* data, size_t size, size_t count, void* self);
@@ -74,8 +102,15 @@ class Transfer {
   const HttpSettings* const settings_;
   const ReadPolicy policy_;
   const std::atomic<bool>* const stopped_;
+  Cancellation* const cancellation_;
   CURL* const handle_;
   curl_slist* headers_ = nullptr;
+  bool direct_ = false;
+  bool again_ = false;
+  // This server answers in ways that are libcurl's to understand.
+  bool only_libcurl_ = false;
+  std::string origin_;
+  std::string request_;
   char tls_detail_[CURL_ERROR_SIZE] = {};
 
   Exchange* exchange_ = nullptr;
@@ -85,6 +120,8 @@ class Transfer {
   bool proxied_ = false;
   Answer answer_;
   bool head_done_ = false;
+  // The beginning of a body that is an error's text.
+  std::string error_text_;
   bool refused_ = false;
   // Whether a connection to a lawful one was tried.
   bool opened_ = false;

@@ -1,0 +1,16 @@
+#include "daemon/source/http_dialect.h"
+
+namespace weightd::source {
+
+absl::StatusOr<Hop> PlainHttp::FirstHop(const Uri& uri) { return source::FirstHop(uri); }
+
+absl::StatusOr<std::vector<std::string>> PlainHttp::Headers(const Uri&, const Hop&, Cancellation&) {
+  return std::vector<std::string>();
+}
+
+HttpFailure PlainHttp::FailureOf(const Uri&, const Answer& answer, absl::string_view,
+                                 absl::string_view name) {
+  return FailureOfStatus(answer.status, answer.retry_after, name);
+}
+
+}  // namespace weightd::source

@@ -1,0 +1,163 @@
+#include "daemon/source/http_direct.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace weightd::source {
+namespace {
+
+constexpr size_t kMostHeadBytes = 64 << 10;
+constexpr size_t kPieceBytes = 16 << 10;
+// So that one connection doesn't keep the others waiting.
+constexpr uint64_t kBytesAtOnce = 4 << 20;
+
+bool WouldBlock() { return errno == EAGAIN || errno == EWOULDBLOCK; }
+
+}  // namespace
+
+bool DirectConnection::Connected(std::string origin) {
+  origin_ = std::move(origin);
+  used_before_ = false;
+  return curl_easy_getinfo(handle_, CURLINFO_ACTIVESOCKET, &socket_) == CURLE_OK && socket_ >= 0;
+}
+
+std::optional<IpAddress> DirectConnection::Peer() const {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  auto* const any = reinterpret_cast<sockaddr*>(&address);
+  return getpeername(socket_, any, &size) == 0 ? IpAddress::Of(*any) : std::nullopt;
+}
+
+void DirectConnection::Send(std::string request) {
+  unsent_ = std::move(request);
+  line_.clear();
+  head_bytes_ = 0;
+  body_left_ = 0;
+  ended_well_ = false;
+}
+
+bool DirectConnection::reusable() const {
+  char byte = 0;
+  return ended_well_ && recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && WouldBlock();
+}
+
+curl_waitfd DirectConnection::WaitFor() const {
+  return {.fd = socket_,
+          .events = static_cast<short>(unsent_.empty() ? CURL_WAIT_POLLIN : CURL_WAIT_POLLOUT),
+          .revents = 0};
+}
+
+DirectConnection::State DirectConnection::Drive(AnswerSink& sink) {
+  while (!unsent_.empty()) {
+    const ssize_t sent = send(socket_, unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EINTR) {
+      return WouldBlock() ? State::kGoesOn : used_before_ ? State::kUnseen : State::kCutShort;
+    }
+    unsent_.erase(0, static_cast<size_t>(std::max<ssize_t>(sent, 0)));
+  }
+  State state = sink.head_done() ? State::kGoesOn : DriveHead(sink);
+  if (state == State::kGoesOn && sink.head_done()) {
+    state = DriveBody(sink);
+  }
+  if (state == State::kEnded) {
+    used_before_ = true;
+    idle_since_ = absl::Now();
+    ended_well_ = !sink.answer().closes;
+  }
+  return state;
+}
+
+DirectConnection::State DirectConnection::DriveHead(AnswerSink& sink) {
+  std::array<char, kPieceBytes> bytes;
+  while (!sink.head_done()) {
+    const ssize_t received = recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (received < 0 && (WouldBlock() || errno == EINTR)) {
+      return State::kGoesOn;
+    }
+    if (received <= 0) {
+      return used_before_ && head_bytes_ == 0 ? State::kUnseen : State::kCutShort;
+    }
+    const State state = TakeHead(sink, {bytes.data(), static_cast<size_t>(received)});
+    if (state != State::kGoesOn) {
+      return state;
+    }
+  }
+  return State::kGoesOn;
+}
+
+DirectConnection::State DirectConnection::TakeHead(AnswerSink& sink, absl::string_view bytes) {
+  while (!bytes.empty()) {
+    const size_t end = std::min(bytes.find('\n'), bytes.size() - 1) + 1;
+    line_.append(bytes.data(), end);
+    head_bytes_ += end;
+    bytes.remove_prefix(end);
+    if (head_bytes_ > kMostHeadBytes) {
+      return State::kUnsuited;
+    }
+    if (line_.back() != '\n') {
+      break;
+    }
+    const bool wanted = sink.TakeHeadLine(line_);
+    line_.clear();
+    if (!wanted) {
+      return State::kUnwanted;
+    }
+    if (sink.head_done()) {
+      return HeadDone(sink, bytes);
+    }
+  }
+  return State::kGoesOn;
+}
+
+DirectConnection::State DirectConnection::HeadDone(AnswerSink& sink, absl::string_view rest) {
+  const Answer& answer = sink.answer();
+  if (answer.chunked || !answer.content_length.has_value()) {
+    return State::kUnsuited;
+  }
+  body_left_ = *answer.content_length;
+  const size_t taken = static_cast<size_t>(std::min<uint64_t>(rest.size(), body_left_));
+  body_left_ -= taken;
+  if (taken > 0 && !sink.TakeBody({rest.data(), taken})) {
+    return State::kUnwanted;
+  }
+  // More than was announced would be read as the next answer.
+  return rest.size() > taken ? State::kUnwanted : State::kGoesOn;
+}
+
+DirectConnection::State DirectConnection::DriveBody(AnswerSink& sink) {
+  std::array<char, kPieceBytes> elsewhere;
+  for (uint64_t done = 0; body_left_ > 0;) {
+    if (done >= kBytesAtOnce) {
+      return State::kGoesOn;
+    }
+    absl::Span<char> space = sink.Space();
+    const bool in_place = !space.empty();
+    if (!in_place) {
+      space = absl::MakeSpan(elsewhere);
+    }
+    const size_t wanted = static_cast<size_t>(
+        std::min({static_cast<uint64_t>(space.size()), body_left_, kBytesAtOnce}));
+    const ssize_t received = recv(socket_, space.data(), wanted, MSG_DONTWAIT);
+    if (received < 0 && (WouldBlock() || errno == EINTR)) {
+      return State::kGoesOn;
+    }
+    if (received <= 0) {
+      return State::kCutShort;
+    }
+    const size_t bytes = static_cast<size_t>(received);
+    body_left_ -= bytes;
+    done += bytes;
+    if (!(in_place ? sink.Took(bytes) : sink.TakeBody({space.data(), bytes}))) {
+      return body_left_ == 0 ? State::kEnded : State::kUnwanted;
+    }
+  }
+  return State::kEnded;
+}
+
+}  // namespace weightd::source

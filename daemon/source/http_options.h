@@ -1,0 +1,31 @@
+#ifndef WEIGHTD_DAEMON_SOURCE_HTTP_OPTIONS_H_
+#define WEIGHTD_DAEMON_SOURCE_HTTP_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace weightd::source {
+
+struct HttpSourceOptions {
+  // Connections of one Read.
+  int connections = 8;
+  // Bytes of one range request: larger requests are cut.
+  uint64_t chunk_bytes = 32 << 20;
+  // A request that brings less than 1 KiB/s over so long a time counts as stalled and is
+  // tried again.
+  absl::Duration stall_timeout = absl::Seconds(30);
+  // Tries of one request, the first included.
+  int attempts = 5;
+  // Certificate authorities to trust; empty: the system's.
+  std::string ca_file;
+  // Networks (CIDR) that a read without ReadPolicy::any_address may reach though it could not
+  // otherwise.
+  std::vector<std::string> allowed_networks;
+};
+
+}  // namespace weightd::source
+
+#endif  // WEIGHTD_DAEMON_SOURCE_HTTP_OPTIONS_H_
