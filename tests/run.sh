@@ -65,6 +65,7 @@ check "ruff" .venv/bin/ruff check client/python tests deploy
 check "mypy" .venv/bin/mypy --config-file client/python/pyproject.toml client/python/src
 unit_tests opt
 python_tests client opt tests/client/python
+python_tests servers opt tests/servers
 python_tests daemon opt tests/daemon
 python_tests e2e opt tests/e2e
 for sanitizer in asan tsan; do
