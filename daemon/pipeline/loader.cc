@@ -52,7 +52,7 @@ uint64_t HeapBytes(const ModelIndex& index) {
     bytes += text(piece.name) + piece.shape.capacity() * sizeof(uint64_t) + kBlock;
   }
   for (const auto& [key, value] : index.metadata) {
-    bytes += kNode + sizeof(key) + sizeof(value) + text(key) + text(value);
+    bytes += kNode + 2 * sizeof(std::string) + text(key) + text(value);
   }
   return bytes <= kUncountedBytes ? 0 : AlignUp(bytes, kPageBytes);
 }
