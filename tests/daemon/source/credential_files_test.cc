@@ -2,9 +2,12 @@
 
 #include "daemon/source/credential_files.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -15,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/cancellation.h"
+#include "common/fd.h"
 #include "common/status.h"
 #include "daemon/source/ini_file.h"
 #include "tests/daemon/source/fake_environment.h"
@@ -23,6 +27,8 @@ namespace weightd::source {
 namespace {
 
 using testing::HasSubstr;
+
+constexpr int kPatienceMilliseconds = 20'000;
 
 // "key secret token", "none", or the error's message. No error holds what the tests call hush.
 std::string Fetch(CredentialSource& source) {
@@ -96,8 +102,10 @@ TEST_F(CredentialFilesTest, AKeyWithItsSecretInAFile) {
   EXPECT_EQ(Given(given), "AKID hush/+= ");
   given.session_token_file = environment_.Write("token", " hushed\n");
   EXPECT_EQ(Given(given), "AKID hush/+= hushed");
-  environment_.Write("secret", "hush\nhush");
-  EXPECT_THAT(Given(given), HasSubstr("the secret access key is none"));
+  for (const char* const text : {"hush\nhush", "hush hush", "hush\x7f", "h\xc3\xbcsh"}) {
+    environment_.Write("secret", text);
+    EXPECT_THAT(Given(given), HasSubstr("the secret access key is none"));
+  }
   environment_.Write("secret", "\n");
   EXPECT_THAT(Given(given), HasSubstr("the secret access key is missing"));
   environment_.Write("secret", std::string(70'000, 'h'));
@@ -254,19 +262,26 @@ TEST_F(CredentialFilesTest, AProgramsFaults) {
   EXPECT_LT(absl::Now() - begin, absl::Seconds(20));
 }
 
-TEST_F(CredentialFilesTest, ACancelledProgramEnds) {
-  environment_.Write(".aws/config", absl::StrCat("[default]\ncredential_process = echo $$ > ",
-                                                 environment_.Path("started"), "; sleep 1000\n"));
+TEST_F(CredentialFilesTest, ACancelledProgramEndsWithWhatItStarted) {
+  const std::string pipe = environment_.Path("pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const Fd reader(open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  environment_.Write(".aws/config",
+                     absl::StrCat("[default]\ncredential_process = (echo; exec sleep 1000) > ",
+                                  pipe, " & wait\n"));
   const std::unique_ptr<CredentialSource> source = MakeProfileSource(environment_.Get(), true);
   Cancellation cancellation;
   std::thread canceller([&] {
-    while (!std::filesystem::exists(environment_.Path("started"))) {
-      std::this_thread::yield();
-    }
+    pollfd started = {.fd = reader.get(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&started, 1, kPatienceMilliseconds), 1);
     cancellation.Cancel(Error(Reason::kCancelled, "nobody waits"));
   });
   EXPECT_EQ(source->Fetch(cancellation).status().message(), "nobody waits");
   canceller.join();
+  char line = 0;
+  ASSERT_EQ(read(reader.get(), &line, 1), 1);
+  pollfd ended = {.fd = reader.get(), .events = 0, .revents = 0};
+  EXPECT_EQ(poll(&ended, 1, kPatienceMilliseconds), 1) << "nobody holds the pipe any more";
 }
 
 TEST_F(CredentialFilesTest, S3cmdsFile) {

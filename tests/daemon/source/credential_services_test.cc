@@ -234,6 +234,13 @@ TEST_F(ContainerTest, WithoutTlsOnlyAddressesOfAgentsAreAsked) {
   }
 }
 
+TEST_F(ContainerTest, WithoutTlsNoProxyIsAsked) {
+  environment_.Set("http_proxy", server_.Url());
+  environment_.Set("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/creds");
+  EXPECT_THAT(FromContainer(), HasSubstr("an address that may not be asked"));
+  EXPECT_TRUE(server_.requests().empty()) << "it would see the token";
+}
+
 TEST_F(ContainerTest, FaultyAnswers) {
   environment_.Set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/creds");
   ExpectFaultsRefused([this](ServiceReply reply) {
@@ -277,6 +284,8 @@ class WebIdentityTest : public CredentialServicesTest {
 };
 
 TEST_F(WebIdentityTest, TheTokenIsReadEachTime) {
+  // Nothing that is local is asked through a proxy.
+  environment_.Set("http_proxy", "http://127.0.0.1:1");
   const std::unique_ptr<CredentialSource> source = MakeWebIdentitySource(environment_.Get(), "");
   EXPECT_EQ(Fetch(*source), "W hush& T");
   EXPECT_EQ(absl::FormatTime(expires_, absl::UTCTimeZone()), "2030-01-02T03:04:05+00:00");

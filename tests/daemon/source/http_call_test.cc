@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -21,6 +23,8 @@ namespace weightd::source {
 namespace {
 
 using testing::HasSubstr;
+
+constexpr absl::Duration kNoticed = absl::Milliseconds(100);
 
 class HttpCallTest : public testing::Test {
  protected:
@@ -115,22 +119,26 @@ TEST_F(HttpCallTest, TheEnvironmentsProxyIsNotUsed) {
 
 TEST_F(HttpCallTest, ACancellationIsNoticed) {
   server_.Reply({.silent = true});
-  Cancellation cancellation;
-  absl::Time cancelled;
-  std::thread canceller([&] {
-    EXPECT_TRUE(server_.AwaitRequests(1));
-    cancelled = absl::Now();
-    cancellation.Cancel(Error(Reason::kCancelled, "nobody waits"));
-  });
   HttpCall call = To(server_.Url("/"));
   call.timeout = absl::Minutes(1);
-  const absl::Status status = Call(call, cancellation).status();
-  const absl::Time end = absl::Now();
-  canceller.join();
-  EXPECT_EQ(status.message(), "nobody waits");
-  // 100 ms, and what a busy machine adds.
-  EXPECT_LT(end - cancelled, absl::Milliseconds(500));
-  EXPECT_EQ(Call(call, cancellation).status().message(), "nobody waits");
+  // The fastest of some tries: a busy machine adds its own delays.
+  absl::Duration fastest = absl::InfiniteDuration();
+  for (size_t i = 1; i <= 5 && fastest >= kNoticed; ++i) {
+    Cancellation cancellation;
+    absl::Time cancelled;
+    std::thread canceller([&] {
+      EXPECT_TRUE(server_.AwaitRequests(i));
+      cancelled = absl::Now();
+      cancellation.Cancel(Error(Reason::kCancelled, "nobody waits"));
+    });
+    const absl::Status status = Call(call, cancellation).status();
+    const absl::Time end = absl::Now();
+    canceller.join();
+    EXPECT_EQ(status.message(), "nobody waits");
+    EXPECT_EQ(Call(call, cancellation).status().message(), "nobody waits");
+    fastest = std::min(fastest, end - cancelled);
+  }
+  EXPECT_LT(fastest, kNoticed);
 }
 
 TEST_F(HttpCallTest, WhatPassesIsTriedAgainAndTheRestIsNot) {
