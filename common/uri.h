@@ -18,7 +18,7 @@ class Uri {
  public:
   Uri() = default;
 
-  // Schemes: file, http, https. A plain absolute path is a file: URI (and is percent-encoded).
+  // Schemes: file, http, https, s3. A plain absolute path is a file: URI (and is percent-encoded).
   static absl::StatusOr<Uri> Parse(absl::string_view text);
 
   const std::string& scheme() const { return scheme_; }

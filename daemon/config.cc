@@ -54,6 +54,14 @@ void DefaultSources(v1::SourcesConfig& sources) {
   if (!sources.file().has_direct_io()) {
     sources.mutable_file()->set_direct_io(true);
   }
+  for (v1::S3StoreConfig& store : *sources.mutable_s3()->mutable_stores()) {
+    if (store.region().empty()) {
+      store.set_region("us-east-1");
+    }
+    if (store.style().empty()) {
+      store.set_style("auto");
+    }
+  }
   v1::HttpSourceConfig& http = *sources.mutable_http();
   if (!http.has_connections()) {
     http.set_connections(kDefaultHttpConnections);
@@ -115,6 +123,10 @@ absl::StatusOr<v1::Config> ParseConfig(absl::string_view text, absl::string_view
 }
 
 std::string PrintConfig(const v1::Config& config) { return WriteYaml(DescribeMessage(config)); }
+
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
 
 bool LetsOthersIn(uint32_t mode) { return (mode & 0077) != 0; }
 

@@ -34,6 +34,8 @@ std::string PrintConfig(const v1::Config& config);
 // Whether users other than the daemon's own get into a folder of that mode.
 bool LetsOthersIn(uint32_t mode);
 
+absl::Duration ToDuration(const google::protobuf::Duration& duration);
+
 // Of a valid config's cache.revalidate: zero for "always", InfiniteDuration for "never".
 absl::Duration RevalidateInterval(const v1::CacheConfig& cache);
 

@@ -166,11 +166,68 @@ absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
   return absl::OkStatus();
 }
 
+absl::Status CheckEndpoint(absl::string_view endpoint, absl::string_view field,
+                           const FieldLines& lines) {
+  const absl::StatusOr<Uri> uri = Uri::Parse(endpoint);
+  if (endpoint.empty() ||
+      (uri.ok() && absl::StartsWith(uri->scheme(), "http") && uri->path() == "/" &&
+       uri->query().empty() && uri->user_info().empty())) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(field, "not an endpoint", "write https://host or https://host:port");
+}
+
+absl::Status CheckCredentials(const v1::S3CredentialsConfig& credentials, absl::string_view path,
+                              const FieldLines& lines) {
+  const bool key = !credentials.access_key_id().empty();
+  if (key != !credentials.secret_key_file().empty()) {
+    return lines.ErrorAt(path, "access_key_id and secret_key_file go together");
+  }
+  const int ways = (key ? 1 : 0) + (credentials.profile_file().empty() ? 0 : 1) +
+                   (credentials.anonymous() ? 1 : 0);
+  if (ways > 1) {
+    return lines.ErrorAt(path, "a key, a file of profiles and anonymous exclude one another");
+  }
+  for (const auto& [file, name] :
+       {std::pair(&credentials.secret_key_file(), "secret_key_file"),
+        std::pair(&credentials.session_token_file(), "session_token_file"),
+        std::pair(&credentials.profile_file(), "profile_file")}) {
+    if (!file->empty()) {
+      RETURN_IF_ERROR(CheckAbsolutePath(*file, absl::StrCat(path, ".", name), lines));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckS3(const v1::S3SourceConfig& s3, const FieldLines& lines) {
+  absl::flat_hash_set<std::string> names;
+  for (int i = 0; i < s3.stores_size(); ++i) {
+    const v1::S3StoreConfig& store = s3.stores(i);
+    const std::string path = absl::StrCat("sources.s3.stores[", i, "]");
+    RETURN_IF_ERROR(CheckName(store.name(), path + ".name", lines));
+    if (!names.insert(store.name()).second) {
+      return lines.ErrorAt(path + ".name", "another store has this name");
+    }
+    if (store.buckets().empty()) {
+      return lines.ErrorAt(path + ".buckets", "names no bucket",
+                           "list buckets or bucket/prefix/, or \"*\" for any");
+    }
+    RETURN_IF_ERROR(CheckEndpoint(store.endpoint(), path + ".endpoint", lines));
+    RETURN_IF_ERROR(CheckOneOf(store.style(), {"auto", "path", "virtual"}, path + ".style", lines));
+    if (!store.ca_file().empty()) {
+      RETURN_IF_ERROR(CheckAbsolutePath(store.ca_file(), path + ".ca_file", lines));
+    }
+    RETURN_IF_ERROR(CheckCredentials(store.credentials(), path + ".credentials", lines));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckSources(const v1::SourcesConfig& sources, const FieldLines& lines) {
   for (int i = 0; i < sources.file().roots_size(); ++i) {
     RETURN_IF_ERROR(CheckAbsolutePath(sources.file().roots(i),
                                       absl::StrCat("sources.file.roots[", i, "]"), lines));
   }
+  RETURN_IF_ERROR(CheckS3(sources.s3(), lines));
   const v1::HttpSourceConfig& http = sources.http();
   RETURN_IF_ERROR(CheckRange(http.connections(), {1, 256}, "sources.http.connections", lines));
   RETURN_IF_ERROR(

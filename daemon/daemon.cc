@@ -14,14 +14,13 @@
 #include "common/status.h"
 #include "common/version.h"
 #include "daemon/config.h"
+#include "daemon/configured_sources.h"
 #include "daemon/event_lines.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/host/memory_limits.h"
 #include "daemon/logging.h"
 #include "daemon/service/access.h"
 #include "daemon/service/tensor_index_codec.h"
-#include "daemon/source/file_source.h"
-#include "daemon/source/http_source.h"
 
 namespace weightd {
 namespace {
@@ -33,10 +32,6 @@ constexpr mode_t kPrivateSocket = 0600;
 constexpr mode_t kOpenSocket = 0666;
 // For a folder that holds others' folders: they may pass, nothing else.
 constexpr mode_t kPassMode = 0711;
-
-absl::Duration ToDuration(const google::protobuf::Duration& duration) {
-  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
-}
 
 // Two spellings of one folder would be two locks on it, one waiting for the other.
 std::string Normalised(absl::string_view folder) {
@@ -68,24 +63,6 @@ absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
       {{access.attach().begin(), access.attach().end()},
        {access.load_configured().begin(), access.load_configured().end()},
        {access.load().begin(), access.load().end()}});
-}
-
-absl::Status AddSources(const v1::SourcesConfig& config, source::Registry& sources) {
-  sources.Add("file", source::MakeFileSource(
-                          {.roots = {config.file().roots().begin(), config.file().roots().end()},
-                           .direct_io = config.file().direct_io()}));
-  const v1::HttpSourceConfig& http = config.http();
-  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> http_source,
-                   source::MakeHttpSource({.connections = static_cast<int>(http.connections()),
-                                           .chunk_bytes = http.chunk(),
-                                           .stall_timeout = ToDuration(http.stall_timeout()),
-                                           .attempts = static_cast<int>(http.attempts()),
-                                           .ca_file = http.ca_file(),
-                                           .allowed_networks = {http.allowed_networks().begin(),
-                                                                http.allowed_networks().end()}}));
-  sources.Add("http", http_source);
-  sources.Add("https", std::move(http_source));
-  return absl::OkStatus();
 }
 
 }  // namespace

@@ -98,8 +98,15 @@ bool Transfer::GoesDirect() const {
 }
 
 absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
-  ASSIGN_OR_RETURN(std::vector<std::string> lines,
-                   settings_->dialect->Headers(exchange_->uri(), hop_, *cancellation_));
+  absl::StatusOr<std::vector<std::string>> proof =
+      settings_->dialect->Headers(exchange_->uri(), hop_, *cancellation_);
+  if (!proof.ok() && !policy_.any_path && !cancellation_->cancelled()) {
+    // Why not may tell of this node's files and services, which are no client's business.
+    return Error(ReasonOf(proof.status()),
+                 absl::StrCat(name_, ": the store's credentials can't be had"),
+                 "ask an operator, who sees why with weightctl preload");
+  }
+  ASSIGN_OR_RETURN(std::vector<std::string> lines, std::move(proof));
   lines.push_back("Accept-Encoding: identity");
   if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
     lines.push_back(absl::StrCat("If-Match: ", etag));

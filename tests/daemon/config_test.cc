@@ -58,6 +58,22 @@ sources:
     attempts: 2
     ca_file: /etc/ca.pem
     allowed_networks: [10.0.0.0/8, "fd00::/8"]
+  s3:
+    stores:
+      - name: ours
+        buckets: [weights, "shared/models/"]
+        endpoint: https://store:8443
+        region: r1
+        style: virtual
+        ca_file: /etc/store.pem
+        requester_pays: true
+        credentials:
+          access_key_id: KEY
+          secret_key_file: /etc/secret
+          session_token_file: /etc/token
+      - name: public
+        buckets: ["*"]
+        credentials: {anonymous: true}
 cache:
   revalidate: 5m
   unclaimed_lease: 500ms
@@ -88,6 +104,10 @@ TEST(Config, ReadsEveryField) {
   EXPECT_THAT(config.sources().file().roots(), ElementsAre("/models"));
   EXPECT_EQ(config.sources().http().chunk(), 8'000'000);
   EXPECT_EQ(config.sources().http().stall_timeout().seconds(), 90);
+  ASSERT_EQ(config.sources().s3().stores_size(), 2);
+  EXPECT_THAT(config.sources().s3().stores(0).buckets(), ElementsAre("weights", "shared/models/"));
+  EXPECT_EQ(config.sources().s3().stores(0).credentials().session_token_file(), "/etc/token");
+  EXPECT_TRUE(config.sources().s3().stores(1).credentials().anonymous());
   EXPECT_EQ(config.cache().unclaimed_lease().nanos(), 500'000'000);
   EXPECT_EQ(RevalidateInterval(config.cache()), absl::Minutes(5));
   EXPECT_EQ(config.log().format(), "text");
@@ -225,6 +245,23 @@ TEST(Config, RefusesWhatMakesNoSense) {
        "1: sources.http.allowed_networks[0]: not"},
       {"sources: {http: {allowed_networks: ['::1/129']}}",
        "1: sources.http.allowed_networks[0]: not"},
+      {"sources: {s3: {stores: [{buckets: [b]}]}}", "1: sources.s3.stores[0].name: not a name"},
+      {"sources: {s3: {stores: [{name: a}]}}", "1: sources.s3.stores[0].buckets: names no bucket"},
+      {"sources:\n  s3:\n    stores:\n    - {name: a, buckets: [b]}\n    - {name: a, buckets: [c]}",
+       "5: sources.s3.stores[1].name: another store"},
+      {"sources: {s3: {stores: [{name: a, buckets: [b], endpoint: 'ftp://h'}]}}",
+       "1: sources.s3.stores[0].endpoint: not an endpoint"},
+      {"sources: {s3: {stores: [{name: a, buckets: [b], endpoint: 'https://h/path'}]}}",
+       "1: sources.s3.stores[0].endpoint: not an endpoint"},
+      {"sources: {s3: {stores: [{name: a, buckets: [b], style: odd}]}}",
+       "1: sources.s3.stores[0].style: must be one of"},
+      {"sources: {s3: {stores: [{name: a, buckets: [b], ca_file: x}]}}",
+       "1: sources.s3.stores[0].ca_file: not an absolute path"},
+      {"sources: {s3: {stores: [{name: a, buckets: [b], credentials: {access_key_id: K}}]}}",
+       "1: sources.s3.stores[0].credentials: access_key_id and secret_key_file"},
+      {"sources: {s3: {stores: [{name: a, buckets: [b], "
+       "credentials: {anonymous: true, profile_file: /f}}]}}",
+       "1: sources.s3.stores[0].credentials: a key, a file of profiles"},
       {"log: {level: verbose}", "1: log.level: must be one of debug, info, warning, error"},
       {"log: {format: xml}", "1: log.format: must be one of json, text"},
   });

@@ -1,0 +1,108 @@
+#include "daemon/configured_sources.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+#include "daemon/config.h"
+#include "daemon/source/credential_provider.h"
+#include "daemon/source/file_source.h"
+#include "daemon/source/http_source.h"
+#include "daemon/source/s3_source.h"
+
+namespace weightd {
+namespace {
+
+constexpr const char* kDefaultRegion = "us-east-1";
+
+std::vector<std::string> Strings(const google::protobuf::RepeatedPtrField<std::string>& field) {
+  return {field.begin(), field.end()};
+}
+
+source::HttpSourceOptions HttpOptions(const v1::HttpSourceConfig& config) {
+  return {.connections = static_cast<int>(config.connections()),
+          .chunk_bytes = config.chunk(),
+          .stall_timeout = ToDuration(config.stall_timeout()),
+          .attempts = static_cast<int>(config.attempts()),
+          .ca_file = config.ca_file(),
+          .allowed_networks = Strings(config.allowed_networks())};
+}
+
+source::S3Style StyleOf(const v1::S3StoreConfig& config) {
+  return config.style() == "path"      ? source::S3Style::kPath
+         : config.style() == "virtual" ? source::S3Style::kVirtual
+                                       : source::S3Style::kAuto;
+}
+
+std::shared_ptr<source::CredentialProvider> CredentialsOf(const v1::S3StoreConfig& config) {
+  const v1::S3CredentialsConfig& credentials = config.credentials();
+  if (credentials.anonymous()) {
+    return nullptr;
+  }
+  return source::MakeCredentialProvider(
+      {.given = {.access_key_id = credentials.access_key_id(),
+                 .secret_key_file = credentials.secret_key_file(),
+                 .session_token_file = credentials.session_token_file(),
+                 .profile_file = credentials.profile_file(),
+                 .profile = credentials.profile()},
+       .allow_process = credentials.allow_process(),
+       .region = config.region()});
+}
+
+std::string FirstSet(const source::Environment& environment,
+                     std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (std::string value = environment.variable(name); !value.empty()) {
+      return value;
+    }
+  }
+  return "";
+}
+
+// Where AWS' tools would look for a bucket.
+source::S3Location LocationOfEnvironment() {
+  const source::Environment environment = source::Environment::OfProcess();
+  source::S3Location location;
+  location.endpoint = FirstSet(environment, {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"});
+  location.region = FirstSet(environment, {"AWS_REGION", "AWS_DEFAULT_REGION"});
+  if (location.region.empty()) {
+    location.region = kDefaultRegion;
+  }
+  return location;
+}
+
+absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& config) {
+  source::S3SourceOptions options;
+  options.http = HttpOptions(config.http());
+  options.elsewhere = LocationOfEnvironment();
+  options.credentials = source::MakeCredentialProvider({});
+  for (const v1::S3StoreConfig& store : config.s3().stores()) {
+    options.stores.push_back({.location = {.endpoint = store.endpoint(),
+                                           .region = store.region(),
+                                           .style = StyleOf(store)},
+                              .buckets = Strings(store.buckets()),
+                              .credentials = CredentialsOf(store),
+                              .requester_pays = store.requester_pays(),
+                              .ca_file = store.ca_file()});
+  }
+  return source::MakeS3Source(std::move(options));
+}
+
+}  // namespace
+
+absl::Status AddSources(const v1::SourcesConfig& config, source::Registry& sources) {
+  sources.Add("file", source::MakeFileSource({.roots = Strings(config.file().roots()),
+                                              .direct_io = config.file().direct_io()}));
+  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> http,
+                   source::MakeHttpSource(HttpOptions(config.http())));
+  sources.Add("http", http);
+  sources.Add("https", std::move(http));
+  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> s3, MakeS3(config));
+  sources.Add("s3", std::move(s3));
+  return absl::OkStatus();
+}
+
+}  // namespace weightd

@@ -1,0 +1,15 @@
+#ifndef WEIGHTD_DAEMON_CONFIGURED_SOURCES_H_
+#define WEIGHTD_DAEMON_CONFIGURED_SOURCES_H_
+
+#include "absl/status/status.h"
+#include "daemon/source/registry.h"
+#include "weightd/v1/config.pb.h"
+
+namespace weightd {
+
+// Makes the sources that the config describes, for their schemes: file, http, https, s3.
+absl::Status AddSources(const v1::SourcesConfig& config, source::Registry& sources);
+
+}  // namespace weightd
+
+#endif  // WEIGHTD_DAEMON_CONFIGURED_SOURCES_H_

@@ -1,0 +1,171 @@
+#include "daemon/source/s3_source.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/status.h"
+#include "daemon/source/http_reader.h"
+#include "daemon/source/percent_encoding.h"
+#include "daemon/source/s3_dialect.h"
+#include "daemon/source/s3_list.h"
+
+namespace weightd::source {
+namespace {
+
+// Of 1,000 names each.
+constexpr int kMostParts = 100;
+
+// A reader, and whether it reaches addresses that a client's reads may not.
+struct Store {
+  std::unique_ptr<HttpReader> reader;
+  bool any_address = false;
+
+  ReadPolicy Widened(ReadPolicy policy) const {
+    policy.any_address = policy.any_address || any_address;
+    return policy;
+  }
+};
+
+absl::StatusOr<Store> MakeStore(S3Dialect::Options dialect, HttpSourceOptions http) {
+  Store store;
+  store.any_address = !dialect.location.endpoint.empty();
+  ASSIGN_OR_RETURN(store.reader, HttpReader::Make(std::move(http),
+                                                  std::make_shared<S3Dialect>(std::move(dialect))));
+  return store;
+}
+
+absl::Status CheckQuery(const Uri& uri) {
+  if (uri.query().empty() ||
+      (absl::StartsWith(uri.query(), "versionId=") && !absl::StrContains(uri.query(), '&'))) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kInvalidUri, absl::StrCat(uri.Redacted(), ": a query that is no versionId"),
+               "write s3://bucket/key or s3://bucket/key?versionId=...");
+}
+
+// The question for one part of a folder's listing, as the URI of its bucket.
+absl::StatusOr<Uri> ListingUri(const Uri& folder, absl::string_view prefix,
+                               absl::string_view token) {
+  return Uri::Parse(absl::StrCat(
+      "s3://", folder.authority(), "/?",
+      token.empty() ? "" : "continuation-token=", PercentEncode(token), token.empty() ? "" : "&",
+      "delimiter=%2F&encoding-type=url&list-type=2&prefix=", PercentEncode(prefix)));
+}
+
+class S3Source final : public Source {
+ public:
+  S3Source(std::vector<std::vector<std::string>> buckets, std::vector<Store> stores, Store signed_,
+           Store unsigned_)
+      : buckets_(std::move(buckets)),
+        stores_(std::move(stores)),
+        elsewhere_signed_(std::move(signed_)),
+        elsewhere_unsigned_(std::move(unsigned_)) {}
+
+  absl::StatusOr<ObjectVersion> Stat(const Uri& uri, const ReadPolicy& policy,
+                                     Cancellation& cancellation) override {
+    RETURN_IF_ERROR(CheckQuery(uri));
+    const Store& store = StoreOf(uri, policy);
+    return store.reader->Stat(uri, store.Widened(policy), cancellation);
+  }
+
+  absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,
+                                                Cancellation& cancellation) override;
+
+  absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
+                    const ReadObserver& observer, Cancellation& cancellation) override {
+    if (requests.empty()) {
+      return cancellation.status();
+    }
+    // All of one model, in one bucket.
+    const Store& store = StoreOf(requests.front().object->uri, policy);
+    for (const ReadRequest& request : requests) {
+      if (&StoreOf(request.object->uri, policy) != &store) {
+        return Error(Reason::kInvalidArgument, "one read of objects in several stores");
+      }
+    }
+    return store.reader->Read(requests, store.Widened(policy), observer, cancellation);
+  }
+
+ private:
+  const Store& StoreOf(const Uri& uri, const ReadPolicy& policy) const {
+    const int index = ChooseStore(buckets_, uri);
+    if (index >= 0) {
+      return stores_[static_cast<size_t>(index)];
+    }
+    return policy.any_address ? elsewhere_signed_ : elsewhere_unsigned_;
+  }
+
+  const std::vector<std::vector<std::string>> buckets_;
+  const std::vector<Store> stores_;
+  const Store elsewhere_signed_;
+  const Store elsewhere_unsigned_;
+};
+
+absl::StatusOr<std::vector<std::string>> S3Source::List(const Uri& folder, const ReadPolicy& policy,
+                                                        Cancellation& cancellation) {
+  const Store& store = StoreOf(folder, policy);
+  std::string prefix = folder.DecodedPath().substr(1);
+  if (!prefix.empty() && !absl::EndsWith(prefix, "/")) {
+    prefix.push_back('/');
+  }
+  std::vector<std::string> names;
+  std::string token;
+  int parts = 0;
+  do {
+    ASSIGN_OR_RETURN(const Uri question, ListingUri(folder, prefix, token));
+    ASSIGN_OR_RETURN(
+        const std::string answer,
+        store.reader->Fetch(question, kMaxListingBytes, store.Widened(policy), cancellation));
+    absl::StatusOr<S3Listing> part = ParseS3Listing(answer);
+    if (!part.ok()) {
+      return Annotate(part.status(), folder.Redacted());
+    }
+    for (const S3Object& object : part->objects) {
+      absl::string_view name = object.key;
+      // The folder itself may be an object, too.
+      if (absl::ConsumePrefix(&name, prefix) && !name.empty() && folder.Child(name).ok()) {
+        names.emplace_back(name);
+      }
+    }
+    if (++parts > kMostParts) {
+      return Error(Reason::kSourceProtocol,
+                   absl::StrCat(folder.Redacted(), ": a listing without an end"),
+                   "name one file, or look at the store");
+    }
+    token = std::move(part->continuation_token);
+  } while (!token.empty());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Source>> MakeS3Source(S3SourceOptions options) {
+  std::vector<std::vector<std::string>> buckets;
+  std::vector<Store> stores;
+  for (S3StoreOptions& named : options.stores) {
+    HttpSourceOptions http = options.http;
+    if (!named.ca_file.empty()) {
+      http.ca_file = named.ca_file;
+    }
+    buckets.push_back(std::move(named.buckets));
+    ASSIGN_OR_RETURN(Store store, MakeStore({.location = std::move(named.location),
+                                             .credentials = std::move(named.credentials),
+                                             .requester_pays = named.requester_pays},
+                                            std::move(http)));
+    stores.push_back(std::move(store));
+  }
+  ASSIGN_OR_RETURN(
+      Store with_credentials,
+      MakeStore({.location = options.elsewhere, .credentials = options.credentials}, options.http));
+  ASSIGN_OR_RETURN(Store without,
+                   MakeStore({.location = std::move(options.elsewhere), .credentials = nullptr},
+                             std::move(options.http)));
+  return std::make_unique<S3Source>(std::move(buckets), std::move(stores),
+                                    std::move(with_credentials), std::move(without));
+}
+
+}  // namespace weightd::source
