@@ -59,6 +59,18 @@ def small_model(path: pathlib.Path, seed: int = 1) -> pathlib.Path:
     )
 
 
+def sharded_model(folder: pathlib.Path, shards: int) -> pathlib.Path:
+    """A folder of weight files, two tensors each, with the index that names them."""
+    weight_map = {}
+    for i in range(shards):
+        name = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+        tensors = {f"layer.{i}.{part}": ("F32", [100 + i, 1000]) for part in ("a", "b")}
+        write_model(folder / name, tensors, seed=i)
+        weight_map |= dict.fromkeys(tensors, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
 def expected(path: pathlib.Path) -> dict[str, bytes]:
     """The bytes of every tensor of a file."""
     raw = path.read_bytes()

@@ -1,12 +1,11 @@
 """The main job: a file on a server or a disk becomes one segment that processes map."""
 
 import hashlib
-import json
 import pathlib
 import typing
 
 import pytest
-from models import expected, small_model, write_model
+from models import expected, sharded_model, small_model, write_model
 from processes import Daemon, Nginx, Reader, binary, wait_until
 
 Readers = typing.Callable[[Daemon], Reader]
@@ -39,19 +38,14 @@ def test_one_file_reaches_two_processes(
 
 @pytest.mark.parametrize("place", ["http", "file"])
 def test_sharded_folder(daemon: Daemon, web: Nginx, files: pathlib.Path, readers: Readers, place: str) -> None:
-    folder = files / "llama"
-    weight_map = {}
-    for i in range(3):
-        name = f"model-{i + 1:05}-of-00003.safetensors"
-        write_model(folder / name, {f"layer.{i}.weight": ("F32", [256, 64 + i])}, seed=i + 1)
-        weight_map[f"layer.{i}.weight"] = name
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    folder = sharded_model(files / "llama", shards=3)
     model = web.url("llama/") if place == "http" else f"file://{folder}"
     reader = readers(daemon)
-    assert reader.ask("attach", model=model)["tensors"] == 3
+    assert reader.ask("attach", model=model)["tensors"] == 6
+    tensors = {name: data for path in folder.glob("*.safetensors") for name, data in expected(path).items()}
     digest = hashlib.sha256()
-    for tensor, name in sorted(weight_map.items()):
-        digest.update(expected(folder / name)[tensor])
+    for _, data in sorted(tensors.items()):
+        digest.update(data)
     assert reader.ask("digest")["digest"] == digest.hexdigest()
 
 

@@ -1,0 +1,272 @@
+"""Models in S3-compatible stores: Ceph's RADOS Gateway and moto."""
+
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import typing
+
+import botocore.config
+import pytest
+import weightd
+from models import expected, sharded_model, small_model
+from processes import Daemon
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "servers"))
+
+from s3 import Moto, Rgw, S3Server  # noqa: E402
+
+Daemons = typing.Callable[..., Daemon]
+
+
+@pytest.fixture(scope="module")
+def rgw(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Rgw]:
+    with Rgw(tmp_path_factory.mktemp("rgw")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Moto]:
+    with Moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(params=["rgw", "moto"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    return typing.cast(S3Server, request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> str:
+    """A name for a bucket of the test's own."""
+    return f"b-{hashlib.md5(request.node.name.encode()).hexdigest()}"
+
+
+class Shelf:
+    """A bucket, and a daemon that has a store for it with credentials from files."""
+
+    def __init__(self, server: S3Server, bucket: str, daemons: Daemons, folder: pathlib.Path, secret: str = "") -> None:
+        self.server, self.bucket = server, bucket
+        self.client = server.client()
+        self.client.create_bucket(Bucket=bucket)
+        (folder / "secret").write_text((secret or server.secret_key) + "\n")
+        self.daemon = daemons(
+            f"""
+cache:
+  revalidate: always
+sources:
+  s3:
+    stores:
+      - name: shelf
+        buckets: ["{bucket}"]
+        endpoint: {server.endpoint}
+        credentials:
+          access_key_id: {server.access_key}
+          secret_key_file: {folder}/secret
+"""
+        )
+
+    def put(self, path: pathlib.Path, key: str) -> str:
+        """Stores a file and returns its URI."""
+        self.client.upload_file(str(path), self.bucket, key)
+        return f"s3://{self.bucket}/{key}"
+
+    def attach(self, uri: str) -> weightd.Model:
+        return weightd.attach(uri, socket_dir=str(self.daemon.socket_dir), framework="np", timeout=60)
+
+    def refusal(self, uri: str) -> weightd.Error:
+        with pytest.raises(weightd.Error) as caught:
+            self.attach(uri)
+        return caught.value
+
+
+@pytest.fixture
+def shelf(server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path) -> Shelf:
+    return Shelf(server, bucket, daemons, tmp_path)
+
+
+def same(model: weightd.Model, path: pathlib.Path) -> bool:
+    """Whether the model has the tensors of the file, byte for byte."""
+    truth = expected(path)
+    return set(model.tensors) == set(truth) and all(bytes(model.raw(name)) == data for name, data in truth.items())
+
+
+@pytest.mark.parametrize("key", ["m.safetensors", "a b/ü+=&;@,$'()*!~/m.safetensors"])
+def test_an_object_is_a_model(shelf: Shelf, files: pathlib.Path, key: str) -> None:
+    path = small_model(files / "m.safetensors")
+    shelf.put(path, key)
+    with shelf.attach(f"s3://{shelf.bucket}/{key}") as model:
+        assert same(model, path)
+
+
+def test_a_prefix_with_an_index_is_a_model(shelf: Shelf, files: pathlib.Path) -> None:
+    folder = sharded_model(files / "llama", shards=3)
+    for path in folder.iterdir():
+        shelf.put(path, f"models/llama/{path.name}")
+    with shelf.attach(f"s3://{shelf.bucket}/models/llama/") as model:
+        truth = {name: data for path in folder.glob("*.safetensors") for name, data in expected(path).items()}
+        assert {name: bytes(model.raw(name)) for name in model.tensors} == truth
+
+
+def test_a_prefix_with_one_weight_file_is_a_model(shelf: Shelf, files: pathlib.Path) -> None:
+    path = small_model(files / "odd.safetensors")
+    shelf.put(path, "one/odd name.safetensors")
+    shelf.client.put_object(Bucket=shelf.bucket, Key="one/README.md", Body=b"words")
+    shelf.client.put_object(Bucket=shelf.bucket, Key="one/deeper/other.safetensors", Body=b"not this one")
+    with shelf.attach(f"s3://{shelf.bucket}/one") as model:
+        assert same(model, path)
+
+
+def test_a_version_can_be_named(shelf: Shelf, files: pathlib.Path) -> None:
+    shelf.client.put_bucket_versioning(Bucket=shelf.bucket, VersioningConfiguration={"Status": "Enabled"})
+    paths = [small_model(files / f"{seed}.safetensors", seed=seed) for seed in (1, 2)]
+    for path in paths:
+        uri = shelf.put(path, "m.safetensors")
+    versions = shelf.client.list_object_versions(Bucket=shelf.bucket, Prefix="m.safetensors")["Versions"]
+    old = next(version["VersionId"] for version in versions if not version["IsLatest"])
+    with shelf.attach(f"{uri}?versionId={old}") as first, shelf.attach(uri) as second:
+        assert same(first, paths[0]) and same(second, paths[1])
+
+
+def test_a_replaced_object_is_a_new_revision(shelf: Shelf, files: pathlib.Path) -> None:
+    first, second = (small_model(files / f"{seed}.safetensors", seed=seed) for seed in (1, 2))
+    uri = shelf.put(first, "m.safetensors")
+    shelf.daemon.ctl("preload", uri)
+    shelf.put(second, "m.safetensors")
+    shelf.daemon.ctl("preload", uri)
+    shelf.daemon.ctl("evict", uri)
+    with shelf.attach(uri) as model:
+        assert same(model, second)
+
+
+def test_what_is_not_there(shelf: Shelf, files: pathlib.Path) -> None:
+    uri = shelf.put(small_model(files / "m.safetensors"), "m.safetensors")
+    shelf.client.delete_object(Bucket=shelf.bucket, Key="m.safetensors")
+    assert shelf.refusal(uri).reason == "MODEL_NOT_FOUND"
+    assert shelf.refusal(f"s3://{shelf.bucket}/nothing/").reason == "MODEL_NOT_FOUND"
+    assert shelf.refusal(f"{uri}?acl").reason == "INVALID_URI"
+    assert shelf.refusal("s3://ab/m.safetensors").reason == "INVALID_URI"
+
+
+def test_a_wrong_secret_is_said_without_telling_it(
+    server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path, files: pathlib.Path
+) -> None:
+    shelf = Shelf(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
+    error = shelf.refusal(shelf.put(small_model(files / "m.safetensors"), "m.safetensors"))
+    assert error.reason == "SOURCE_DENIED"
+    assert "the configuration" in str(error)
+    told = str(error) + error.hint + shelf.daemon.log() + shelf.daemon.ctl("ls").stdout
+    assert "not-the-secret-key" not in told and server.access_key not in told
+
+
+def test_clients_are_not_told_where_secrets_lie(
+    rgw: Rgw, bucket: str, daemons: Daemons, tmp_path: pathlib.Path
+) -> None:
+    daemon = daemons(
+        f"""
+listeners:
+  - {{name: own, directory: {tmp_path}/own}}
+  - {{name: shared, directory: {tmp_path}/shared, mode: 0755, access: {{load: ["**"]}}}}
+sources:
+  s3:
+    stores:
+      - name: shelf
+        buckets: ["{bucket}"]
+        endpoint: {rgw.endpoint}
+        credentials: {{access_key_id: KEY, secret_key_file: {tmp_path}/absent-secret}}
+"""
+    )
+    uri = f"s3://{bucket}/m.safetensors"
+    with pytest.raises(weightd.Error, match="credentials") as caught:
+        weightd.attach(uri, socket_dir=str(tmp_path / "shared"), timeout=60)
+    assert "absent-secret" not in str(caught.value)
+    assert "absent-secret" in daemon.ctl("preload", uri, check=False).stderr
+
+
+def test_a_changed_secret_is_read_again(
+    server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path, files: pathlib.Path
+) -> None:
+    shelf = Shelf(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
+    path = small_model(files / "m.safetensors")
+    uri = shelf.put(path, "m.safetensors")
+    assert shelf.refusal(uri).reason == "SOURCE_DENIED"
+    (tmp_path / "next").write_text(server.secret_key)
+    (tmp_path / "next").replace(tmp_path / "secret")
+    with shelf.attach(uri) as model:
+        assert same(model, path)
+
+
+def test_buckets_without_a_store_get_no_credentials_from_clients(
+    rgw: Rgw,
+    bucket: str,
+    daemons: Daemons,
+    files: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = rgw.client()
+    client.create_bucket(Bucket=bucket)
+    path = small_model(files / "m.safetensors")
+    client.upload_file(str(path), bucket, "private.safetensors")
+    client.upload_file(str(path), bucket, "public.safetensors", ExtraArgs={"ACL": "public-read"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", rgw.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", rgw.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", rgw.secret_key)
+    daemons(
+        f"listeners:\n  - {{name: own, directory: {tmp_path}/own}}\n"
+        f"  - {{name: shared, directory: {tmp_path}/shared, mode: 0755,"
+        " access: {attach: ['**'], load: ['**']}}\n"
+    )
+
+    def attach(listener: str, key: str) -> weightd.Model:
+        return weightd.attach(f"s3://{bucket}/{key}", socket_dir=str(tmp_path / listener), framework="np", timeout=60)
+
+    with attach("shared", "public.safetensors") as model:
+        assert same(model, path)
+    with pytest.raises(weightd.Error, match="unsigned") as caught:
+        attach("shared", "private.safetensors")
+    assert caught.value.reason == "SOURCE_DENIED"
+    with attach("own", "private.safetensors") as model:
+        assert same(model, path)
+
+
+def test_a_presigned_url_is_an_https_model_whose_signature_nobody_sees(
+    rgw: Rgw, bucket: str, daemon: Daemon, files: pathlib.Path
+) -> None:
+    client = rgw.client(config=botocore.config.Config(signature_version="s3v4"))
+    client.create_bucket(Bucket=bucket)
+    path = small_model(files / "m.safetensors")
+    client.upload_file(str(path), bucket, "m.safetensors")
+    url = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "m.safetensors"}, 300)
+    signature = url.split("X-Amz-Signature=")[1].split("&")[0]
+    with weightd.attach(url, socket_dir=str(daemon.socket_dir), framework="np", timeout=60) as model:
+        assert same(model, path)
+        seen = daemon.log() + daemon.ctl("ls").stdout + json.dumps(daemon.ctl_json("leases"))
+    assert signature not in seen
+
+
+def test_a_store_is_chosen_by_its_closest_prefix(
+    rgw: Rgw, bucket: str, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    client = rgw.client()
+    client.create_bucket(Bucket=bucket)
+    path = small_model(files / "m.safetensors")
+    client.upload_file(str(path), bucket, "team/m.safetensors")
+    (tmp_path / "secret").write_text(rgw.secret_key)
+    os.chmod(tmp_path / "secret", 0o600)
+    daemon = daemons(
+        f"""
+sources:
+  s3:
+    stores:
+      - {{name: all, buckets: ["*"], endpoint: "http://127.0.0.1:9", credentials: {{anonymous: true}}}}
+      - name: team
+        buckets: ["{bucket}/team/"]
+        endpoint: {rgw.endpoint}
+        credentials: {{access_key_id: {rgw.access_key}, secret_key_file: {tmp_path}/secret}}
+"""
+    )
+    uri = f"s3://{bucket}/team/m.safetensors"
+    with weightd.attach(uri, socket_dir=str(daemon.socket_dir), framework="np", timeout=60) as model:
+        assert same(model, path)
