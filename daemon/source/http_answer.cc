@@ -91,8 +91,12 @@ void Answer::AddLine(absl::string_view line) {
     closes = closes || absl::StrContains(absl::AsciiStrToLower(value), "close");
   } else if (name == "location") {
     location = value;
-  } else if (name == "content-length" && ParseNumber(value, &number)) {
-    content_length = number;
+  } else if (name == "content-length") {
+    const bool readable = ParseNumber(value, &number);
+    unclear_length = unclear_length || !readable || content_length.value_or(number) != number;
+    if (readable) {
+      content_length = number;
+    }
   } else if (name == "retry-after" && ParseNumber(value, &number)) {
     // The other form, a date, is rare, and our own wait does as well.
     retry_after = absl::Seconds(number);

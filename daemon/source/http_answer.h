@@ -29,6 +29,8 @@ struct Answer {
   // Of S3: where the bucket lies.
   std::string bucket_region;
   std::optional<uint64_t> content_length;
+  // Its fields contradict one another about the body's length, or give none that can be read.
+  bool unclear_length = false;
   // The body comes in chunks of their own lengths.
   bool chunked = false;
   // The connection ends with this answer.

@@ -1,5 +1,6 @@
 #include "daemon/source/http_direct.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -7,7 +8,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "absl/strings/match.h"
 
 namespace weightd::source {
 namespace {
@@ -17,26 +18,36 @@ constexpr size_t kPieceBytes = 16 << 10;
 // So that one connection doesn't keep the others waiting.
 constexpr uint64_t kBytesAtOnce = 4 << 20;
 
+// Whether a line of a head is one that can't be taken for something else: a status line first, and
+// then fields, none of them continued from the line before (RFC 9112, sections 4 and 5).
+bool IsPlainLine(absl::string_view line, bool in_head) {
+  const bool is_status = absl::StartsWith(line, "HTTP/1.");
+  return in_head ? !is_status && line[0] != ' ' && line[0] != '\t' : is_status;
+}
+
 bool WouldBlock() { return errno == EAGAIN || errno == EWOULDBLOCK; }
 
 }  // namespace
 
-bool DirectConnection::Connected(std::string origin) {
-  origin_ = std::move(origin);
-  used_before_ = false;
-  return curl_easy_getinfo(handle_, CURLINFO_ACTIVESOCKET, &socket_) == CURLE_OK && socket_ >= 0;
+std::unique_ptr<DirectConnection> DirectConnection::From(CURL* connected, std::string origin) {
+  curl_socket_t theirs = CURL_SOCKET_BAD;
+  curl_easy_getinfo(connected, CURLINFO_ACTIVESOCKET, &theirs);
+  Fd ours(theirs == CURL_SOCKET_BAD ? -1 : fcntl(theirs, F_DUPFD_CLOEXEC, 0));
+  return ours.valid() ? std::make_unique<DirectConnection>(std::move(ours), std::move(origin))
+                      : nullptr;
 }
 
 std::optional<IpAddress> DirectConnection::Peer() const {
   sockaddr_storage address{};
   socklen_t size = sizeof(address);
   auto* const any = reinterpret_cast<sockaddr*>(&address);
-  return getpeername(socket_, any, &size) == 0 ? IpAddress::Of(*any) : std::nullopt;
+  return getpeername(socket_.get(), any, &size) == 0 ? IpAddress::Of(*any) : std::nullopt;
 }
 
 void DirectConnection::Send(std::string request) {
   unsent_ = std::move(request);
   line_.clear();
+  in_head_ = false;
   head_bytes_ = 0;
   body_left_ = 0;
   ended_well_ = false;
@@ -44,18 +55,19 @@ void DirectConnection::Send(std::string request) {
 
 bool DirectConnection::reusable() const {
   char byte = 0;
-  return ended_well_ && recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && WouldBlock();
+  return ended_well_ && recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && WouldBlock();
 }
 
 curl_waitfd DirectConnection::WaitFor() const {
-  return {.fd = socket_,
+  return {.fd = socket_.get(),
           .events = static_cast<short>(unsent_.empty() ? CURL_WAIT_POLLIN : CURL_WAIT_POLLOUT),
           .revents = 0};
 }
 
 DirectConnection::State DirectConnection::Drive(AnswerSink& sink) {
   while (!unsent_.empty()) {
-    const ssize_t sent = send(socket_, unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent =
+        send(socket_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno != EINTR) {
       return WouldBlock() ? State::kGoesOn : used_before_ ? State::kUnseen : State::kCutShort;
     }
@@ -67,7 +79,7 @@ DirectConnection::State DirectConnection::Drive(AnswerSink& sink) {
   }
   if (state == State::kEnded) {
     used_before_ = true;
-    idle_since_ = absl::Now();
+    idle_since_ = std::chrono::steady_clock::now();
     ended_well_ = !sink.answer().closes;
   }
   return state;
@@ -76,7 +88,7 @@ DirectConnection::State DirectConnection::Drive(AnswerSink& sink) {
 DirectConnection::State DirectConnection::DriveHead(AnswerSink& sink) {
   std::array<char, kPieceBytes> bytes;
   while (!sink.head_done()) {
-    const ssize_t received = recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    const ssize_t received = recv(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (received < 0 && (WouldBlock() || errno == EINTR)) {
       return State::kGoesOn;
     }
@@ -103,7 +115,12 @@ DirectConnection::State DirectConnection::TakeHead(AnswerSink& sink, absl::strin
     if (line_.back() != '\n') {
       break;
     }
+    if (!IsPlainLine(line_, std::exchange(in_head_, true))) {
+      return State::kUnsuited;
+    }
     const bool wanted = sink.TakeHeadLine(line_);
+    // The head of an answer that only informs (1xx) is followed by another.
+    in_head_ = line_ != "\r\n" && line_ != "\n";
     line_.clear();
     if (!wanted) {
       return State::kUnwanted;
@@ -117,7 +134,8 @@ DirectConnection::State DirectConnection::TakeHead(AnswerSink& sink, absl::strin
 
 DirectConnection::State DirectConnection::HeadDone(AnswerSink& sink, absl::string_view rest) {
   const Answer& answer = sink.answer();
-  if (answer.chunked || !answer.content_length.has_value()) {
+  if (answer.chunked || answer.unclear_length || !answer.content_length.has_value() ||
+      answer.status == 204 || answer.status == 304) {
     return State::kUnsuited;
   }
   body_left_ = *answer.content_length;
@@ -143,7 +161,7 @@ DirectConnection::State DirectConnection::DriveBody(AnswerSink& sink) {
     }
     const size_t wanted = static_cast<size_t>(
         std::min({static_cast<uint64_t>(space.size()), body_left_, kBytesAtOnce}));
-    const ssize_t received = recv(socket_, space.data(), wanted, MSG_DONTWAIT);
+    const ssize_t received = recv(socket_.get(), space.data(), wanted, MSG_DONTWAIT);
     if (received < 0 && (WouldBlock() || errno == EINTR)) {
       return State::kGoesOn;
     }

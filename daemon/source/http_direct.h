@@ -3,13 +3,16 @@
 
 #include <curl/curl.h>
 
+#include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "common/fd.h"
 #include "daemon/source/address_policy.h"
 #include "daemon/source/http_answer.h"
 
@@ -32,22 +35,20 @@ class AnswerSink {
   virtual bool TakeBody(absl::Span<const char> bytes) = 0;
 };
 
-// A plain HTTP/1.1 connection that libcurl makes (names, addresses, time limits) and on which we
+// A plain HTTP/1.1 connection that libcurl made (names, addresses, time limits) and on which we
 // speak: the body goes from the socket straight to its place. libcurl would copy it once more,
 // which is a fifth of all that a load costs. Only for answers whose length is announced; whatever
 // else a server does is left to libcurl.
 class DirectConnection {
  public:
-  DirectConnection() : handle_(curl_easy_init()) {}
-  ~DirectConnection() { curl_easy_cleanup(handle_); }
-  DirectConnection(const DirectConnection&) = delete;
+  // Of what `connected` (CURLOPT_CONNECT_ONLY) has connected. The socket is a duplicate: libcurl
+  // closes its own descriptor when it likes, and its number then is somebody else's. Null if there
+  // is none.
+  static std::unique_ptr<DirectConnection> From(CURL* connected, std::string origin);
+  DirectConnection(Fd socket, std::string origin)
+      : socket_(std::move(socket)), origin_(std::move(origin)) {}
 
-  // Whoever drives adds it to a multi handle to connect, and takes it out before this dies.
-  CURL* handle() const { return handle_; }
-
-  // handle() has connected to `origin`. False if there is no socket.
-  bool Connected(std::string origin);
-  bool IsTo(absl::string_view origin) const { return socket_ >= 0 && origin_ == origin; }
+  const std::string& origin() const { return origin_; }
   // Who is at the other end.
   std::optional<IpAddress> Peer() const;
 
@@ -69,7 +70,7 @@ class DirectConnection {
   // neither an end nor bytes that would be taken for the next answer.
   bool reusable() const;
   // When the last exchange ended.
-  absl::Time idle_since() const { return idle_since_; }
+  std::chrono::steady_clock::time_point idle_since() const { return idle_since_; }
 
   // What to wait for.
   curl_waitfd WaitFor() const;
@@ -80,15 +81,15 @@ class DirectConnection {
   State TakeHead(AnswerSink& sink, absl::string_view bytes);
   State HeadDone(AnswerSink& sink, absl::string_view rest);
 
-  CURL* const handle_;
-  curl_socket_t socket_ = -1;
-  std::string origin_;
+  const Fd socket_;
+  const std::string origin_;
   bool used_before_ = false;
   bool ended_well_ = false;
-  absl::Time idle_since_;
+  std::chrono::steady_clock::time_point idle_since_;
   std::string unsent_;
   // The last line of the head, as far as it came.
   std::string line_;
+  bool in_head_ = false;
   size_t head_bytes_ = 0;
   uint64_t body_left_ = 0;
 };

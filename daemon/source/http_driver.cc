@@ -23,13 +23,16 @@ constexpr double kLeastBytesPerSecond = 1024;
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kMostThreads = 2;
-constexpr size_t kMostIdle = 4;
-constexpr size_t kMostIdleConnections = 16;
 // A try that brought this much was no failure of the server's, and is not counted.
 constexpr uint64_t kGoodProgress = 1 << 20;
 // Enough for a long load on a bad day; see RetryBudget.
 constexpr int kRetriesPerConnection = 5;
 constexpr int kMostPollMilliseconds = 1000;
+
+struct CurlCleanup {
+  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
+};
+using CurlHandle = std::unique_ptr<CURL, CurlCleanup>;
 
 // What the threads of one RunExchanges share.
 class Shared {
@@ -126,7 +129,9 @@ class Driver {
     Transfer transfer;
     Exchange* exchange = nullptr;
     bool on_wire = false;
-    // For tries that are direct; its handle is in the multi handle.
+    // Of tries that are direct: first a handle in the multi handle that connects, then what it
+    // made.
+    CurlHandle connector;
     std::unique_ptr<DirectConnection> connection;
     int failed_tries = 0;
     uint64_t arrived_before = 0;
@@ -162,19 +167,20 @@ class Driver {
       return;
     }
     if (slot.connection != nullptr &&
-        !(slot.connection->IsTo(transfer.origin()) && slot.connection->reusable())) {
+        !(slot.connection->origin() == transfer.origin() && slot.connection->reusable())) {
       Disconnect(slot);
     }
     if (slot.connection == nullptr) {
-      slot.connection = connections_.TakeFor(transfer);
+      slot.connection = connections_.Take(
+          [&transfer](const DirectConnection& kept) { return transfer.MayUse(kept); });
     }
     if (slot.connection != nullptr) {
       transfer.SendOver(*slot.connection);
       return;
     }
-    slot.connection = std::make_unique<DirectConnection>();
-    transfer.PrepareConnect(*slot.connection);
-    curl_multi_add_handle(multi_, slot.connection->handle());
+    slot.connector.reset(curl_easy_init());
+    transfer.PrepareConnect(slot.connector.get());
+    curl_multi_add_handle(multi_, slot.connector.get());
   }
 
   void TakeOff(Slot& slot) {
@@ -183,8 +189,18 @@ class Driver {
     }
     if (!slot.transfer.direct()) {
       curl_multi_remove_handle(multi_, slot.transfer.handle());
-    } else if (slot.connection != nullptr && !slot.connection->reusable()) {
+    }
+    DropConnector(slot);
+    if (slot.connection != nullptr && !slot.connection->reusable()) {
       Disconnect(slot);
+    }
+  }
+
+  // libcurl closes what it connected.
+  void DropConnector(Slot& slot) {
+    if (slot.connector != nullptr) {
+      curl_multi_remove_handle(multi_, slot.connector.get());
+      slot.connector.reset();
     }
   }
 
@@ -196,8 +212,7 @@ class Driver {
 
   // Whether the slot's exchange is ours to drive.
   static bool Driven(const Slot& slot) {
-    return slot.on_wire && slot.transfer.direct() && slot.connection != nullptr &&
-           slot.connection->IsTo(slot.transfer.origin());
+    return slot.on_wire && slot.transfer.direct() && slot.connection != nullptr;
   }
 
   // Drives the exchanges that libcurl doesn't. True if any ended.
@@ -269,19 +284,23 @@ class Driver {
   }
 
   static CURL* HandleOf(Slot& slot) {
-    return slot.transfer.direct() ? slot.connection->handle() : slot.transfer.handle();
+    return slot.transfer.direct() ? slot.connector.get() : slot.transfer.handle();
   }
 
   // What libcurl says: that a transfer ended, or that a connection was made.
   void Answered(Slot& slot, CURLcode code) {
     Transfer& transfer = slot.transfer;
-    if (!transfer.direct()) {
+    if (!transfer.direct() || code != CURLE_OK) {
       End(slot, code);
-    } else if (code == CURLE_OK && slot.connection->Connected(transfer.origin())) {
-      transfer.SendOver(*slot.connection);
-    } else {
-      End(slot, code == CURLE_OK ? CURLE_COULDNT_CONNECT : code);
+      return;
     }
+    slot.connection = DirectConnection::From(slot.connector.get(), transfer.origin());
+    DropConnector(slot);
+    if (slot.connection == nullptr) {
+      End(slot, CURLE_COULDNT_CONNECT);
+      return;
+    }
+    transfer.SendOver(*slot.connection);
   }
 
   void End(Slot& slot, CURLcode code) {
@@ -348,59 +367,6 @@ class Driver {
 };
 
 }  // namespace
-
-Connections::~Connections() {
-  for (const auto& connection : idle_) {
-    Close(*connection);
-  }
-  idle_.clear();
-  curl_multi_cleanup(multi_);
-}
-
-std::unique_ptr<DirectConnection> Connections::TakeFor(Transfer& transfer) {
-  for (size_t i = idle_.size(); i-- > 0;) {
-    if (transfer.MayUse(*idle_[i])) {
-      std::unique_ptr<DirectConnection> connection = std::move(idle_[i]);
-      idle_.erase(idle_.begin() + static_cast<std::ptrdiff_t>(i));
-      return connection;
-    }
-  }
-  return nullptr;
-}
-
-void Connections::GiveBack(std::unique_ptr<DirectConnection> connection) {
-  if (!connection->reusable()) {
-    Close(*connection);
-    return;
-  }
-  idle_.push_back(std::move(connection));
-  if (idle_.size() > kMostIdleConnections) {
-    Close(*idle_.front());
-    idle_.erase(idle_.begin());
-  }
-}
-
-// libcurl closes the connection with it.
-void Connections::Close(const DirectConnection& connection) {
-  curl_multi_remove_handle(multi_, connection.handle());
-}
-
-std::unique_ptr<Connections> ConnectionPool::Take() {
-  absl::MutexLock lock(&mutex_);
-  if (idle_.empty()) {
-    return std::make_unique<Connections>();
-  }
-  std::unique_ptr<Connections> connections = std::move(idle_.back());
-  idle_.pop_back();
-  return connections;
-}
-
-void ConnectionPool::GiveBack(std::unique_ptr<Connections> connections) {
-  absl::MutexLock lock(&mutex_);
-  if (idle_.size() < kMostIdle) {
-    idle_.push_back(std::move(connections));
-  }
-}
 
 absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSettings& settings,
                           const ReadPolicy& policy, ConnectionPool& pool,

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
 #include "common/status.h"
 
 namespace weightd::source {
@@ -45,6 +44,7 @@ Transfer::~Transfer() {
 
 absl::Status Transfer::Begin(Exchange* exchange) {
   exchange_ = exchange;
+  only_libcurl_ = false;
   name_ = exchange->uri().Redacted();
   redirects_ = 0;
   ASSIGN_OR_RETURN(hop_, settings_->dialect->FirstHop(exchange->uri()));
@@ -91,10 +91,11 @@ absl::Status Transfer::Prepare() {
 
 // A request of ours is plain text: nothing in it may look like the end of a line.
 bool Transfer::GoesDirect() const {
-  return !only_libcurl_ && !proxied_ && absl::StartsWith(hop_.url, kHttpPrefix) &&
-         hop_.user.empty() && hop_.password.empty() && exchange_->has_place() &&
-         std::all_of(hop_.url.begin(), hop_.url.end(),
-                     [](char c) { return absl::ascii_isgraph(c); });
+  return !only_libcurl_ && origin_ != libcurls_origin_ && !proxied_ &&
+         absl::StartsWith(hop_.url, kHttpPrefix) && hop_.user.empty() && hop_.password.empty() &&
+         exchange_->has_place() && std::all_of(hop_.url.begin(), hop_.url.end(), [](char c) {
+           return absl::ascii_isgraph(c);
+         });
 }
 
 absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
@@ -110,6 +111,13 @@ absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
   lines.push_back("Accept-Encoding: identity");
   if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
     lines.push_back(absl::StrCat("If-Match: ", etag));
+  }
+  for (const std::string& line : lines) {
+    if (std::any_of(line.begin(), line.end(), absl::ascii_iscntrl)) {
+      return Error(Reason::kSourceProtocol,
+                   absl::StrCat(name_, ": its ETag can't be sent back: it has control characters"),
+                   "look at the server, or at a proxy on the way to it");
+    }
   }
   return lines;
 }
@@ -132,9 +140,7 @@ void Transfer::SetConnection(CURL* handle) {
   curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, this);
 }
 
-void Transfer::PrepareConnect(DirectConnection& connection) {
-  CURL* const handle = connection.handle();
-  curl_easy_reset(handle);
+void Transfer::PrepareConnect(CURL* handle) {
   SetConnection(handle);
   curl_easy_setopt(handle, CURLOPT_URL, origin_.c_str());
   curl_easy_setopt(handle, CURLOPT_PROXY, "");
@@ -176,12 +182,7 @@ void Transfer::SetRequest(const std::vector<std::string>& lines) {
 }
 
 bool Transfer::MayUse(const DirectConnection& connection) {
-  constexpr absl::Duration kLongestIdle = absl::Seconds(100);  // servers end them, too
-  if (!connection.IsTo(origin_) || !connection.reusable() ||
-      absl::Now() - connection.idle_since() > kLongestIdle) {
-    return false;
-  }
-  const bool may = MayReach(connection.Peer());
+  const bool may = connection.origin() == origin_ && MayReach(connection.Peer());
   refused_ = false;
   return may;
 }
@@ -199,6 +200,9 @@ std::optional<CURLcode> Transfer::Pump(DirectConnection& connection) {
       return head_done_ ? CURLE_PARTIAL_FILE : CURLE_GOT_NOTHING;
     case State::kUnsuited:
       only_libcurl_ = true;
+      if (IsBody(answer_.status)) {
+        libcurls_origin_ = origin_;
+      }
       break;
     case State::kUnseen:
       break;

@@ -47,8 +47,8 @@ class Transfer final : private AnswerSink {
   // Whether this try goes over a connection of our own, which has to lead to origin().
   bool direct() const { return direct_; }
   const std::string& origin() const { return origin_; }
-  // Makes a connection's handle ready to connect to origin().
-  void PrepareConnect(DirectConnection& connection);
+  // Makes a new handle ready to connect to origin().
+  void PrepareConnect(CURL* handle);
   // Whether a connection that was made for another read may be used.
   bool MayUse(const DirectConnection& connection);
   void SendOver(DirectConnection& connection) { connection.Send(request_); }
@@ -107,8 +107,10 @@ class Transfer final : private AnswerSink {
   curl_slist* headers_ = nullptr;
   bool direct_ = false;
   bool again_ = false;
-  // This server answers in ways that are libcurl's to understand.
+  // This try is libcurl's, and so are all of the server whose parts come in ways that only libcurl
+  // understands.
   bool only_libcurl_ = false;
+  std::string libcurls_origin_;
   std::string origin_;
   std::string request_;
   char tls_detail_[CURL_ERROR_SIZE] = {};

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <random>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -318,6 +319,30 @@ TEST_F(HttpFaultTest, ConnectionsThatTheServerEndedAreMadeAnew) {
     ExpectRightBytes();
   }
   EXPECT_EQ(server_.requests().size(), before + 9);
+}
+
+TEST_F(HttpFaultTest, ConnectionsThatEndAmidOthersMixNothing) {
+  HttpSourceOptions options;
+  options.connections = 6;
+  // Of the object the last piece is a small one.
+  options.chunk_bytes = 280'000;
+  options.attempts = 20;
+  source_ = *MakeHttpSource(options);
+  const absl::StatusOr<ObjectVersion> version = Stat(server_.Url());
+  ASSERT_TRUE(version.ok());
+  std::minstd_rand random(1);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Reply> script;
+    for (int i = 0; i < 20; ++i) {
+      const size_t after = random() % 300'000;
+      script.push_back(random() % 4 == 0   ? Reply::Cut(Reply::After::kClose, after)
+                       : random() % 8 == 0 ? Reply::Cut(Reply::After::kReset, after)
+                                           : Reply::Right());
+    }
+    server_.Script(std::move(script), Reply::Cut(Reply::After::kClose, 280'000));
+    ASSERT_EQ(Read(*version, {0, version->size}), absl::OkStatus());
+    ExpectRightBytes();
+  }
 }
 
 TEST_F(HttpFaultTest, ABodyInChunksIsUnderstood) {
