@@ -16,7 +16,7 @@
 namespace weightd::format {
 
 inline constexpr absl::string_view kShardIndexName = "model.safetensors.index.json";
-inline constexpr uint64_t kMaxShardIndexBytes = 100'000'000;
+inline constexpr uint64_t kMaxShardIndexBytes = 32 << 20;
 // Each file costs requests; the largest published models have some hundreds.
 inline constexpr size_t kMaxShards = 10'000;
 

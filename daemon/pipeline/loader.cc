@@ -109,13 +109,12 @@ ModelIndex DescribeModel(const ResolvedModel& resolved, std::vector<format::File
   return index;
 }
 
-absl::StatusOr<std::shared_ptr<host::HostSegment>> SealBytes(absl::string_view label,
-                                                             absl::string_view bytes,
-                                                             host::Reservation reservation) {
+absl::StatusOr<host::WritableSegment> SegmentOf(absl::string_view label, absl::string_view bytes,
+                                                host::Reservation reservation) {
   ASSIGN_OR_RETURN(host::WritableSegment segment,
                    host::WritableSegment::Create(label, bytes.size(), std::move(reservation)));
   memcpy(segment.bytes().data(), bytes.data(), bytes.size());
-  return std::move(segment).Seal();
+  return segment;
 }
 
 // One load of one revision.
@@ -144,7 +143,7 @@ class Load {
     ResidentModel model;
     model.index = DescribeModel(resolved_, std::move(headers), std::move(layout.pieces),
                                 layout.segment_bytes);
-    const std::string encoded_index = encode_index_(model.index);
+    std::string encoded_index = encode_index_(model.index);
     model.encoded_index_bytes = encoded_index.size();
 
     // Room for all of it before the first byte of a weight moves.
@@ -156,6 +155,11 @@ class Load {
                      make_room(layout.segment_bytes + index_bytes + heap_bytes));
     host::Reservation index_reservation = reservation.Split(index_bytes);
     model.index_memory = reservation.Split(heap_bytes);
+    model.index_memory.Settle();
+    ASSIGN_OR_RETURN(
+        host::WritableSegment index_segment,
+        SegmentOf(absl::StrCat(Label(), " index"), encoded_index, std::move(index_reservation)));
+    std::string().swap(encoded_index);
     ASSIGN_OR_RETURN(
         host::WritableSegment segment,
         host::WritableSegment::Create(Label(), layout.segment_bytes, std::move(reservation)));
@@ -169,9 +173,7 @@ class Load {
     // Nothing of ours writes any more: let nobody write.
     progress_.phase = Phase::kSealing;
     ASSIGN_OR_RETURN(model.weights, std::move(segment).Seal());
-    ASSIGN_OR_RETURN(model.encoded_index, SealBytes(absl::StrCat(Label(), " index"), encoded_index,
-                                                    std::move(index_reservation)));
-    model.index_memory.Settle();
+    ASSIGN_OR_RETURN(model.encoded_index, std::move(index_segment).Seal());
     progress_.phase = Phase::kDone;
     return model;
   }
@@ -179,16 +181,18 @@ class Load {
  private:
   absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders(const MakeRoom& make_room) {
     uint64_t room = 0;
+    const uint64_t index_bytes = resolved_.shard_index.size();
     const auto room_for = [&](uint64_t header_bytes) -> absl::Status {
-      const uint64_t wanted = ParsingBytes(header_bytes);
+      const uint64_t wanted = ParsingBytes(index_bytes + header_bytes);
       if (wanted > room) {
         ASSIGN_OR_RETURN(host::Reservation more, make_room(wanted - room));
+        more.Settle();  // taken at once, not filled over time
         parsing_.push_back(std::move(more));
         room = wanted;
       }
       return absl::OkStatus();
     };
-    RETURN_IF_ERROR(room_for(resolved_.shard_index.size()));
+    RETURN_IF_ERROR(room_for(0));
     HeaderLimits limits;
     limits.make_room = room_for;
     ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers,
