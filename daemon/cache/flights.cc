@@ -33,7 +33,10 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
     return;
   }
   Flight& flight = found->second;
-  if (interest.urgent) {
+  const bool has_turn = running_.contains(flight.load.get()) ||
+                        std::any_of(flight.interests.begin(), flight.interests.end(),
+                                    [](const Interest& other) { return other.urgent; });
+  if (interest.urgent && !has_turn) {
     TakeTurn(flight.load, urgent_loads_);
   }
   flight.interests.push_back(std::move(interest));
