@@ -20,12 +20,14 @@ int main(int argc, char** argv) {
   }
   const auto arguments = ParseArguments(argc, argv);
   const absl::Status status = arguments.ok() ? RunCommand(*arguments, streams) : arguments.status();
+  const bool written = static_cast<bool>(std::cout.flush());
   if (!status.ok()) {
     PrintError(status, WantsJson(argc, argv), std::cerr);
     return ExitCodeOf(status);
   }
-  if (!std::cout.flush()) {
-    std::cerr << "weightctl: the result could not be written to standard output\n";
+  if (!written) {
+    PrintError(absl::DataLossError("the result could not be written to standard output"),
+               WantsJson(argc, argv), std::cerr);
     return kOutputLost;
   }
   return kGood;
