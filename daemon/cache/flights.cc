@@ -32,30 +32,34 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
     Start(uri, std::move(interests));
     return;
   }
-  Flight& flight = found->second;
-  const bool has_turn = running_.contains(flight.load.get()) ||
-                        std::any_of(flight.interests.begin(), flight.interests.end(),
-                                    [](const Interest& other) { return other.urgent; });
-  if (interest.urgent && !has_turn) {
-    TakeTurn(flight.load, urgent_loads_);
-  }
-  flight.interests.push_back(std::move(interest));
+  AwaitTurn(found->second, interest);
+  found->second.interests.push_back(std::move(interest));
 }
 
 void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
-  const bool urgent = std::any_of(interests.begin(), interests.end(),
-                                  [](const Interest& interest) { return interest.urgent; });
   Flight flight;
   flight.load = std::make_shared<Load>(uri, interests.front().policy);
-  TakeTurn(flight.load, urgent ? urgent_loads_ : loads_);
-  flight.interests = std::move(interests);
+  for (Interest& interest : interests) {
+    AwaitTurn(flight, interest);
+    flight.interests.push_back(std::move(interest));
+  }
   flights_.emplace(uri.ToString(), std::move(flight));
   Publish(EventKind::kLoadStarted, uri, RevisionId());
   WakeTickerBefore(-absl::InfiniteDuration());
 }
 
-void NodeCache::TakeTurn(std::shared_ptr<Load> load, Workers& workers) {
-  workers.Run([this, load = std::move(load)] { RunLoad(*load); });
+Workers& NodeCache::TurnsOf(const Interest& interest) {
+  return interest.urgent ? urgent_loads_ : interest.persistent ? news_loads_ : loads_;
+}
+
+void NodeCache::AwaitTurn(const Flight& flight, const Interest& interest) {
+  Workers& turns = TurnsOf(interest);
+  const bool waits_there =
+      std::any_of(flight.interests.begin(), flight.interests.end(),
+                  [&](const Interest& other) { return &TurnsOf(other) == &turns; });
+  if (!waits_there && !running_.contains(flight.load.get())) {
+    turns.Run([this, load = flight.load] { RunLoad(*load); });
+  }
 }
 
 Flight* NodeCache::FlightOf(const Load& load) {

@@ -9,7 +9,8 @@ namespace weightd::cache {
 namespace {
 
 // A source that hangs must not keep the checks of all others waiting.
-constexpr int kCheckThreads = 2;
+constexpr int kCheckThreads = 16;
+constexpr int kNewsThreads = 2;
 
 }  // namespace
 
@@ -30,6 +31,7 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       departures_(tier_.get(), &events_),
       loads_("weightd-load", std::max(1, options.max_loads)),
       urgent_loads_("weightd-urgent", std::max(1, options.max_loads)),
+      news_loads_("weightd-news", kNewsThreads),
       checks_("weightd-check", kCheckThreads),
       ticker_([this] { Tick(); }) {}
 
@@ -50,6 +52,7 @@ NodeCache::~NodeCache() {
   checks_.Stop();
   loads_.Stop();
   urgent_loads_.Stop();
+  news_loads_.Stop();
   departures_.Stop();
 }
 

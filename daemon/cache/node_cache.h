@@ -82,8 +82,12 @@ class NodeCache final : public Cache {
   // flights.cc
   void Join(const Uri& uri, Interest interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Start(const Uri& uri, std::vector<Interest> interests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The first turn that comes up runs the load, the others do nothing.
-  void TakeTurn(std::shared_ptr<Load> load, Workers& workers);
+  // Whose turns a load waits for, by who wants it.
+  Workers& TurnsOf(const Interest& interest);
+  // The flight's load waits for one of these turns, too, unless it does already or runs. The first
+  // that comes up runs it, the others do nothing.
+  void AwaitTurn(const Flight& flight, const Interest& interest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Null if the load was given up.
   Flight* FlightOf(const Load& load) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Arrive(const Load& load, EntryId id, Outcomes& outcomes)
@@ -163,9 +167,11 @@ class NodeCache final : public Cache {
   absl::Duration next_tick_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
   absl::CondVar tick_now_;
 
-  // Those who ask slow sources for much would else keep operators waiting.
+  // Turns of clients, of operators, and of news of resident models: slow sources that one of them
+  // asks keep none of the others waiting.
   Workers loads_;
   Workers urgent_loads_;
+  Workers news_loads_;
   Workers checks_;
   std::thread ticker_;
 };

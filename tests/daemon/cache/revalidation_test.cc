@@ -57,6 +57,23 @@ TEST_F(RevalidationTest, AnUnleasedOldRevisionLeavesAtOnce) {
   EXPECT_EQ(cache_->Model(Named("m"))->revision, fakes::MakeRevision(2));
 }
 
+TEST_F(RevalidationTest, NewsThatTakesLongKeepsNobodyWaiting) {
+  CacheOptions options = Always();
+  options.max_loads = 1;
+  Start(100, options);
+  Put("m", 4, /*revision=*/1);
+  EXPECT_TRUE(Acquire("m")->Await().ok());
+  store_.CloseGate();
+  Put("m", 4, /*revision=*/2);
+  EXPECT_TRUE(Acquire("m")->Await().ok());
+  store_.AwaitLoads(2);
+  Put("other", 4);
+  const auto other = Acquire("other");
+  store_.AwaitLoads(3);
+  store_.OpenGate();
+  EXPECT_TRUE(other->Await().ok());
+}
+
 TEST_F(RevalidationTest, ThePinGoesOverToTheNewRevision) {
   Start(11, Always());
   Put("m", 4, /*revision=*/1);
