@@ -46,6 +46,11 @@ absl::Status CheckEncoding(const Answer& answer, const Uri& uri) {
   return absl::OkStatus();
 }
 
+absl::Status CheckLength(const Answer& answer, const Uri& uri) {
+  return answer.unclear_length ? Protocol(uri, "an answer whose Content-Length can't be read")
+                               : absl::OkStatus();
+}
+
 bool IsStrong(absl::string_view etag) { return absl::StartsWith(etag, "\""); }
 
 }  // namespace
@@ -125,6 +130,7 @@ std::optional<ContentRange> ParseContentRange(absl::string_view text) {
 
 absl::StatusOr<ObjectVersion> VersionFrom(const Answer& answer, const Uri& uri) {
   RETURN_IF_ERROR(CheckEncoding(answer, uri));
+  RETURN_IF_ERROR(CheckLength(answer, uri));
   ObjectVersion version;
   version.uri = uri;
   version.last_modified = answer.last_modified;
@@ -148,6 +154,7 @@ absl::StatusOr<ObjectVersion> VersionFrom(const Answer& answer, const Uri& uri) 
 absl::Status CheckBody(const Answer& answer, const ObjectVersion& version, ByteRange range) {
   const Uri& uri = version.uri;
   RETURN_IF_ERROR(CheckEncoding(answer, uri));
+  RETURN_IF_ERROR(CheckLength(answer, uri));
   const bool had_etag = version.strong || version.validator != version.last_modified;
   if (answer.etag != (had_etag ? version.validator : "")) {
     return Changed(uri, "its ETag");

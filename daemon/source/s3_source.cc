@@ -68,7 +68,14 @@ class S3Source final : public Source {
                                      Cancellation& cancellation) override {
     RETURN_IF_ERROR(CheckQuery(uri));
     const Store& store = StoreOf(uri, policy);
-    return store.reader->Stat(uri, store.Widened(policy), cancellation);
+    absl::StatusOr<ObjectVersion> version =
+        store.reader->Stat(uri, store.Widened(policy), cancellation);
+    if (ReasonOf(version.status()) == Reason::kSourceUnavailable &&
+        ChooseStore(buckets_, uri) < 0) {
+      return Annotate(version.status(),
+                      "no store of the configuration names this bucket, and elsewhere");
+    }
+    return version;
   }
 
   absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,

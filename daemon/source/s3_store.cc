@@ -1,5 +1,8 @@
 #include "daemon/source/s3_store.h"
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -11,6 +14,8 @@ namespace {
 
 constexpr size_t kShortestBucket = 3;
 constexpr size_t kLongestBucket = 255;
+
+bool IsBucketCharacter(char c) { return absl::ascii_isalnum(c) || c == '-' || c == '.'; }
 
 // How closely `entry` names "bucket/key"; 0: not at all.
 size_t Closeness(absl::string_view entry, absl::string_view place) {
@@ -47,7 +52,7 @@ std::string AwsS3Host(absl::string_view region) {
 absl::StatusOr<Hop> LocateObject(const S3Location& location, const Uri& uri) {
   const std::string& bucket = uri.authority();
   if (bucket.size() < kShortestBucket || bucket.size() > kLongestBucket ||
-      absl::StrContains(bucket, ':') || !uri.user_info().empty()) {
+      !std::all_of(bucket.begin(), bucket.end(), IsBucketCharacter) || !uri.user_info().empty()) {
     return Error(Reason::kInvalidUri, absl::StrCat(uri.Redacted(), ": not the name of a bucket"),
                  "write s3://bucket/key; credentials and endpoints belong into the configuration");
   }
