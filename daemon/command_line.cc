@@ -2,9 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -24,7 +26,8 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   std::string text(kMaxConfigBytes + 1, '\0');
   if (!file.is_open() ||
       (!file.read(text.data(), static_cast<std::streamsize>(text.size())) && !file.eof())) {
-    return Error(Reason::kInvalidArgument, absl::StrCat("can't read the config ", path));
+    return Error(Reason::kInvalidArgument, absl::StrCat("can't read the config ", path, ": ",
+                                                        std::generic_category().message(errno)));
   }
   text.resize(static_cast<size_t>(file.gcount()));
   return text;

@@ -166,6 +166,37 @@ absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
   return absl::OkStatus();
 }
 
+// "*", or a bucket's name ("Amazon S3 User Guide", General purpose bucket naming rules) and perhaps
+// a prefix.
+bool IsBucketEntry(absl::string_view entry) {
+  const absl::string_view bucket = entry.substr(0, entry.find('/'));
+  return entry == "*" || (bucket.size() >= 3 && bucket.size() <= 63 &&
+                          std::all_of(bucket.begin(), bucket.end(), [](char c) {
+                            return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-' ||
+                                   c == '.';
+                          }));
+}
+
+absl::Status CheckBuckets(const v1::S3StoreConfig& store, const std::string& path,
+                          absl::flat_hash_set<std::string>& known, const FieldLines& lines) {
+  if (store.buckets().empty()) {
+    return lines.ErrorAt(path, "names no bucket",
+                         "list buckets or bucket/prefix/, or \"*\" for any");
+  }
+  for (int i = 0; i < store.buckets_size(); ++i) {
+    const std::string& entry = store.buckets(i);
+    const std::string place = absl::StrCat(path, "[", i, "]");
+    if (!IsBucketEntry(entry)) {
+      return lines.ErrorAt(place, "not a bucket",
+                           "write bucket or bucket/prefix/, in lower case and without s3://");
+    }
+    if (!known.insert(std::string(absl::StripSuffix(entry, "/"))).second) {
+      return lines.ErrorAt(place, "named before");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckEndpoint(absl::string_view endpoint, absl::string_view field,
                            const FieldLines& lines) {
   const absl::StatusOr<Uri> uri = Uri::Parse(endpoint);
@@ -201,6 +232,7 @@ absl::Status CheckCredentials(const v1::S3CredentialsConfig& credentials, absl::
 
 absl::Status CheckS3(const v1::S3SourceConfig& s3, const FieldLines& lines) {
   absl::flat_hash_set<std::string> names;
+  absl::flat_hash_set<std::string> buckets;
   for (int i = 0; i < s3.stores_size(); ++i) {
     const v1::S3StoreConfig& store = s3.stores(i);
     const std::string path = absl::StrCat("sources.s3.stores[", i, "]");
@@ -208,10 +240,7 @@ absl::Status CheckS3(const v1::S3SourceConfig& s3, const FieldLines& lines) {
     if (!names.insert(store.name()).second) {
       return lines.ErrorAt(path + ".name", "another store has this name");
     }
-    if (store.buckets().empty()) {
-      return lines.ErrorAt(path + ".buckets", "names no bucket",
-                           "list buckets or bucket/prefix/, or \"*\" for any");
-    }
+    RETURN_IF_ERROR(CheckBuckets(store, path + ".buckets", buckets, lines));
     RETURN_IF_ERROR(CheckEndpoint(store.endpoint(), path + ".endpoint", lines));
     RETURN_IF_ERROR(CheckOneOf(store.style(), {"auto", "path", "virtual"}, path + ".style", lines));
     if (!store.ca_file().empty()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 
@@ -38,6 +39,12 @@ absl::StatusOr<Uri> ModelNames::Resolve(absl::string_view model) const {
   const auto found = by_name_.find(std::string(model));
   if (found != by_name_.end()) {
     return found->second;
+  }
+  if (!absl::StrContains(model, ':') && !absl::StartsWith(model, "/")) {
+    return Error(Reason::kInvalidUri,
+                 absl::StrCat("\"", model, "\" is neither a URI nor the name of a model"),
+                 "name a model as https://host/path, s3://bucket/key, /folder/file, or by a name "
+                 "that the configuration gives");
   }
   return Uri::Parse(model);
 }
