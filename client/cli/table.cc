@@ -7,10 +7,36 @@
 
 namespace weightd::cli {
 
+namespace {
+
+// One row's long cell would make all rows as long.
+std::string Elided(std::string cell) {
+  constexpr size_t kMost = 160;
+  constexpr size_t kKept = 76;
+  if (cell.size() <= kMost) {
+    return cell;
+  }
+  // Not within a character of several bytes.
+  size_t head = kKept;
+  size_t tail = cell.size() - kKept;
+  const auto inside = [&cell](size_t at) {
+    return (static_cast<unsigned char>(cell[at]) & 0xC0) == 0x80;
+  };
+  while (inside(head)) {
+    --head;
+  }
+  while (inside(tail)) {
+    ++tail;
+  }
+  return cell.substr(0, head) + "…" + cell.substr(tail);
+}
+
+}  // namespace
+
 void Table::AddRow(std::vector<std::string> cells) {
   cells.resize(columns_.size());
   for (std::string& cell : cells) {
-    cell = cell.empty() ? "-" : PrintableText(cell);
+    cell = cell.empty() ? "-" : Elided(PrintableText(cell));
   }
   rows_.push_back(std::move(cells));
 }

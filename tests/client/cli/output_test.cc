@@ -35,6 +35,21 @@ TEST(TextTest, TerminalsAreNotCommanded) {
   EXPECT_EQ(PrintableText("é—"), "é—");
 }
 
+TEST(TableTest, ShortensLongCells) {
+  Table table({{"MODEL"}});
+  std::string name = "http://host/";
+  for (int i = 0; i < 2000; ++i) {
+    name += "é";
+  }
+  table.AddRow({name + "/end"});
+  std::ostringstream out;
+  table.Print(out);
+  EXPECT_LT(out.str().size(), 200u);
+  EXPECT_NE(out.str().find("http://host/"), std::string::npos);
+  EXPECT_NE(out.str().find("…"), std::string::npos);
+  EXPECT_NE(out.str().find("/end"), std::string::npos);
+}
+
 TEST(TableTest, AlignsColumns) {
   Table table({{"NAME"}, {"SIZE", true}, {"STATE"}});
   table.AddRow({"é", "1", ""});
