@@ -360,6 +360,12 @@ def test_what_is_no_name_is_refused_in_words(tmp_path: Path, uri: object) -> Non
     assert raised.value.reason == "INVALID_URI"
 
 
+def test_what_is_no_folder_is_refused_in_words() -> None:
+    with pytest.raises(weightd.Error) as raised:
+        weightd.attach("/m", socket_dir=5)  # type: ignore[arg-type]
+    assert raised.value.reason == "INVALID_ARGUMENT"
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5"])
 def test_what_is_no_timeout_is_refused_in_words(tmp_path: Path, timeout: object) -> None:
     with pytest.raises(weightd.Error) as raised:

@@ -103,4 +103,7 @@ def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: 
 
 
 def _folder(socket_dir: str | os.PathLike[str] | None) -> Path:
-    return Path(socket_dir or os.environ.get("WEIGHTD_DIR") or "/run/weightd")
+    try:
+        return Path(socket_dir or os.environ.get("WEIGHTD_DIR") or "/run/weightd")
+    except TypeError:
+        raise error("INVALID_ARGUMENT", f"socket_dir is a {type(socket_dir).__name__}", hint="give a path") from None
