@@ -21,7 +21,8 @@ namespace {
 constexpr size_t kMaxBytes = 8192;
 
 constexpr absl::string_view kHint =
-    "name a model as file:///folder/model.safetensors, https://host/path, s3://bucket/key, or by an "
+    "name a model as file:///folder/model.safetensors, https://host/path, s3://bucket/key, or by "
+    "an "
     "alias of the config";
 
 absl::Status Invalid(absl::string_view why) {
@@ -207,9 +208,8 @@ absl::StatusOr<Uri> Uri::ParseWithScheme(absl::string_view text) {
   Uri uri;
   const size_t colon = text.find(':');
   uri.scheme_ = absl::AsciiStrToLower(text.substr(0, colon));
-  if (colon == absl::string_view::npos ||
-      (uri.scheme_ != "file" && uri.scheme_ != "http" && uri.scheme_ != "https" &&
-       uri.scheme_ != "s3")) {
+  if (colon == absl::string_view::npos || (uri.scheme_ != "file" && uri.scheme_ != "http" &&
+                                           uri.scheme_ != "https" && uri.scheme_ != "s3")) {
     return Invalid("its scheme is none of file, http, https, s3");
   }
   absl::string_view rest = text.substr(colon + 1);
