@@ -16,6 +16,7 @@
 #include "client/cli/text.h"
 #include "client/cpp/admin_client.h"
 #include "client/cpp/socket_dir.h"
+#include "common/huge_pages.h"
 #include "common/status.h"
 #include "weightd/v1/error.pb.h"
 

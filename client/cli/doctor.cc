@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/text.h"
+#include "common/huge_pages.h"
 #include "common/status.h"
 
 namespace weightd::cli {
@@ -190,15 +191,6 @@ const char* StateName(Finding::State state) {
       return "fail";
   }
   return "fail";
-}
-
-bool HugePagesAllowed(const std::string& shmem_enabled) {
-  for (const char* word : {"[always]", "[within_size]", "[advise]", "[force]"}) {
-    if (absl::StrContains(shmem_enabled, word)) {
-      return true;
-    }
-  }
-  return false;
 }
 
 std::vector<Finding> Diagnose(const NodeReadings& node) {

@@ -27,9 +27,6 @@ const char* StateName(Finding::State state);
 // What on this node limits weightd. Pure: everything it judges is in the readings.
 std::vector<Finding> Diagnose(const NodeReadings& node);
 
-// Whether `shmem_enabled` lets segments have huge pages: its chosen word is in brackets.
-bool HugePagesAllowed(const std::string& shmem_enabled);
-
 }  // namespace weightd::cli
 
 #endif  // WEIGHTD_CLIENT_CLI_DOCTOR_H_

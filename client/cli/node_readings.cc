@@ -23,12 +23,12 @@
 #include "absl/time/time.h"
 #include "client/cpp/admin_client.h"
 #include "common/fd.h"
+#include "common/huge_pages.h"
 #include "common/status.h"
 
 namespace weightd::cli {
 namespace {
 
-constexpr char kShmemEnabled[] = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 constexpr absl::Duration kDaemonPatience = absl::Seconds(3);
 
 // Empty if it can't be read.
@@ -169,7 +169,7 @@ NodeReadings ReadNode(const std::string& socket_dir) {
   if (uname(&system) == 0) {
     node.kernel_release = system.release;
   }
-  node.shmem_enabled = ReadText(kShmemEnabled);
+  node.shmem_enabled = ReadShmemEnabled();
   node.io_uring_error = TryIoUring();
   ReadMemory(node);
   ReadFolder(node);
@@ -179,10 +179,10 @@ NodeReadings ReadNode(const std::string& socket_dir) {
 }
 
 absl::Status AllowHugePagesForSharedMemory() {
-  std::ofstream file(kShmemEnabled);
+  std::ofstream file(kShmemEnabledPath);
   file << "advise" << std::flush;
   if (!file.good()) {
-    return Error(Reason::kNotAllowed, absl::StrCat("could not write to ", kShmemEnabled),
+    return Error(Reason::kNotAllowed, absl::StrCat("could not write to ", kShmemEnabledPath),
                  "run weightctl doctor --fix as root, on the node itself");
   }
   return absl::OkStatus();

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "common/huge_pages.h"
 #include "common/status.h"
 #include "daemon/host/holders.h"
 
@@ -87,12 +88,13 @@ absl::StatusOr<uint64_t> SumSmapsField(uintptr_t begin, uintptr_t end,
 
 }  // namespace
 
-WritableSegment::WritableSegment(std::string label, Fd memfd, Mapping mapping,
+WritableSegment::WritableSegment(std::string label, Fd memfd, Mapping mapping, bool huge_pages,
                                  Reservation reservation)
     : label_(std::move(label)),
       reservation_(std::move(reservation)),
       memfd_(std::move(memfd)),
-      mapping_(std::move(mapping)) {}
+      mapping_(std::move(mapping)),
+      huge_pages_(huge_pages) {}
 
 WritableSegment::~WritableSegment() = default;
 
@@ -110,11 +112,11 @@ absl::StatusOr<WritableSegment> WritableSegment::Create(absl::string_view label,
   }
   ASSIGN_OR_RETURN(Mapping mapping,
                    Mapping::Map(memfd.get(), rounded, Mapping::Access::kSharedWritable));
-  if (reservation.tier_->options().huge_pages) {
-    // Refused by kernels without transparent huge pages: then they are small.
-    madvise(mapping.data(), mapping.size(), MADV_HUGEPAGE);
-  }
-  return WritableSegment(std::string(label), std::move(memfd), std::move(mapping),
+  // madvise is refused by kernels without transparent huge pages: then they are small.
+  const bool huge_pages = reservation.tier_->options().huge_pages &&
+                          madvise(mapping.data(), mapping.size(), MADV_HUGEPAGE) == 0 &&
+                          HugePagesAllowed(ReadShmemEnabled());
+  return WritableSegment(std::string(label), std::move(memfd), std::move(mapping), huge_pages,
                          std::move(reservation));
 }
 
@@ -132,8 +134,12 @@ absl::Status WritableSegment::Populate(ByteRange range) {
       return ErrnoError(errno, "allocate pages of a segment");
     }
   }
-  reservation_.tier_->CountPopulated(reservation_, end - begin);
+  CountWritten(end - begin);
   return absl::OkStatus();
+}
+
+void WritableSegment::CountWritten(uint64_t bytes) {
+  reservation_.tier_->CountPopulated(reservation_, bytes);
 }
 
 absl::StatusOr<std::shared_ptr<HostSegment>> WritableSegment::Seal() && {

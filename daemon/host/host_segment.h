@@ -36,9 +36,15 @@ class WritableSegment {
 
   absl::Span<std::byte> bytes() const { return mapping_.span(); }
 
+  // Whether its pages are huge: one costs a fault for 2 MiB of bytes.
+  bool huge_pages() const { return huge_pages_; }
+
   // Makes the pages of `range` present, zeroed and huge where the kernel allows, so that bytes
   // which arrive later don't wait for them. From any thread; harmless to skip or to repeat.
   absl::Status Populate(ByteRange range);
+
+  // Says that `bytes` more have pages because somebody wrote there. From any thread.
+  void CountWritten(uint64_t bytes);
 
   // Unmaps, seals against every write, truncate and further seal (F_SEAL_WRITE | SHRINK | GROW |
   // SEAL), maps again read-only. The caller ensures that no I/O into bytes() is in flight. EBUSY of
@@ -46,13 +52,15 @@ class WritableSegment {
   absl::StatusOr<std::shared_ptr<HostSegment>> Seal() &&;
 
  private:
-  WritableSegment(std::string label, Fd memfd, Mapping mapping, Reservation reservation);
+  WritableSegment(std::string label, Fd memfd, Mapping mapping, bool huge_pages,
+                  Reservation reservation);
 
   std::string label_;
   // Declared, and so freed, before the memory: the memory goes first.
   Reservation reservation_;
   Fd memfd_;
   Mapping mapping_;
+  bool huge_pages_;
 };
 
 // Sealed, immutable bytes that any process may map. When the daemon drops the last reference the

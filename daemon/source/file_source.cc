@@ -69,6 +69,8 @@ class FileSource final : public Source {
   absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,
                                                 Cancellation& cancellation) override;
 
+  bool copies() const override { return false; }
+
   absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
                     const ReadObserver& observer, Cancellation& cancellation) override;
 

@@ -29,6 +29,8 @@ class HttpSource final : public Source {
                  "name one file, or put a model.safetensors.index.json beside the shards");
   }
 
+  bool copies() const override { return true; }
+
   absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
                     const ReadObserver& observer, Cancellation& cancellation) override {
     return reader_->Read(requests, policy, observer, cancellation);

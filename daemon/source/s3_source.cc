@@ -81,6 +81,8 @@ class S3Source final : public Source {
   absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,
                                                 Cancellation& cancellation) override;
 
+  bool copies() const override { return true; }
+
   absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
                     const ReadObserver& observer, Cancellation& cancellation) override {
     if (requests.empty()) {

@@ -76,6 +76,10 @@ class Source {
   virtual absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,
                                                         Cancellation& cancellation) = 0;
 
+  // Whether reads copy bytes to their place (from a socket, say), and so bring the pages with them.
+  // Otherwise a device writes there, and waits for pages that are not there yet.
+  virtual bool copies() const = 0;
+
   // Reads all of `requests`, in parallel and in any order, and returns when every byte is in place
   // or no byte will be written any more: after the return, whatever it is, nothing of the source
   // touches a destination. Requests may be of several objects of this source; each is retried by

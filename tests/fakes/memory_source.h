@@ -58,6 +58,7 @@ class MemorySource : public source::Source {
                                              Cancellation& cancellation) override;
   absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const source::ReadPolicy& policy,
                                                 Cancellation& cancellation) override;
+  bool copies() const override { return true; }
   absl::Status Read(absl::Span<const source::ReadRequest> requests,
                     const source::ReadPolicy& policy, const source::ReadObserver& observer,
                     Cancellation& cancellation) override;
