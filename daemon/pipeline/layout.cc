@@ -1,6 +1,7 @@
 #include "daemon/pipeline/layout.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -46,7 +47,7 @@ class Placer {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<SegmentLayout> Finish() && {
+  absl::StatusOr<SegmentLayout> Finish(absl::Span<const ModelFile> files) && {
     layout_.segment_bytes = std::max(kPageBytes, AlignUp(end_, kPageBytes));
     std::sort(layout_.pieces.begin(), layout_.pieces.end(),
               [](const Piece& a, const Piece& b) { return a.name < b.name; });
@@ -54,8 +55,11 @@ class Placer {
         std::adjacent_find(layout_.pieces.begin(), layout_.pieces.end(),
                            [](const Piece& a, const Piece& b) { return a.name == b.name; });
     if (twice != layout_.pieces.end()) {
+      const auto [first, second] = std::minmax(twice->file, std::next(twice)->file);
       return Error(Reason::kMalformedModel,
-                   absl::StrCat("tensor ", twice->name, " is in two files"));
+                   absl::StrCat("tensor ", twice->name, " is in two files, ", files[first].name,
+                                " and ", files[second].name),
+                   "name one of the files, or add the index that their writer made");
     }
     return std::move(layout_);
   }
@@ -110,7 +114,7 @@ absl::StatusOr<SegmentLayout> LayOut(absl::Span<const ModelFile> files,
   for (uint32_t file = 0; file < files.size(); ++file) {
     RETURN_IF_ERROR(placer.Add(file, files[file].version.size, headers[file]));
   }
-  return std::move(placer).Finish();
+  return std::move(placer).Finish(files);
 }
 
 }  // namespace weightd::pipeline

@@ -17,7 +17,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
@@ -92,15 +91,9 @@ class Resolver {
       std::copy_if(names->begin(), names->end(), std::back_inserter(weights),
                    [](const std::string& name) { return absl::EndsWith(name, kWeightFileSuffix); });
     }
-    if (weights.size() > 1) {
-      return Error(Reason::kInvalidArgument,
-                   absl::StrCat("has ", weights.size(), " weight files and no ",
-                                format::kShardIndexName, ": ", JoinSome(weights)),
-                   "name one of the files, or add the index that their writer made");
-    }
-    if (weights.size() == 1) {
-      ASSIGN_OR_RETURN(ModelFile file, StatChild(weights.front()));
-      return Finish({std::move(file)}, std::nullopt, {});
+    if (!weights.empty()) {
+      ASSIGN_OR_RETURN(std::vector<ModelFile> files, StatAll(weights));
+      return Finish(std::move(files), std::nullopt, {});
     }
     if (!absl::IsNotFound(denied_or_absent)) {
       return denied_or_absent;
@@ -108,7 +101,7 @@ class Resolver {
     return Error(Reason::kModelNotFound,
                  absl::StrCat("neither a weight file nor a folder with ", format::kShardIndexName,
                               " or ", kSingleFileName),
-                 "check the URI; a folder's only weight file of another name has to be named");
+                 "check the URI; a web server's files have to be named, or an index for them");
   }
 
   absl::StatusOr<ResolvedModel> ResolveShards(ModelFile index_file) {
@@ -199,15 +192,6 @@ class Resolver {
     model.files = std::move(files);
     model.shard_index = std::move(shard_index);
     return model;
-  }
-
-  static std::string JoinSome(std::vector<std::string> names) {
-    constexpr size_t kShown = 8;
-    if (names.size() > kShown) {
-      names.resize(kShown);
-      names.emplace_back("…");
-    }
-    return absl::StrJoin(names, ", ");
   }
 
   source::Source& source_;

@@ -15,7 +15,7 @@ namespace weightd::pipeline {
 //   - a folder with, in this order of preference,
 //       `model.safetensors.index.json` and the shards that it maps,
 //       `model.safetensors`, or
-//       exactly one `*.safetensors` (where the source can list).
+//       every `*.safetensors` directly in it (where the source can list).
 // NOT_FOUND if there is neither. kNotAllowed for objects without a strong validator unless
 // policy.unpinned.
 absl::StatusOr<ResolvedModel> ResolveModel(source::Source& source, const Uri& uri,

@@ -118,6 +118,15 @@ def test_a_prefix_with_one_weight_file_is_a_model(shelf: Shelf, files: pathlib.P
         assert same(model, path)
 
 
+def test_a_prefix_with_weight_files_and_no_index_is_a_model(shelf: Shelf, files: pathlib.Path) -> None:
+    folder = sharded_model(files / "parts", shards=2)
+    for path in folder.glob("*.safetensors"):
+        shelf.put(path, f"models/parts/{path.name}")
+    with shelf.attach(f"s3://{shelf.bucket}/models/parts/") as model:
+        truth = {name: data for path in folder.glob("*.safetensors") for name, data in expected(path).items()}
+        assert {name: bytes(model.raw(name)) for name in model.tensors} == truth
+
+
 def test_a_version_can_be_named(shelf: Shelf, files: pathlib.Path) -> None:
     shelf.client.put_bucket_versioning(Bucket=shelf.bucket, VersioningConfiguration={"Status": "Enabled"})
     paths = [small_model(files / f"{seed}.safetensors", seed=seed) for seed in (1, 2)]

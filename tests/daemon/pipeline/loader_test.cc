@@ -210,6 +210,28 @@ TEST_F(LoaderTest, AnIndexThatItsFilesContradictIsRefusedBeforeAnyWeightMoves) {
   ExpectNothingHeld();
 }
 
+TEST_F(LoaderTest, FilesWithoutIndexLieInOneSegment) {
+  const std::vector<TensorToWrite> tensors = {F32Tensor("a", 1000, 1), F32Tensor("b", 2000, 2)};
+  source_->Put("http://host/m/1.safetensors", SafetensorsFile({tensors[0]}));
+  source_->Put("http://host/m/2.safetensors", SafetensorsFile({tensors[1]}));
+  const auto model = ResolveAndLoad("http://host/m/");
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectTensors(*model, tensors);
+}
+
+TEST_F(LoaderTest, ATensorInTwoFilesIsRefusedWithBothNames) {
+  source_->Put("http://host/m/1.safetensors", SafetensorsFile({F32Tensor("a", 1000, 1)}));
+  source_->Put("http://host/m/2.safetensors",
+               SafetensorsFile({F32Tensor("b", 1000, 1), F32Tensor("a", 1000, 2)}));
+  const auto model = ResolveAndLoad("http://host/m/");
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kMalformedModel);
+  EXPECT_TRUE(absl::StrContains(model.status().message(),
+                                "tensor a is in two files, 1.safetensors and 2.safetensors"))
+      << model.status();
+  EXPECT_FALSE(HintOf(model.status()).empty());
+  ExpectNothingHeld();
+}
+
 TEST_F(LoaderTest, AHundredThousandTensorsWork) {
   std::vector<TensorToWrite> tensors;
   tensors.reserve(100'000);

@@ -123,14 +123,17 @@ TEST_F(ResolveTest, TheOnlyWeightFileOfAFolderIsIt) {
   EXPECT_EQ(Names(Resolve("file:///m/")), Strings{"weights.safetensors"});
 }
 
-TEST_F(ResolveTest, SeveralWeightFilesWithoutIndexAreNamed) {
-  source_.Put("file:///m/one.safetensors", "1");
-  source_.Put("file:///m/two.safetensors", "1");
-  const auto model = Resolve("file:///m");
-  EXPECT_EQ(ReasonOf(model.status()), Reason::kInvalidArgument);
-  EXPECT_TRUE(absl::StrContains(model.status().message(), "one.safetensors, two.safetensors"))
-      << model.status();
-  EXPECT_FALSE(HintOf(model.status()).empty());
+TEST_F(ResolveTest, AllWeightFilesOfAFolderWithoutIndexAreAModel) {
+  for (const char* name : {"two.safetensors", "one.safetensors", "config.json",
+                           "sub/three.safetensors", "notes.safetensors.md"}) {
+    source_.Put(absl::StrCat("file:///m/", name), "1");
+  }
+  const auto before = Resolve("file:///m");
+  EXPECT_EQ(Names(before), (Strings{"one.safetensors", "two.safetensors"}));
+  source_.Put("file:///m/zero.safetensors", "1");
+  const auto after = Resolve("file:///m");
+  EXPECT_EQ(Names(after), (Strings{"one.safetensors", "two.safetensors", "zero.safetensors"}));
+  EXPECT_NE(after->revision, before->revision) << "one file more is another revision";
 }
 
 TEST_F(ResolveTest, NothingThereIsNotFoundWithOrWithoutListing) {
