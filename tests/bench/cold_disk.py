@@ -6,7 +6,6 @@
 import argparse
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -46,7 +45,7 @@ def main() -> int:
         for threads, mib in ((1, 4), (2, 1), (2, 4), (4, 1), (4, 4), (8, 1)):
             arguments = [binary("tests/bench/direct_read"), str(path), str(threads), str(mib * MIB)]
             contenders[f"O_DIRECT {threads} x {mib} MiB"] = lambda arguments=arguments: measure.timed_children(
-                lambda: [subprocess.Popen(arguments).pid]
+                lambda: [measure.spawn(*arguments)]
             )
 
         def fresh() -> None:

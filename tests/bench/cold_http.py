@@ -5,7 +5,6 @@
 
 import argparse
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,17 +17,6 @@ from models import even_model  # noqa: E402
 from processes import Daemon, Nginx  # noqa: E402
 
 MIB = 1 << 20
-
-
-def curls(url: str, size: int, count: int) -> list[int]:
-    """Starts `count` curls that fetch the object's parts."""
-    step = -(-size // count)
-    return [
-        subprocess.Popen(
-            ["curl", "-s", "-f", "-o", "/dev/null", "-r", f"{begin}-{min(size, begin + step) - 1}", url]
-        ).pid
-        for begin in range(0, size, step)
-    ]
 
 
 def main() -> int:
@@ -54,8 +42,10 @@ def main() -> int:
             return sample
 
         contenders: dict[str, measure.Contender] = {"weightd": load}
-        for count in (1, 2, 4, 8):
-            contenders[f"curl x{count}"] = lambda count=count: measure.timed_children(lambda: curls(url, size, count))
+        for count in (1, 2, 4, 8, 16):
+            contenders[f"curl x{count}"] = lambda count=count: measure.timed_children(
+                lambda: measure.curls(url, size, count)
+            )
         samples = measure.rounds(contenders, options.rounds, lambda: measure.touch_and_free(size + 256 * MIB))
         peak = daemon.memory()["VmHWM"]
         daemon.end()

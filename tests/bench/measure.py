@@ -39,6 +39,21 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def spawn(*arguments: str) -> int:
+    """Starts a program and returns its process number, for timed_children alone to wait for: subprocess.Popen reaps
+    the children of objects that nobody keeps, and their exit status is lost."""
+    return os.posix_spawnp(arguments[0], arguments, os.environ)
+
+
+def curls(url: str, size: int, count: int) -> list[int]:
+    """Starts `count` curls that fetch an object's parts of equal size to /dev/null."""
+    step = -(-size // count)
+    return [
+        spawn("curl", "-s", "-f", "-o", "/dev/null", "-r", f"{begin}-{min(size, begin + step) - 1}", url)
+        for begin in range(0, size, step)
+    ]
+
+
 def timed_children(start: typing.Callable[[], list[int]]) -> Sample:
     """Wall seconds until all processes that `start` made have ended, and their CPU seconds."""
     begin = time.monotonic()
