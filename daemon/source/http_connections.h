@@ -13,6 +13,11 @@
 
 namespace weightd::source {
 
+struct CurlCleanup {
+  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
+};
+using CurlHandle = std::unique_ptr<CURL, CurlCleanup>;
+
 // A libcurl multi handle with the connections it keeps alive, and connections of our own. Used by
 // one thread at a time.
 class Connections {

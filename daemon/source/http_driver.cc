@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "daemon/source/http_wire.h"
 #include "daemon/source/retry_policy.h"
 
 namespace weightd::source {
@@ -28,11 +29,6 @@ constexpr uint64_t kGoodProgress = 1 << 20;
 // Enough for a long load on a bad day; see RetryBudget.
 constexpr int kRetriesPerConnection = 5;
 constexpr int kMostPollMilliseconds = 1000;
-
-struct CurlCleanup {
-  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
-};
-using CurlHandle = std::unique_ptr<CURL, CurlCleanup>;
 
 // What the threads of one RunExchanges share.
 class Shared {
@@ -82,13 +78,12 @@ class Shared {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
-// One thread's transfers. A slot is idle (no exchange), on the wire, or waits for its next try.
+// One thread's exchanges. A slot is idle (no exchange), on the wire, or waits for its next try.
 class Driver {
  public:
   Driver(Connections& connections, size_t slots, const HttpSettings& settings,
          const ReadPolicy& policy, Shared& shared, Cancellation& cancellation)
-      : connections_(connections),
-        multi_(connections.multi()),
+      : multi_(connections.multi()),
         settings_(settings),
         stall_(absl::ToChronoNanoseconds(settings.options.stall_timeout)),
         least_(static_cast<uint64_t>(absl::ToDoubleSeconds(settings.options.stall_timeout) *
@@ -97,7 +92,7 @@ class Driver {
         shared_(shared),
         random_(static_cast<uint32_t>(absl::GetCurrentTimeNanos())) {
     for (size_t i = 0; i < slots; ++i) {
-      slots_.push_back(std::make_unique<Slot>(&settings, policy, &shared.stopped(), &cancellation));
+      slots_.push_back(std::make_unique<Slot>(connections, settings, policy, shared, cancellation));
     }
   }
 
@@ -114,25 +109,17 @@ class Driver {
         Wait();
       }
     }
-    for (const auto& slot : slots_) {
-      TakeOff(*slot);
-      Disconnect(*slot);
-    }
+    slots_.clear();
   }
 
  private:
   struct Slot {
-    Slot(const HttpSettings* settings, const ReadPolicy& policy, const std::atomic<bool>* stopped,
-         Cancellation* cancellation)
-        : transfer(settings, policy, stopped, cancellation) {}
+    Slot(Connections& connections, const HttpSettings& settings, const ReadPolicy& policy,
+         Shared& shared, Cancellation& cancellation)
+        : wire(&connections, &settings, policy, &shared.stopped(), &cancellation) {}
 
-    Transfer transfer;
+    Wire wire;
     Exchange* exchange = nullptr;
-    bool on_wire = false;
-    // Of tries that are direct: first a handle in the multi handle that connects, then what it
-    // made.
-    CurlHandle connector;
-    std::unique_ptr<DirectConnection> connection;
     int failed_tries = 0;
     uint64_t arrived_before = 0;
     // When it counts as stalled, or, not on the wire, when it is tried again.
@@ -147,182 +134,82 @@ class Driver {
         slot->failed_tries = 0;
         slot->due = now;
       }
-      if (slot->exchange != nullptr && !slot->on_wire && slot->due <= now) {
+      if (slot->exchange != nullptr && !slot->wire.busy() && slot->due <= now) {
         slot->arrived_before = slot->exchange->arrived();
-        if (absl::Status status = slot->transfer.Begin(slot->exchange); !status.ok()) {
+        slot->due = now + stall_;
+        if (absl::Status status = slot->wire.Begin(slot->exchange); !status.ok()) {
           shared_.Fail(status);
           return;
         }
-        PutOn(*slot);
       }
     }
-  }
-
-  void PutOn(Slot& slot) {
-    Transfer& transfer = slot.transfer;
-    slot.on_wire = true;
-    slot.due = SteadyClock::now() + stall_;
-    if (!transfer.direct()) {
-      curl_multi_add_handle(multi_, transfer.handle());
-      return;
-    }
-    if (slot.connection != nullptr &&
-        !(slot.connection->origin() == transfer.origin() && slot.connection->reusable())) {
-      Disconnect(slot);
-    }
-    if (slot.connection == nullptr) {
-      slot.connection = connections_.Take(
-          [&transfer](const DirectConnection& kept) { return transfer.MayUse(kept); });
-    }
-    if (slot.connection != nullptr) {
-      transfer.SendOver(*slot.connection);
-      return;
-    }
-    slot.connector.reset(curl_easy_init());
-    transfer.PrepareConnect(slot.connector.get());
-    curl_multi_add_handle(multi_, slot.connector.get());
-  }
-
-  void TakeOff(Slot& slot) {
-    if (!std::exchange(slot.on_wire, false)) {
-      return;
-    }
-    if (!slot.transfer.direct()) {
-      curl_multi_remove_handle(multi_, slot.transfer.handle());
-    }
-    DropConnector(slot);
-    if (slot.connection != nullptr && !slot.connection->reusable()) {
-      Disconnect(slot);
-    }
-  }
-
-  // libcurl closes what it connected.
-  void DropConnector(Slot& slot) {
-    if (slot.connector != nullptr) {
-      curl_multi_remove_handle(multi_, slot.connector.get());
-      slot.connector.reset();
-    }
-  }
-
-  void Disconnect(Slot& slot) {
-    if (slot.connection != nullptr) {
-      connections_.GiveBack(std::move(slot.connection));
-    }
-  }
-
-  // Whether the slot's exchange is ours to drive.
-  static bool Driven(const Slot& slot) {
-    return slot.on_wire && slot.transfer.direct() && slot.connection != nullptr;
-  }
-
-  // Drives the exchanges that libcurl doesn't. True if any ended.
-  bool Pump() {
-    bool any = false;
-    for (const auto& slot : slots_) {
-      Transfer& transfer = slot->transfer;
-      if (!Driven(*slot)) {
-        continue;
-      }
-      const std::optional<CURLcode> code = transfer.Pump(*slot->connection);
-      if (code.has_value() && transfer.again()) {
-        Repeat(*slot);
-        any = true;
-      } else if (code.has_value()) {
-        End(*slot, *code);
-        any = true;
-      }
-    }
-    return any;
-  }
-
-  void Repeat(Slot& slot) {
-    TakeOff(slot);
-    Disconnect(slot);
-    if (absl::Status status = slot.transfer.Repeat(); !status.ok()) {
-      shared_.Fail(status);
-      return;
-    }
-    PutOn(slot);
   }
 
   void Wait() {
     std::vector<curl_waitfd> sockets;
     for (const auto& slot : slots_) {
-      if (Driven(*slot)) {
-        sockets.push_back(slot->connection->WaitFor());
+      if (slot->wire.driven()) {
+        sockets.push_back(slot->wire.WaitFor());
       }
     }
     curl_multi_poll(multi_, sockets.data(), static_cast<unsigned>(sockets.size()),
                     MillisecondsToNext(), nullptr);
   }
 
-  // True if any transfer ended.
+  // True if any try ended or got its connection.
   bool TakeEnds() {
     bool any = false;
     int left = 0;
     while (const CURLMsg* const message = curl_multi_info_read(multi_, &left)) {
       const CURLcode code = message->data.result;
-      for (const auto& slot : slots_) {
-        if (slot->on_wire && HandleOf(*slot) == message->easy_handle) {
-          Answered(*slot, code);
-          any = true;
-          break;
-        }
+      const auto told = std::find_if(slots_.begin(), slots_.end(), [&](const auto& slot) {
+        return slot->wire.Is(message->easy_handle);
+      });
+      if (told != slots_.end()) {
+        EndIf(**told, (*told)->wire.Answered(code));
+        any = true;
       }
     }
-    any = Pump() || any;
+    for (const auto& slot : slots_) {
+      any = (slot->wire.driven() && EndIf(*slot, slot->wire.Pump())) || any;
+    }
+    return EndStalled() || any;
+  }
+
+  bool EndStalled() {
+    bool any = false;
     const SteadyClock::time_point now = SteadyClock::now();
     for (const auto& slot : slots_) {
-      if (slot->on_wire && slot->transfer.TakeMoved(least_)) {
+      if (slot->wire.busy() && slot->wire.TakeMoved(least_)) {
         slot->due = now + stall_;
-      } else if (slot->on_wire && slot->due <= now) {
-        End(*slot, CURLE_OPERATION_TIMEDOUT);
-        any = true;
+      } else if (slot->wire.busy() && slot->due <= now) {
+        any = EndIf(*slot, CURLE_OPERATION_TIMEDOUT);
       }
     }
     return any;
   }
 
-  static CURL* HandleOf(Slot& slot) {
-    return slot.transfer.direct() ? slot.connector.get() : slot.transfer.handle();
-  }
-
-  // What libcurl says: that a transfer ended, or that a connection was made.
-  void Answered(Slot& slot, CURLcode code) {
-    Transfer& transfer = slot.transfer;
-    if (!transfer.direct() || code != CURLE_OK) {
-      End(slot, code);
-      return;
+  // True if there is a code to end with.
+  bool EndIf(Slot& slot, std::optional<CURLcode> code) {
+    if (!code.has_value() || shared_.stopped()) {
+      return false;
     }
-    slot.connection = DirectConnection::From(slot.connector.get(), transfer.origin());
-    DropConnector(slot);
-    if (slot.connection == nullptr) {
-      End(slot, CURLE_COULDNT_CONNECT);
-      return;
-    }
-    transfer.SendOver(*slot.connection);
-  }
-
-  void End(Slot& slot, CURLcode code) {
-    TakeOff(slot);
-    if (shared_.stopped()) {
-      return;
-    }
-    switch (slot.transfer.Finish(code)) {
+    switch (slot.wire.Finish(*code)) {
       case Transfer::End::kNextHop:
-        PutOn(slot);
-        return;
+        slot.due = SteadyClock::now() + stall_;
+        break;
       case Transfer::End::kDone:
         slot.exchange = nullptr;
         shared_.budget().Succeeded();
-        return;
+        break;
       case Transfer::End::kFailed:
         TryAgain(slot);
     }
+    return true;
   }
 
   void TryAgain(Slot& slot) {
-    const HttpFailure& failure = slot.transfer.failure();
+    const HttpFailure& failure = slot.wire.failure();
     if (!failure.passing) {
       shared_.Fail(failure.status);
       return;
@@ -354,7 +241,6 @@ class Driver {
     return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(wait).count());
   }
 
-  Connections& connections_;
   CURLM* const multi_;
   const HttpSettings& settings_;
   const SteadyClock::duration stall_;

@@ -56,8 +56,12 @@ class Transfer final : private AnswerSink {
   // Finish(). A try that has to be made once more, in another way, is told by again().
   std::optional<CURLcode> Pump(DirectConnection& connection);
   bool again() const { return again_; }
-  // As Begin(), for a try that wasn't seen or that only libcurl can make.
-  absl::Status Repeat() { return Prepare(); }
+  // As Begin(), for a try that wasn't seen or that only libcurl can make. False: it can't be made,
+  // and Finish() will say why.
+  bool Repeat() {
+    verdict_ = Prepare();
+    return verdict_.ok();
+  }
 
   // Prepares a try of `exchange`, from its first hop.
   absl::Status Begin(Exchange* exchange);
