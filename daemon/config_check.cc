@@ -25,6 +25,9 @@ namespace weightd {
 namespace {
 
 constexpr size_t kMaxNameBytes = 200;
+// Bytes a second.
+constexpr uint64_t kLeastBandwidth = 125'000;
+constexpr uint64_t kMostBandwidth = 12'500'000'000'000;
 
 struct Range {
   uint64_t least;
@@ -230,6 +233,13 @@ absl::Status CheckCredentials(const v1::S3CredentialsConfig& credentials, absl::
   return absl::OkStatus();
 }
 
+absl::Status CheckBandwidth(uint64_t rate, absl::string_view path, const FieldLines& lines) {
+  if (rate >= kLeastBandwidth && rate <= kMostBandwidth) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(path, "must be from 1Mb/s to 100Tb/s", "leave the key out for no limit");
+}
+
 absl::Status CheckS3(const v1::S3SourceConfig& s3, const FieldLines& lines) {
   absl::flat_hash_set<std::string> names;
   absl::flat_hash_set<std::string> buckets;
@@ -247,6 +257,9 @@ absl::Status CheckS3(const v1::S3SourceConfig& s3, const FieldLines& lines) {
       RETURN_IF_ERROR(CheckAbsolutePath(store.ca_file(), path + ".ca_file", lines));
     }
     RETURN_IF_ERROR(CheckCredentials(store.credentials(), path + ".credentials", lines));
+    if (store.has_bandwidth()) {
+      RETURN_IF_ERROR(CheckBandwidth(store.bandwidth(), path + ".bandwidth", lines));
+    }
   }
   return absl::OkStatus();
 }
@@ -258,6 +271,12 @@ absl::Status CheckSources(const v1::SourcesConfig& sources, const FieldLines& li
   }
   RETURN_IF_ERROR(CheckS3(sources.s3(), lines));
   const v1::HttpSourceConfig& http = sources.http();
+  if (sources.has_bandwidth()) {
+    RETURN_IF_ERROR(CheckBandwidth(sources.bandwidth(), "sources.bandwidth", lines));
+  }
+  if (http.has_bandwidth()) {
+    RETURN_IF_ERROR(CheckBandwidth(http.bandwidth(), "sources.http.bandwidth", lines));
+  }
   RETURN_IF_ERROR(CheckRange(http.connections(), {1, 256}, "sources.http.connections", lines));
   RETURN_IF_ERROR(
       CheckRange(http.chunk(), {64 << 10, uint64_t{1} << 30}, "sources.http.chunk", lines));

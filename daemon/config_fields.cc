@@ -14,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "absl/types/span.h"
 #include "common/status.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/duration.pb.h"
@@ -32,9 +33,9 @@ constexpr absl::Duration kLongest = absl::Hours(24 * 365);
 
 struct Suffix {
   absl::string_view text;
-  uint64_t bytes;
+  uint64_t factor;
 };
-constexpr Suffix kSuffixes[] = {
+constexpr Suffix kByteSuffixes[] = {
     {"KiB", uint64_t{1} << 10},
     {"MiB", uint64_t{1} << 20},
     {"GiB", uint64_t{1} << 30},
@@ -55,30 +56,69 @@ std::optional<uint64_t> ParseCount(absl::string_view text) {
   return AllDigits(text) && absl::SimpleAtoi(text, &value) ? std::optional(value) : std::nullopt;
 }
 
-std::optional<uint64_t> ParseBytes(absl::string_view text) {
-  for (const Suffix& suffix : kSuffixes) {
+// A count and one of the suffixes; the first that fits counts.
+std::optional<uint64_t> ParseWithSuffix(absl::string_view text, absl::Span<const Suffix> suffixes) {
+  for (const Suffix& suffix : suffixes) {
     absl::string_view number = text;
-    uint64_t bytes = 0;
+    uint64_t product = 0;
     if (absl::ConsumeSuffix(&number, suffix.text)) {
       const std::optional<uint64_t> count = ParseCount(number);
-      return count.has_value() && !__builtin_mul_overflow(*count, suffix.bytes, &bytes)
-                 ? std::optional(bytes)
+      return count.has_value() && !__builtin_mul_overflow(*count, suffix.factor, &product)
+                 ? std::optional(product)
                  : std::nullopt;
     }
   }
   return std::nullopt;
 }
 
-std::string PrintBytes(uint64_t bytes) {
-  for (absl::string_view text : {"TiB", "GiB", "MiB", "KiB"}) {
-    for (const Suffix& suffix : kSuffixes) {
-      if (suffix.text == text && bytes > 0 && bytes % suffix.bytes == 0) {
-        return absl::StrCat(bytes / suffix.bytes, text);
-      }
+std::optional<uint64_t> ParseBytes(absl::string_view text) {
+  return ParseWithSuffix(text, kByteSuffixes);
+}
+
+// Of those given, the largest unit that divides it.
+std::string PrintInUnits(uint64_t value, absl::Span<const Suffix> units) {
+  for (const Suffix& unit : units) {
+    if (value > 0 && value % unit.factor == 0) {
+      return absl::StrCat(value / unit.factor, unit.text);
     }
   }
-  return absl::StrCat(bytes);
+  return absl::StrCat(value);
 }
+
+std::string PrintBytes(uint64_t bytes) {
+  constexpr Suffix kUnits[] = {{"TiB", uint64_t{1} << 40},
+                               {"GiB", uint64_t{1} << 30},
+                               {"MiB", uint64_t{1} << 20},
+                               {"KiB", uint64_t{1} << 10}};
+  return PrintInUnits(bytes, kUnits);
+}
+
+constexpr uint64_t kBitsInByte = 8;
+// In bits; as a suffix the first that fits counts, for printing the first that divides.
+constexpr Suffix kRates[] = {
+    {"Tb/s", 1'000'000'000'000},
+    {"Gb/s", 1'000'000'000},
+    {"Mb/s", 1'000'000},
+    {"kb/s", 1'000},
+    {"TB/s", kBitsInByte * 1'000'000'000'000},
+    {"GB/s", kBitsInByte * 1'000'000'000},
+    {"MB/s", kBitsInByte * 1'000'000},
+    {"kB/s", kBitsInByte * 1'000},
+    {"TiB/s", kBitsInByte << 40},
+    {"GiB/s", kBitsInByte << 30},
+    {"MiB/s", kBitsInByte << 20},
+    {"KiB/s", kBitsInByte << 10},
+    {"B/s", kBitsInByte},
+    {"b/s", 1},
+};
+
+// Bytes a second.
+std::optional<uint64_t> ParseRate(absl::string_view text) {
+  const std::optional<uint64_t> bits = ParseWithSuffix(text, kRates);
+  return bits.has_value() ? std::optional(*bits / kBitsInByte) : std::nullopt;
+}
+
+std::string PrintRate(uint64_t bytes) { return PrintInUnits(bytes * kBitsInByte, kRates); }
 
 std::optional<uint64_t> ParseMode(absl::string_view text) {
   if (text.size() != 4 || text[0] != '0') {
@@ -106,6 +146,8 @@ NumberForm FormOf(const FieldDescriptor& field) {
       return {ParseBytes, "a size such as 64GiB, 512MiB or 1000000"};
     case v1::MODE:
       return {ParseMode, "a file mode in octal such as 0700"};
+    case v1::RATE:
+      return {ParseRate, "a rate such as 10Gb/s (bits) or 500MB/s (bytes)"};
     default:
       return {ParseCount, "a whole number"};
   }
@@ -250,6 +292,8 @@ std::string PrintNumber(uint64_t value, const FieldDescriptor& field) {
       return PrintBytes(value);
     case v1::MODE:
       return absl::StrFormat("%04o", value);
+    case v1::RATE:
+      return PrintRate(value);
     default:
       return absl::StrCat(value);
   }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/config.h"
+#include "daemon/source/bandwidth.h"
 #include "daemon/source/credential_provider.h"
 #include "daemon/source/file_source.h"
 #include "daemon/source/http_source.h"
@@ -22,11 +23,24 @@ std::vector<std::string> Strings(const google::protobuf::RepeatedPtrField<std::s
   return {field.begin(), field.end()};
 }
 
-source::HttpSourceOptions HttpOptions(const v1::HttpSourceConfig& config) {
+using Limits = std::vector<std::shared_ptr<source::Bandwidth>>;
+
+// What a store keeps: its own limit, if the config has one, and the `common` ones.
+template <typename StoreConfig>
+Limits LimitsOf(const StoreConfig& config, const Limits& common) {
+  Limits limits = common;
+  if (config.has_bandwidth()) {
+    limits.push_back(std::make_shared<source::Bandwidth>(config.bandwidth()));
+  }
+  return limits;
+}
+
+source::HttpSourceOptions HttpOptions(const v1::HttpSourceConfig& config, Limits limits) {
   return {.connections = static_cast<int>(config.connections()),
           .chunk_bytes = config.chunk(),
           .stall_timeout = ToDuration(config.stall_timeout()),
           .attempts = static_cast<int>(config.attempts()),
+          .limits = std::move(limits),
           .ca_file = config.ca_file(),
           .allowed_networks = Strings(config.allowed_networks())};
 }
@@ -74,9 +88,10 @@ source::S3Location LocationOfEnvironment() {
   return location;
 }
 
-absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& config) {
+absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& config,
+                                                       const Limits& common) {
   source::S3SourceOptions options;
-  options.http = HttpOptions(config.http());
+  options.http = HttpOptions(config.http(), common);
   options.elsewhere = LocationOfEnvironment();
   options.credentials = source::MakeCredentialProvider({});
   for (const v1::S3StoreConfig& store : config.s3().stores()) {
@@ -86,7 +101,8 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& 
                               .buckets = Strings(store.buckets()),
                               .credentials = CredentialsOf(store),
                               .requester_pays = store.requester_pays(),
-                              .ca_file = store.ca_file()});
+                              .ca_file = store.ca_file(),
+                              .limits = LimitsOf(store, common)});
   }
   return source::MakeS3Source(std::move(options));
 }
@@ -96,11 +112,16 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& 
 absl::Status AddSources(const v1::SourcesConfig& config, source::Registry& sources) {
   sources.Add("file", source::MakeFileSource({.roots = Strings(config.file().roots()),
                                               .direct_io = config.file().direct_io()}));
-  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> http,
-                   source::MakeHttpSource(HttpOptions(config.http())));
+  Limits common;
+  if (config.has_bandwidth()) {
+    common.push_back(std::make_shared<source::Bandwidth>(config.bandwidth()));
+  }
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<source::Source> http,
+      source::MakeHttpSource(HttpOptions(config.http(), LimitsOf(config.http(), common))));
   sources.Add("http", http);
   sources.Add("https", std::move(http));
-  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> s3, MakeS3(config));
+  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> s3, MakeS3(config, common));
   sources.Add("s3", std::move(s3));
   return absl::OkStatus();
 }

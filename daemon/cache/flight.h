@@ -72,6 +72,12 @@ struct Flight {
     interests = std::move(staying);
     return leaving;
   }
+  // Whether a client waits; tells the load.
+  void TellIfAwaited() const {
+    load->progress.awaited =
+        std::any_of(interests.begin(), interests.end(),
+                    [](const Interest& interest) { return !interest.persistent; });
+  }
   // Whether anybody is left who rides.
   bool Wanted() const {
     return std::any_of(interests.begin(), interests.end(),

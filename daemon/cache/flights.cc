@@ -34,6 +34,7 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
   }
   AwaitTurn(found->second, interest);
   found->second.interests.push_back(std::move(interest));
+  found->second.TellIfAwaited();
 }
 
 void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
@@ -43,6 +44,7 @@ void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
     AwaitTurn(flight, interest);
     flight.interests.push_back(std::move(interest));
   }
+  flight.TellIfAwaited();
   flights_.emplace(uri.ToString(), std::move(flight));
   Publish(EventKind::kLoadStarted, uri, RevisionId());
   WakeTickerBefore(-absl::InfiniteDuration());
@@ -85,6 +87,7 @@ void NodeCache::TurnAwayOthers(Flight& flight, Outcomes& outcomes) {
   std::vector<Interest> others = flight.Split([&flight](const Interest& interest) {
     return !MatchesRevision(flight.revision, interest.revision);
   });
+  flight.TellIfAwaited();
   for (Interest& interest : others) {
     absl::Status error = OtherRevision(flight.load->uri, interest.revision, flight.revision);
     outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
@@ -145,6 +148,7 @@ void NodeCache::Leave(const Uri& uri, const Waiter* waiter) {
   }
   left = std::move(*mine);
   interests.erase(mine);
+  found->second.TellIfAwaited();
   GiveUpIfUnwanted(uri);
 }
 

@@ -220,6 +220,7 @@ class Load {
     progress_.bytes_total = total;
     source::ReadObserver observer;
     observer.on_bytes = [this](uint64_t bytes) { progress_.bytes_done += bytes; };
+    observer.awaited = [this] { return progress_.awaited.load(); };
     // Small pages are made faster ahead of the bytes, many in one call. Huge ones are made as the
     // first byte is copied to them, and are in the processor's cache when the others come.
     const bool populate = !(source_.copies() && segment.huge_pages());

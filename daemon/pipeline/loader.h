@@ -33,6 +33,9 @@ struct Progress {
   std::atomic<uint64_t> bytes_done = 0;
   // 0 until known.
   std::atomic<uint64_t> bytes_total = 0;
+  // Whether a client waits for it: such loads go before others where they share a limit. Written by
+  // whoever knows, while the load runs.
+  std::atomic<bool> awaited = true;
 };
 
 // Takes bytes out of the host budget, evicting what may be evicted. Given by the cache, which knows

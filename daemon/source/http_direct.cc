@@ -151,7 +151,8 @@ DirectConnection::State DirectConnection::HeadDone(AnswerSink& sink, absl::strin
 DirectConnection::State DirectConnection::DriveBody(AnswerSink& sink) {
   std::array<char, kPieceBytes> elsewhere;
   for (uint64_t done = 0; body_left_ > 0;) {
-    if (done >= kBytesAtOnce) {
+    const uint64_t allowed = std::min(sink.Allowed(), kBytesAtOnce - done);
+    if (allowed == 0) {
       return State::kGoesOn;
     }
     absl::Span<char> space = sink.Space();
@@ -159,8 +160,8 @@ DirectConnection::State DirectConnection::DriveBody(AnswerSink& sink) {
     if (!in_place) {
       space = absl::MakeSpan(elsewhere);
     }
-    const size_t wanted = static_cast<size_t>(
-        std::min({static_cast<uint64_t>(space.size()), body_left_, kBytesAtOnce}));
+    const size_t wanted =
+        static_cast<size_t>(std::min({static_cast<uint64_t>(space.size()), body_left_, allowed}));
     const ssize_t received = recv(socket_.get(), space.data(), wanted, MSG_DONTWAIT);
     if (received < 0 && (WouldBlock() || errno == EINTR)) {
       return State::kGoesOn;

@@ -28,6 +28,8 @@ class AnswerSink {
   // Whether the head is complete, and what it says.
   virtual bool head_done() const = 0;
   virtual const Answer& answer() const = 0;
+  // How many bytes of the body may be received now; 0: none for the moment.
+  virtual uint64_t Allowed() const = 0;
   // Where the next bytes of the body go; empty: they are to be handed to TakeBody.
   virtual absl::Span<char> Space() = 0;
   // So many bytes are in the last Space(). False: no more are wanted.

@@ -29,6 +29,8 @@ constexpr uint64_t kGoodProgress = 1 << 20;
 // Enough for a long load on a bad day; see RetryBudget.
 constexpr int kRetriesPerConnection = 5;
 constexpr int kMostPollMilliseconds = 1000;
+// How long to wait where nothing may be received for the moment: less than Allowance::step() lasts.
+constexpr int kPaceMilliseconds = 4;
 
 // What the threads of one RunExchanges share.
 class Shared {
@@ -81,9 +83,13 @@ class Shared {
 // One thread's exchanges. A slot is idle (no exchange), on the wire, or waits for its next try.
 class Driver {
  public:
-  Driver(Connections& connections, size_t slots, const HttpSettings& settings,
-         const ReadPolicy& policy, Shared& shared, Cancellation& cancellation)
+  // One of a read's drivers `ticks` its regulator.
+  Driver(Connections& connections, size_t slots, bool ticks, const HttpSettings& settings,
+         const ReadPolicy& policy, Regulator& regulator, Shared& shared, Cancellation& cancellation)
       : multi_(connections.multi()),
+        pace_(&regulator.allowance()),
+        regulator_(regulator),
+        ticks_(ticks),
         settings_(settings),
         stall_(absl::ToChronoNanoseconds(settings.options.stall_timeout)),
         least_(static_cast<uint64_t>(absl::ToDoubleSeconds(settings.options.stall_timeout) *
@@ -92,7 +98,8 @@ class Driver {
         shared_(shared),
         random_(static_cast<uint32_t>(absl::GetCurrentTimeNanos())) {
     for (size_t i = 0; i < slots; ++i) {
-      slots_.push_back(std::make_unique<Slot>(connections, settings, policy, shared, cancellation));
+      slots_.push_back(
+          std::make_unique<Slot>(connections, settings, policy, pace_, shared, cancellation));
     }
   }
 
@@ -103,6 +110,8 @@ class Driver {
                       [](const auto& slot) { return slot->exchange == nullptr; })) {
         break;
       }
+      TickIfDue();
+      RefillPace();
       int running = 0;
       curl_multi_perform(multi_, &running);
       if (!TakeEnds() && !shared_.stopped()) {
@@ -115,8 +124,8 @@ class Driver {
  private:
   struct Slot {
     Slot(Connections& connections, const HttpSettings& settings, const ReadPolicy& policy,
-         Shared& shared, Cancellation& cancellation)
-        : wire(&connections, &settings, policy, &shared.stopped(), &cancellation) {}
+         Pace& pace, Shared& shared, Cancellation& cancellation)
+        : wire(&connections, &settings, policy, &pace, &shared.stopped(), &cancellation) {}
 
     Wire wire;
     Exchange* exchange = nullptr;
@@ -145,15 +154,36 @@ class Driver {
     }
   }
 
+  void TickIfDue() {
+    const SteadyClock::time_point now = SteadyClock::now();
+    if (ticks_ && now >= next_tick_) {
+      next_tick_ = now + Regulator::kTick;
+      regulator_.Tick();
+    }
+  }
+
+  // Time in which nothing may be received is not the servers': it doesn't count against them.
+  void RefillPace() {
+    pace_.Refill();
+    const SteadyClock::time_point now = SteadyClock::now();
+    const SteadyClock::duration since = now - std::exchange(refilled_, now);
+    if (std::exchange(held_back_, pace_.left() == 0)) {
+      for (const auto& slot : slots_) {
+        slot->due += slot->wire.busy() ? since : SteadyClock::duration::zero();
+      }
+    }
+  }
+
   void Wait() {
+    const bool held_back = pace_.left() == 0;
     std::vector<curl_waitfd> sockets;
     for (const auto& slot : slots_) {
-      if (slot->wire.driven()) {
+      if (slot->wire.driven() && !held_back) {
         sockets.push_back(slot->wire.WaitFor());
       }
     }
     curl_multi_poll(multi_, sockets.data(), static_cast<unsigned>(sockets.size()),
-                    MillisecondsToNext(), nullptr);
+                    held_back ? kPaceMilliseconds : MillisecondsToNext(), nullptr);
   }
 
   // True if any try ended or got its connection.
@@ -170,10 +200,23 @@ class Driver {
         any = true;
       }
     }
-    for (const auto& slot : slots_) {
-      any = (slot->wire.driven() && EndIf(*slot, slot->wire.Pump())) || any;
-    }
+    any = Pump() || any;
     return EndStalled() || any;
+  }
+
+  // Each time from another slot on: what little may be received is not always the first one's.
+  bool Pump() {
+    bool any = false;
+    ++turn_;
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      Slot& slot = *slots_[(turn_ + i) % slots_.size()];
+      if (slot.wire.driven()) {
+        any = EndIf(slot, slot.wire.Pump()) || any;
+      } else if (pace_.left() > 0) {
+        any = EndIf(slot, slot.wire.Resume()) || any;
+      }
+    }
+    return any;
   }
 
   bool EndStalled() {
@@ -232,6 +275,9 @@ class Driver {
   int MillisecondsToNext() const {
     SteadyClock::duration wait = std::chrono::milliseconds(kMostPollMilliseconds);
     const SteadyClock::time_point now = SteadyClock::now();
+    if (ticks_) {
+      wait = std::clamp(next_tick_ - now, SteadyClock::duration::zero(), wait);
+    }
     for (const auto& slot : slots_) {
       if (slot->exchange != nullptr) {
         wait = std::min(wait, std::max(slot->due - now, SteadyClock::duration::zero()));
@@ -242,6 +288,11 @@ class Driver {
   }
 
   CURLM* const multi_;
+  // Before the slots, which use it.
+  Pace pace_;
+  Regulator& regulator_;
+  const bool ticks_;
+  SteadyClock::time_point next_tick_;
   const HttpSettings& settings_;
   const SteadyClock::duration stall_;
   // Bytes that a transfer must bring in that time: a server that sends one now and then would hold
@@ -250,12 +301,16 @@ class Driver {
   Shared& shared_;
   std::minstd_rand random_;
   std::vector<std::unique_ptr<Slot>> slots_;
+  size_t turn_ = 0;
+  // At the last refill.
+  SteadyClock::time_point refilled_;
+  bool held_back_ = false;
 };
 
 }  // namespace
 
 absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSettings& settings,
-                          const ReadPolicy& policy, ConnectionPool& pool,
+                          const ReadPolicy& policy, ConnectionPool& pool, Regulator& regulator,
                           Cancellation& cancellation) {
   const size_t connections =
       std::min(static_cast<size_t>(settings.options.connections), exchanges.size());
@@ -269,8 +324,8 @@ absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSetti
     const size_t slots = (connections + i) / threads;
     curl_multi_setopt(kept.back()->multi(), CURLMOPT_MAXCONNECTS,
                       static_cast<long>(settings.options.connections));
-    drivers.push_back(
-        std::make_unique<Driver>(*kept.back(), slots, settings, policy, shared, cancellation));
+    drivers.push_back(std::make_unique<Driver>(*kept.back(), slots, /*ticks=*/i == 0, settings,
+                                               policy, regulator, shared, cancellation));
   }
   {
     const Cancellation::Registration registration =

@@ -6,6 +6,7 @@
 #include "common/cancellation.h"
 #include "daemon/source/http_connections.h"
 #include "daemon/source/http_exchange.h"
+#include "daemon/source/http_regulator.h"
 #include "daemon/source/http_transfer.h"
 #include "daemon/source/source.h"
 
@@ -13,9 +14,10 @@ namespace weightd::source {
 
 // Carries out all of `exchanges`, in their order, at most settings.options.connections at a time,
 // on at most two threads (the caller's is one of them). Retries what can be retried; the first
-// failure for good ends them all. After the return no exchange is touched any more.
+// failure for good ends them all. Receives no faster than `regulator` allows. After the return no
+// exchange is touched any more.
 absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSettings& settings,
-                          const ReadPolicy& policy, ConnectionPool& pool,
+                          const ReadPolicy& policy, ConnectionPool& pool, Regulator& regulator,
                           Cancellation& cancellation);
 
 }  // namespace weightd::source

@@ -2,10 +2,12 @@
 #define WEIGHTD_DAEMON_SOURCE_HTTP_OPTIONS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "daemon/source/bandwidth.h"
 
 namespace weightd::source {
 
@@ -19,6 +21,8 @@ struct HttpSourceOptions {
   absl::Duration stall_timeout = absl::Seconds(30);
   // Tries of one request, the first included.
   int attempts = 5;
+  // Limits that all reads keep: this store's own, and those that it shares.
+  std::vector<std::shared_ptr<Bandwidth>> limits;
   // Certificate authorities to trust; empty: the system's.
   std::string ca_file;
   // Networks (CIDR) that a read without ReadPolicy::any_address may reach though it could not

@@ -53,7 +53,8 @@ absl::Status HttpReader::Read(absl::Span<const ReadRequest> requests, const Read
   for (Piece& piece : pieces) {
     exchanges.push_back(&reads.emplace_back(&piece, &tally));
   }
-  return RunExchanges(exchanges, settings_, policy, pool_, cancellation);
+  Regulator regulator(settings_.options.limits, observer.awaited);
+  return RunExchanges(exchanges, settings_, policy, pool_, regulator, cancellation);
 }
 
 absl::StatusOr<std::string> HttpReader::Fetch(const Uri& uri, size_t most_bytes,
@@ -74,7 +75,8 @@ absl::StatusOr<ObjectVersion> HttpReader::Ask(const Uri& uri, bool ranged, const
 absl::Status HttpReader::Run(Exchange& exchange, const ReadPolicy& policy,
                              Cancellation& cancellation) {
   Exchange* const only = &exchange;
-  return RunExchanges({&only, 1}, settings_, policy, pool_, cancellation);
+  Regulator unlimited({}, [] { return true; });
+  return RunExchanges({&only, 1}, settings_, policy, pool_, unlimited, cancellation);
 }
 
 }  // namespace weightd::source

@@ -29,10 +29,11 @@ bool IsBody(int status) { return status == 200 || status == 206; }
 
 }  // namespace
 
-Transfer::Transfer(const HttpSettings* settings, const ReadPolicy& policy,
+Transfer::Transfer(const HttpSettings* settings, const ReadPolicy& policy, Pace* pace,
                    const std::atomic<bool>* stopped, Cancellation* cancellation)
     : settings_(settings),
       policy_(policy),
+      pace_(pace),
       stopped_(stopped),
       cancellation_(cancellation),
       handle_(curl_easy_init()) {}
@@ -61,6 +62,7 @@ absl::Status Transfer::Prepare() {
   error_text_.clear();
   refused_ = false;
   opened_ = false;
+  held_back_ = false;
   moved_ = 0;
   verdict_ = absl::OkStatus();
   tls_detail_[0] = '\0';
@@ -257,11 +259,13 @@ absl::Span<char> Transfer::Space() {
 
 bool Transfer::Took(size_t bytes) {
   moved_ += bytes;
+  pace_->Spend(bytes);
   return exchange_->Took(bytes) && !stopped_->load(std::memory_order_relaxed);
 }
 
 bool Transfer::TakeBody(absl::Span<const char> bytes) {
   moved_ += bytes.size();
+  pace_->Spend(bytes.size());
   if (stopped_->load(std::memory_order_relaxed)) {
     return false;
   }
@@ -270,6 +274,14 @@ bool Transfer::TakeBody(absl::Span<const char> bytes) {
     return error_text_.size() <= kWorthReading;
   }
   return exchange_->OnBody(bytes);
+}
+
+std::optional<CURLcode> Transfer::Resume() {
+  if (!held_back_) {
+    return std::nullopt;
+  }
+  const CURLcode code = curl_easy_pause(handle_, CURLPAUSE_CONT);
+  return code == CURLE_OK ? std::nullopt : std::optional(code);
 }
 
 Transfer::End Transfer::Fail(HttpFailure failure) {
@@ -322,7 +334,12 @@ size_t Transfer::OnHeader(char* data, size_t size, size_t count, void* self) {
 
 size_t Transfer::OnBody(char* data, size_t size, size_t count, void* self) {
   const size_t bytes = size * count;
-  return static_cast<Transfer*>(self)->TakeBody({data, bytes}) ? bytes : 0;
+  Transfer& transfer = *static_cast<Transfer*>(self);
+  transfer.held_back_ = transfer.pace_->left() == 0;
+  if (transfer.held_back_) {
+    return CURL_WRITEFUNC_PAUSE;
+  }
+  return transfer.TakeBody({data, bytes}) ? bytes : 0;
 }
 
 curl_socket_t Transfer::OpenSocket(void* self, curlsocktype, curl_sockaddr* address) {

@@ -19,6 +19,7 @@
 #include "daemon/source/http_exchange.h"
 #include "daemon/source/http_hop.h"
 #include "daemon/source/http_options.h"
+#include "daemon/source/http_pace.h"
 #include "daemon/source/proxy_choice.h"
 #include "daemon/source/source.h"
 
@@ -37,8 +38,8 @@ struct HttpSettings {
 class Transfer final : private AnswerSink {
  public:
   // All outlive it. Once `stopped` is set, no byte is passed on.
-  Transfer(const HttpSettings* settings, const ReadPolicy& policy, const std::atomic<bool>* stopped,
-           Cancellation* cancellation);
+  Transfer(const HttpSettings* settings, const ReadPolicy& policy, Pace* pace,
+           const std::atomic<bool>* stopped, Cancellation* cancellation);
   ~Transfer() override;
   Transfer(const Transfer&) = delete;
 
@@ -65,6 +66,10 @@ class Transfer final : private AnswerSink {
 
   // Prepares a try of `exchange`, from its first hop.
   absl::Status Begin(Exchange* exchange);
+
+  // Hands over what libcurl holds back because the pace allowed no more. The code of a transfer
+  // that ends with it.
+  std::optional<CURLcode> Resume();
 
   // True if at least so many bytes came since it was last true.
   bool TakeMoved(uint64_t least) {
@@ -93,6 +98,7 @@ class Transfer final : private AnswerSink {
   bool TakeHeadLine(absl::string_view line) override;
   bool head_done() const override { return head_done_; }
   const Answer& answer() const override { return answer_; }
+  uint64_t Allowed() const override { return pace_->left(); }
   absl::Span<char> Space() override;
   bool Took(size_t bytes) override;
   bool TakeBody(absl::Span<const char> bytes) override;
@@ -105,6 +111,7 @@ class Transfer final : private AnswerSink {
 
   const HttpSettings* const settings_;
   const ReadPolicy policy_;
+  Pace* const pace_;
   const std::atomic<bool>* const stopped_;
   Cancellation* const cancellation_;
   CURL* const handle_;
@@ -131,6 +138,7 @@ class Transfer final : private AnswerSink {
   bool refused_ = false;
   // Whether a connection to a lawful one was tried.
   bool opened_ = false;
+  bool held_back_ = false;
   uint64_t moved_ = 0;
   absl::Status verdict_;
   HttpFailure failure_;

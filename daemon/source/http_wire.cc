@@ -98,6 +98,10 @@ std::optional<CURLcode> Wire::Pump() {
   return std::nullopt;
 }
 
+std::optional<CURLcode> Wire::Resume() {
+  return busy_ && !transfer_.direct() ? transfer_.Resume() : std::nullopt;
+}
+
 Transfer::End Wire::Finish(CURLcode code) {
   TakeOff();
   const Transfer::End end = transfer_.Finish(code);

@@ -22,9 +22,9 @@ namespace weightd::source {
 class Wire {
  public:
   // All outlive it.
-  Wire(Connections* connections, const HttpSettings* settings, const ReadPolicy& policy,
+  Wire(Connections* connections, const HttpSettings* settings, const ReadPolicy& policy, Pace* pace,
        const std::atomic<bool>* stopped, Cancellation* cancellation)
-      : connections_(*connections), transfer_(settings, policy, stopped, cancellation) {}
+      : connections_(*connections), transfer_(settings, policy, pace, stopped, cancellation) {}
   // Drops the try that is on its way.
   ~Wire();
   Wire(const Wire&) = delete;
@@ -43,6 +43,8 @@ class Wire {
   curl_waitfd WaitFor() const { return connection_->WaitFor(); }
   // What can be done without waiting.
   std::optional<CURLcode> Pump();
+  // Goes on with what libcurl held back for want of pace.
+  std::optional<CURLcode> Resume();
 
   // True if at least so many bytes came since it was last true.
   bool TakeMoved(uint64_t least) { return transfer_.TakeMoved(least); }

@@ -23,6 +23,8 @@ struct S3StoreOptions {
   bool requester_pays = false;
   // Authorities to trust; empty: those of `http`.
   std::string ca_file;
+  // As HttpSourceOptions'; those of `http` don't count here.
+  std::vector<std::shared_ptr<Bandwidth>> limits;
 };
 
 struct S3SourceOptions {

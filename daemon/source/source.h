@@ -53,13 +53,16 @@ struct ReadRequest {
 // INVALID_ARGUMENT for a request of bytes that its object does not have.
 absl::Status CheckRanges(absl::Span<const ReadRequest> requests);
 
-// Told of progress from any thread of the source; returns quickly and takes no lock that a caller
-// of Read holds.
+// Told of progress, and asked, from any thread of the source; returns quickly and takes no lock
+// that a caller of Read holds.
 struct ReadObserver {
   // Bytes that arrived since the last call (never counted twice, also when a request is retried).
   std::function<void(uint64_t bytes)> on_bytes = [](uint64_t) {};
   // All bytes of requests[index] are in place.
   std::function<void(size_t index)> on_request_done = [](size_t) {};
+  // Whether somebody waits for the bytes. May change while the read runs; where reads share a
+  // limit, those that nobody waits for fall back.
+  std::function<bool()> awaited = [] { return true; };
 };
 
 // A kind of place that bytes come from. Thread-safe; several reads may run at once.

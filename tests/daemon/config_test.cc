@@ -56,6 +56,7 @@ sources:
     chunk: 8MB
     stall_timeout: 1m30s
     attempts: 2
+    bandwidth: 10Gb/s
     ca_file: /etc/ca.pem
     allowed_networks: [10.0.0.0/8, "fd00::/8"]
   s3:
@@ -67,6 +68,7 @@ sources:
         style: virtual
         ca_file: /etc/store.pem
         requester_pays: true
+        bandwidth: 100MiB/s
         credentials:
           access_key_id: KEY
           secret_key_file: /etc/secret
@@ -74,6 +76,7 @@ sources:
       - name: public
         buckets: ["*"]
         credentials: {anonymous: true}
+  bandwidth: 200kB/s
 cache:
   revalidate: 5m
   unclaimed_lease: 500ms
@@ -159,6 +162,23 @@ TEST(Config, PrintsWhatItReads) {
   EXPECT_THAT(printed, HasSubstr("budget: 64GiB"));
   EXPECT_THAT(printed, HasSubstr("mode: 0750"));
   EXPECT_THAT(printed, HasSubstr("stall_timeout: 1m30s"));
+  EXPECT_THAT(printed, HasSubstr("bandwidth: 10Gb/s"));
+  EXPECT_THAT(printed, HasSubstr("bandwidth: 100MiB/s"));
+  EXPECT_THAT(printed, HasSubstr("bandwidth: 1600kb/s"));
+}
+
+TEST(Config, RatesAreInBitsOrBytes) {
+  const std::pair<absl::string_view, uint64_t> rates[] = {
+      {"10Gb/s", 1'250'000'000},  {"10GB/s", 10'000'000'000}, {"1Mb/s", 125'000},
+      {"8000kb/s", 1'000'000},    {"8000000b/s", 1'000'000},  {"1000000B/s", 1'000'000},
+      {"200kB/s", 200'000},       {"1MB/s", 1'000'000},       {"1TB/s", 1'000'000'000'000},
+      {"1Tb/s", 125'000'000'000}, {"1MiB/s", 1 << 20},        {"1GiB/s", 1 << 30},
+  };
+  for (const auto& [text, bytes] : rates) {
+    const v1::Config config = Parsed(absl::StrCat("sources: {http: {bandwidth: ", text, "}}"));
+    EXPECT_EQ(config.sources().http().bandwidth(), bytes) << text;
+    EXPECT_FALSE(config.sources().has_bandwidth());
+  }
 }
 
 TEST(Config, RevalidatesNeverOrAlways) {
@@ -217,6 +237,11 @@ TEST(Config, RefusesBadNumbers) {
   for (const std::string& time : {"60", "-1s", "0s", "inf", "1y", "10000h", "1 s", ""}) {
     EXPECT_FALSE(Parse(absl::StrCat("cache: {unclaimed_lease: \"", time, "\"}")).ok()) << time;
     EXPECT_FALSE(Parse(absl::StrCat("cache: {revalidate: \"", time, "\"}")).ok()) << time;
+  }
+  for (const std::string& rate :
+       {"10Gb", "10GB", "10gb/s", "10Gbit/s", "10Gbps", "1000000", "1.5Gb/s", "10 Gb/s", "Gb/s",
+        "0", "0b/s", "-1Gb/s", "999kb/s", "101Tb/s", "99999999TB/s", "1GB/s/s"}) {
+    EXPECT_FALSE(Parse(absl::StrCat("sources: {bandwidth: ", rate, "}")).ok()) << rate;
   }
   for (const std::string& count : {"0", "-1", "4294967297", "1.0", "many"}) {
     EXPECT_FALSE(Parse(absl::StrCat("cache: {max_loads: ", count, "}")).ok()) << count;

@@ -110,6 +110,11 @@ int FakeLoader::most_at_once() const {
   return most_at_once_;
 }
 
+bool FakeLoader::awaited() const {
+  absl::MutexLock lock(&mutex_);
+  return last_->awaited;
+}
+
 absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
                                                             const source::ReadPolicy& policy,
                                                             Cancellation& cancellation) {
@@ -140,6 +145,7 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(const pipeline::Resolve
   {
     absl::MutexLock lock(&mutex_);
     most_at_once_ = std::max(most_at_once_, ++running_);
+    last_ = &progress;
   }
   const auto attempt = [&]() -> absl::StatusOr<pipeline::ResidentModel> {
     progress.phase = pipeline::Phase::kReserving;

@@ -52,6 +52,8 @@ class FakeLoader final : public pipeline::ModelLoader {
   // That came to the gate.
   int loads() const;
   int most_at_once() const;
+  // Whether a client waits for the load that began last and is at the gate.
+  bool awaited() const;
 
   absl::StatusOr<pipeline::ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
                                                   Cancellation& cancellation) override;
@@ -85,6 +87,7 @@ class FakeLoader final : public pipeline::ModelLoader {
   int loads_ ABSL_GUARDED_BY(mutex_) = 0;
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
   int most_at_once_ ABSL_GUARDED_BY(mutex_) = 0;
+  const pipeline::Progress* last_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace weightd::fakes

@@ -232,6 +232,21 @@ TEST_F(SingleFlightTest, OperatorsDoNotQueueBehindClients) {
   EXPECT_EQ(store_.loads(), 3);
 }
 
+TEST_F(SingleFlightTest, ALoadKnowsWhetherAClientWaits) {
+  Start(100);
+  Put("m", 4);
+  store_.CloseGate();
+  const auto preload = Preload("m");
+  store_.AwaitLoads(1);
+  EXPECT_FALSE(store_.awaited());
+  const auto client = Acquire("m");
+  EXPECT_TRUE(store_.awaited());
+  client->Leave();
+  EXPECT_FALSE(store_.awaited());
+  store_.OpenGate();
+  EXPECT_TRUE(preload->Await().ok());
+}
+
 TEST_F(SingleFlightTest, AnObjectThatChangesIsLoadedOnceMore) {
   Start(100);
   Put("m", 4, /*revision=*/1);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <utility>
@@ -32,15 +33,18 @@ class Sink final : public AnswerSink {
   }
   bool head_done() const override { return head_done_; }
   const Answer& answer() const override { return answer_; }
+  uint64_t Allowed() const override { return allowed_; }
   absl::Span<char> Space() override {
     return absl::MakeSpan(place_).subspan(body_.size() < place_.size() ? body_.size()
                                                                        : place_.size());
   }
   bool Took(size_t bytes) override {
+    allowed_ -= bytes;
     body_.append(place_, body_.size(), bytes);
     return true;
   }
   bool TakeBody(absl::Span<const char> bytes) override {
+    allowed_ -= std::min<uint64_t>(bytes.size(), allowed_);
     if (body_.size() + bytes.size() <= place_.size()) {
       std::copy(bytes.begin(), bytes.end(), place_.begin() + static_cast<long>(body_.size()));
     }
@@ -49,8 +53,10 @@ class Sink final : public AnswerSink {
   }
 
   const std::string& body() const { return body_; }
+  void Allow(uint64_t bytes) { allowed_ = bytes; }
 
  private:
+  uint64_t allowed_ = 1'000'000;
   std::string place_;
   std::string body_;
   Answer answer_;
@@ -126,6 +132,25 @@ TEST_F(HttpDirectTest, WhatIsNotPlainIsLeftToOthers) {
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
     server_ = Fd(ends[0]);
     connection_ = std::make_unique<DirectConnection>(Fd(ends[1]), "http://host");
+  }
+}
+
+TEST_F(HttpDirectTest, NoMoreIsReceivedThanIsAllowed) {
+  for (const size_t place_bytes : {0, 100}) {
+    Sink sink(place_bytes);
+    sink.Allow(0);
+    Send();
+    Answer("HTTP/1.1 206 P\r\nContent-Length: 10\r\n\r\n");
+    ASSERT_EQ(connection_->Drive(sink), State::kGoesOn);
+    Answer("0123456789");
+    ASSERT_EQ(connection_->Drive(sink), State::kGoesOn);
+    EXPECT_EQ(sink.body(), "");
+    sink.Allow(4);
+    ASSERT_EQ(connection_->Drive(sink), State::kGoesOn);
+    EXPECT_EQ(sink.body(), "0123");
+    sink.Allow(100);
+    ASSERT_EQ(connection_->Drive(sink), State::kEnded);
+    EXPECT_EQ(sink.body(), "0123456789");
   }
 }
 
