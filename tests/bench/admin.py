@@ -1,8 +1,11 @@
 """Admin RPCs over one kept connection: a benchmark measures the daemon, not the start of a command."""
 
 import pathlib
+import time
 
 import grpc
+import measure
+from processes import Daemon
 from weightd.v1 import admin_pb2
 
 
@@ -30,3 +33,12 @@ class AdminCalls:
     def evict(self, model: str) -> None:
         """Drops it."""
         self._evict(admin_pb2.EvictRequest(model=model), timeout=60)
+
+
+def cold_load(daemon: Daemon, admin: AdminCalls, model: str) -> measure.Sample:
+    """Wall seconds of one load, and the daemon's CPU seconds; the model is gone afterwards."""
+    cpu, begin = measure.cpu_of(daemon.pid), time.monotonic()
+    admin.preload(model)
+    sample = measure.Sample(time.monotonic() - begin, measure.cpu_of(daemon.pid) - cpu)
+    admin.evict(model)
+    return sample

@@ -7,12 +7,11 @@ import argparse
 import pathlib
 import sys
 import tempfile
-import time
 
 sys.path += [str(pathlib.Path(__file__).parents[1] / "e2e"), str(pathlib.Path(__file__).parent)]
 
 import measure  # noqa: E402
-from admin import AdminCalls  # noqa: E402
+from admin import AdminCalls, cold_load  # noqa: E402
 from models import even_model  # noqa: E402
 from processes import Daemon, Nginx  # noqa: E402
 
@@ -33,15 +32,7 @@ def main() -> int:
         daemon = Daemon(folder, f"host:\n  budget: {options.mib + 512}MiB\n").start()
         admin = AdminCalls(daemon.socket_dir)
         url = web.url(path.name)
-
-        def load() -> measure.Sample:
-            cpu, begin = measure.cpu_of(daemon.pid), time.monotonic()
-            admin.preload(url)
-            sample = measure.Sample(time.monotonic() - begin, measure.cpu_of(daemon.pid) - cpu)
-            admin.evict(url)
-            return sample
-
-        contenders: dict[str, measure.Contender] = {"weightd": load}
+        contenders: dict[str, measure.Contender] = {"weightd": lambda: cold_load(daemon, admin, url)}
         for count in (1, 2, 4, 8, 16):
             contenders[f"curl x{count}"] = lambda count=count: measure.timed_children(
                 lambda: measure.curls(url, size, count)
