@@ -1,12 +1,8 @@
 #include "tests/servers/fault_http_server.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 
 #include "absl/strings/match.h"
@@ -28,24 +24,6 @@ std::string FieldOf(const std::string& head, absl::string_view name) {
     }
   }
   return "";
-}
-
-bool SendAll(int connection, absl::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t sent = send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent <= 0) {
-      return false;
-    }
-    bytes.remove_prefix(sent);
-  }
-  return true;
-}
-
-// Until the peer goes, or the server ends.
-void WaitForEnd(int connection) {
-  char ignored[256];
-  while (recv(connection, ignored, sizeof(ignored), 0) > 0) {
-  }
 }
 
 }  // namespace
@@ -84,37 +62,10 @@ Reply Reply::RedirectTo(std::string location) {
 }
 
 FaultHttpServer::FaultHttpServer(std::string object)
-    : listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), object_(std::move(object)) {
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      listen(listener_.get(), 64) != 0 ||
-      getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    std::abort();
-  }
-  port_ = ntohs(address.sin_port);
-  acceptor_ = std::thread([this] { Accept(); });
-}
-
-FaultHttpServer::~FaultHttpServer() {
-  {
-    absl::MutexLock lock(&mutex_);
-    stopping_ = true;
-    shutdown(listener_.get(), SHUT_RDWR);
-    for (const Fd& connection : connections_) {
-      shutdown(connection.get(), SHUT_RDWR);
-    }
-  }
-  acceptor_.join();
-  for (std::thread& thread : threads_) {
-    thread.join();
-  }
-}
+    : object_(std::move(object)), server_([this](int connection) { Serve(connection); }) {}
 
 std::string FaultHttpServer::Url(absl::string_view path) const {
-  return absl::StrCat("http://127.0.0.1:", port_, path);
+  return absl::StrCat("http://127.0.0.1:", server_.port(), path);
 }
 
 void FaultHttpServer::Script(std::vector<Reply> replies, Reply always) {
@@ -139,43 +90,13 @@ std::vector<std::string> FaultHttpServer::requests() const {
   return requests_;
 }
 
-size_t FaultHttpServer::connections() const {
-  absl::MutexLock lock(&mutex_);
-  return connections_.size();
-}
-
-void FaultHttpServer::Accept() {
-  while (true) {
-    Fd connection(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    absl::MutexLock lock(&mutex_);
-    if (stopping_ || !connection.valid()) {
-      return;
-    }
-    connections_.push_back(std::move(connection));
-    threads_.emplace_back([this, fd = connections_.back().get()] { Serve(fd); });
-  }
-}
-
 void FaultHttpServer::Serve(int connection) {
   std::string received;
-  char buffer[4096];
-  while (true) {
-    size_t end = received.find("\r\n\r\n");
-    while (end == std::string::npos) {
-      const ssize_t bytes = recv(connection, buffer, sizeof(buffer), 0);
-      if (bytes <= 0) {
-        return;
-      }
-      received.append(buffer, bytes);
-      end = received.find("\r\n\r\n");
-    }
-    const std::string request = received.substr(0, end);
-    received.erase(0, end + 4);
-    const Reply reply = NextReply(request);
+  while (const std::optional<std::string> request = TakeHead(connection, received)) {
+    const Reply reply = NextReply(*request);
     std::string body;
-    const std::string head = HeadOf(reply, request, &body);
+    const std::string head = HeadOf(reply, *request, &body);
     if (!Send(connection, reply, head, body)) {
-      shutdown(connection, SHUT_RDWR);
       return;
     }
   }
@@ -252,13 +173,9 @@ bool FaultHttpServer::Send(int connection, const Reply& reply, const std::string
     }
   }
   if (reply.after == Reply::After::kReset) {
-    // How Linux is told to send a reset and keep the descriptor.
-    const sockaddr nobody = {.sa_family = AF_UNSPEC, .sa_data = {}};
-    if (connect(connection, &nobody, sizeof(nobody)) != 0) {
-      std::abort();
-    }
+    Reset(connection);
   } else if (reply.after == Reply::After::kStall) {
-    WaitForEnd(connection);
+    AwaitEnd(connection);
   }
   return reply.after == Reply::After::kNothing;
 }

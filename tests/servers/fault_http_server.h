@@ -3,11 +3,8 @@
 
 #include <cstdint>
 #include <deque>
-#include <list>
-#include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -15,7 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "common/fd.h"
+#include "tests/servers/loopback_server.h"
 
 namespace weightd {
 
@@ -51,8 +48,6 @@ struct Reply {
 class FaultHttpServer {
  public:
   explicit FaultHttpServer(std::string object);
-  ~FaultHttpServer();
-  FaultHttpServer(const FaultHttpServer&) = delete;
 
   std::string Url(absl::string_view path = "/object") const;
 
@@ -63,29 +58,24 @@ class FaultHttpServer {
 
   // The heads of the requests so far.
   std::vector<std::string> requests() const;
-  size_t connections() const;
+  size_t connections() const { return server_.connections(); }
 
  private:
-  void Accept();
   void Serve(int connection);
   Reply NextReply(const std::string& head);
   std::string HeadOf(const Reply& reply, const std::string& request, std::string* body) const;
-  bool Send(int connection, const Reply& reply, const std::string& head, const std::string& body);
+  static bool Send(int connection, const Reply& reply, const std::string& head,
+                   const std::string& body);
 
-  Fd listener_;
-  uint16_t port_ = 0;
   mutable absl::Mutex mutex_;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::string object_ ABSL_GUARDED_BY(mutex_);
   std::string etag_ ABSL_GUARDED_BY(mutex_) = "\"v1\"";
   std::string last_modified_ ABSL_GUARDED_BY(mutex_);
   std::deque<Reply> script_ ABSL_GUARDED_BY(mutex_);
   Reply always_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> requests_ ABSL_GUARDED_BY(mutex_);
-  // Open until the server ends, so that a number is not used anew under a thread that still has it.
-  std::list<Fd> connections_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::thread> threads_;
-  std::thread acceptor_;
+  // Last: its threads use the rest.
+  LoopbackServer server_;
 };
 
 }  // namespace weightd

@@ -1,10 +1,5 @@
 #include "tests/servers/handler_server.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-
-#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -18,33 +13,6 @@ namespace weightd {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(20);
-
-Fd Listener(uint16_t* port) {
-  Fd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    std::abort();
-  }
-  *port = ntohs(address.sin_port);
-  return listener;
-}
-
-// Receives until `received` holds `bytes` bytes.
-bool Fill(int connection, std::string& received, size_t bytes) {
-  char buffer[4096];
-  while (received.size() < bytes) {
-    const ssize_t count = recv(connection, buffer, sizeof(buffer), 0);
-    if (count <= 0) {
-      return false;
-    }
-    received.append(buffer, count);
-  }
-  return true;
-}
 
 ServiceRequest ParseHead(absl::string_view head) {
   ServiceRequest request;
@@ -62,18 +30,14 @@ ServiceRequest ParseHead(absl::string_view head) {
 
 // Takes one request off `received`, receiving more as needed.
 std::optional<ServiceRequest> Receive(int connection, std::string& received) {
-  size_t end = received.find("\r\n\r\n");
-  while (end == std::string::npos) {
-    if (!Fill(connection, received, received.size() + 1)) {
-      return std::nullopt;
-    }
-    end = received.find("\r\n\r\n");
+  const std::optional<std::string> head = TakeHead(connection, received);
+  if (!head.has_value()) {
+    return std::nullopt;
   }
-  ServiceRequest request = ParseHead(absl::string_view(received).substr(0, end));
-  received.erase(0, end + 4);
+  ServiceRequest request = ParseHead(*head);
   size_t length = 0;
   if (absl::SimpleAtoi(request.Header("content-length"), &length)) {
-    if (!Fill(connection, received, length)) {
+    if (!ReceiveUntil(connection, length, received)) {
       return std::nullopt;
     }
     request.body = received.substr(0, length);
@@ -88,16 +52,7 @@ bool Send(int connection, const ServiceReply& reply) {
   for (const std::string& header : reply.headers) {
     absl::StrAppend(&text, header, "\r\n");
   }
-  absl::StrAppend(&text, "\r\n", reply.body);
-  absl::string_view left = text;
-  while (!left.empty()) {
-    const ssize_t sent = send(connection, left.data(), left.size(), MSG_NOSIGNAL);
-    if (sent <= 0) {
-      return false;
-    }
-    left.remove_prefix(sent);
-  }
-  return true;
+  return SendAll(connection, absl::StrCat(text, "\r\n", reply.body));
 }
 
 }  // namespace
@@ -108,33 +63,13 @@ std::string ServiceRequest::Header(const std::string& name) const {
 }
 
 HandlerServer::HandlerServer(Handler handler)
-    : listener_(Listener(&port_)), handler_(std::move(handler)) {
-  if (listen(listener_.get(), 64) != 0) {
-    std::abort();
-  }
-  acceptor_ = std::thread([this] { Accept(); });
-}
+    : handler_(std::move(handler)), server_([this](int connection) { Serve(connection); }) {}
 
 HandlerServer::HandlerServer(ServiceReply reply)
     : HandlerServer([reply = std::move(reply)](const ServiceRequest&) { return reply; }) {}
 
-HandlerServer::~HandlerServer() {
-  {
-    absl::MutexLock lock(&mutex_);
-    stopping_ = true;
-    shutdown(listener_.get(), SHUT_RDWR);
-    for (const Fd& connection : connections_) {
-      shutdown(connection.get(), SHUT_RDWR);
-    }
-  }
-  acceptor_.join();
-  for (std::thread& thread : threads_) {
-    thread.join();
-  }
-}
-
 std::string HandlerServer::Url(absl::string_view path) const {
-  return absl::StrCat("http://127.0.0.1:", port_, path);
+  return absl::StrCat("http://127.0.0.1:", port(), path);
 }
 
 void HandlerServer::Reply(ServiceReply reply) {
@@ -156,18 +91,6 @@ bool HandlerServer::AwaitRequests(size_t count) const {
   return mutex_.AwaitWithTimeout(absl::Condition(&came), kPatience);
 }
 
-void HandlerServer::Accept() {
-  while (true) {
-    Fd connection(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    absl::MutexLock lock(&mutex_);
-    if (stopping_ || !connection.valid()) {
-      return;
-    }
-    connections_.push_back(std::move(connection));
-    threads_.emplace_back([this, fd = connections_.back().get()] { Serve(fd); });
-  }
-}
-
 void HandlerServer::Serve(int connection) {
   std::string received;
   while (const std::optional<ServiceRequest> request = Receive(connection, received)) {
@@ -179,19 +102,13 @@ void HandlerServer::Serve(int connection) {
     }
     const ServiceReply reply = handler(*request);
     if (reply.silent) {
-      Fill(connection, received, SIZE_MAX);
+      AwaitEnd(connection);
       return;
     }
     if (!Send(connection, reply)) {
       return;
     }
   }
-}
-
-uint16_t UnusedPort() {
-  uint16_t port = 0;
-  Listener(&port);
-  return port;
 }
 
 }  // namespace weightd

@@ -3,16 +3,14 @@
 
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <map>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "common/fd.h"
+#include "tests/servers/loopback_server.h"
 
 namespace weightd {
 
@@ -44,14 +42,12 @@ class HandlerServer {
   explicit HandlerServer(Handler handler);
   // Answers everybody the same.
   explicit HandlerServer(ServiceReply reply);
-  ~HandlerServer();
-  HandlerServer(const HandlerServer&) = delete;
 
   std::string Url(absl::string_view path = "") const;
   // From the next request on.
   void Reply(ServiceReply reply);
 
-  uint16_t port() const { return port_; }
+  uint16_t port() const { return server_.port(); }
 
   // So far, in their order.
   std::vector<ServiceRequest> requests() const;
@@ -59,23 +55,14 @@ class HandlerServer {
   bool AwaitRequests(size_t count) const;
 
  private:
-  void Accept();
   void Serve(int connection);
 
-  uint16_t port_ = 0;
-  Fd listener_;
   mutable absl::Mutex mutex_;
   Handler handler_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<ServiceRequest> requests_ ABSL_GUARDED_BY(mutex_);
-  // Open until the server ends, so that a number is not used anew under a thread that still has it.
-  std::list<Fd> connections_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::thread> threads_;
-  std::thread acceptor_;
+  // Last: its threads use the rest.
+  LoopbackServer server_;
 };
-
-// A port of loopback that nobody listens on: it was bound a moment ago.
-uint16_t UnusedPort();
 
 }  // namespace weightd
 

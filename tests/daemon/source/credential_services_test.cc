@@ -22,6 +22,7 @@
 #include "common/status.h"
 #include "tests/daemon/source/fake_environment.h"
 #include "tests/servers/handler_server.h"
+#include "tests/servers/loopback_server.h"
 #include "tests/servers/metadata_server.h"
 
 namespace weightd::source {

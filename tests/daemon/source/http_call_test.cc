@@ -18,6 +18,7 @@
 #include "common/cancellation.h"
 #include "common/status.h"
 #include "tests/servers/handler_server.h"
+#include "tests/servers/loopback_server.h"
 
 namespace weightd::source {
 namespace {
