@@ -95,6 +95,11 @@ HttpFailure ShortBody(absl::string_view name) {
   return Passing(name, "the server sent less than it announced");
 }
 
+absl::Status HeadTooLong(absl::string_view name) {
+  return Error(Reason::kSourceProtocol, absl::StrCat(name, ": the server's headers are too long"),
+               "look at the server, or at a proxy on the way to it");
+}
+
 absl::Status TooManyRedirects(absl::string_view name) {
   return Error(Reason::kSourceProtocol, absl::StrCat(name, ": too many redirects"),
                "name the model by the URL at which its bytes lie");

@@ -27,6 +27,7 @@ HttpFailure FailureOfStatus(int status, absl::Duration retry_after, absl::string
 HttpFailure FailureOfCurl(CURLcode code, absl::string_view tls_detail, absl::string_view name);
 
 HttpFailure ShortBody(absl::string_view name);
+absl::Status HeadTooLong(absl::string_view name);
 absl::Status TooManyRedirects(absl::string_view name);
 absl::Status AddressRefused(absl::string_view name);
 

@@ -21,6 +21,9 @@ constexpr long kReceiveBytes = 512 << 10;
 constexpr absl::string_view kHttpPrefix = "http://";
 constexpr absl::string_view kUserAgent = "weightd";
 constexpr absl::Duration kLongestConnect = absl::Seconds(10);
+// Of an answer's lines before and after its body, and of the answers that only inform: a server
+// could send them for ever.
+constexpr size_t kMostHeadBytes = 256 << 10;
 // A short answer that is not wanted is read to its end: it may say why, and its connection can
 // serve the next request.
 constexpr uint64_t kWorthReading = 16 << 10;
@@ -59,6 +62,7 @@ absl::Status Transfer::Prepare() {
   proxied_ = !proxy.empty();
   answer_ = Answer();
   head_done_ = false;
+  head_bytes_ = 0;
   error_text_.clear();
   refused_ = false;
   opened_ = false;
@@ -224,6 +228,11 @@ bool Transfer::MayReach(const std::optional<IpAddress>& address) {
 
 bool Transfer::TakeHeadLine(absl::string_view line) {
   moved_ += line.size();
+  head_bytes_ += line.size();
+  if (head_bytes_ > kMostHeadBytes) {
+    verdict_ = HeadTooLong(name_);
+    return false;
+  }
   // What comes after the body (trailers) says nothing that counts.
   if (head_done_) {
     return true;

@@ -133,6 +133,7 @@ class Transfer final : private AnswerSink {
   bool proxied_ = false;
   Answer answer_;
   bool head_done_ = false;
+  size_t head_bytes_ = 0;
   // The beginning of a body that is an error's text.
   std::string error_text_;
   bool refused_ = false;

@@ -355,6 +355,22 @@ TEST_F(HttpFaultTest, ABodyInChunksIsUnderstood) {
   EXPECT_TRUE(read_ == object);
 }
 
+TEST_F(HttpFaultTest, LinesAfterABodyHaveAnEnd) {
+  const std::string object = Pattern(500'000);
+  server_.Replace(object, "\"small\"");
+  Reply chunked;
+  chunked.headers = {{"Transfer-Encoding", "chunked"}, {"Content-Length", ""}};
+  chunked.body = absl::StrCat(absl::Hex(object.size()), "\r\n", object, "\r\n0\r\n");
+  for (int i = 0; i < 300; ++i) {
+    absl::StrAppend(&*chunked.body, "X-More: ", std::string(1000, 'x'), "\r\n");
+  }
+  // Without an end, as far as anybody can tell who doesn't wait for it.
+  chunked.after = Reply::After::kStall;
+  chunked.after_bytes = chunked.body->size();
+  const absl::Status status = ReadWhile({}, chunked);
+  EXPECT_EQ(ReasonOf(status), Reason::kSourceProtocol) << status;
+}
+
 TEST_F(HttpFaultTest, AnAnswerLongerThanAnnouncedIsCutAndItsConnectionNotUsedAgain) {
   Reply longer;
   longer.body = absl::StrCat(object_.substr(0, 1 << 20), "HTTP/1.1 200 OK\r\n");
