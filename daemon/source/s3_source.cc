@@ -15,8 +15,8 @@
 namespace weightd::source {
 namespace {
 
-// Of 1,000 names each.
 constexpr int kMostParts = 100;
+constexpr size_t kMostNames = 100'000;
 
 // A reader, and whether it reaches addresses that a client's reads may not.
 struct Store {
@@ -139,7 +139,7 @@ absl::StatusOr<std::vector<std::string>> S3Source::List(const Uri& folder, const
         names.emplace_back(name);
       }
     }
-    if (++parts > kMostParts) {
+    if (++parts > kMostParts || names.size() > kMostNames) {
       return Error(Reason::kSourceProtocol,
                    absl::StrCat(folder.Redacted(), ": a listing without an end"),
                    "name one file, or look at the store");
@@ -147,6 +147,7 @@ absl::StatusOr<std::vector<std::string>> S3Source::List(const Uri& folder, const
     token = std::move(part->continuation_token);
   } while (!token.empty());
   std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 

@@ -186,6 +186,35 @@ TEST_F(S3SourceTest, AListingWithoutAnEndEnds) {
   EXPECT_THAT(LastRequest(), HasSubstr("continuation-token=again&delimiter=%2F"));
 }
 
+TEST_F(S3SourceTest, AListingThatNamesAFileTwiceNamesOne) {
+  Reply part = Reply::Status(200);
+  const std::string object = "<Contents><Key>folder/a</Key><Size>1</Size><ETag>x</ETag></Contents>";
+  part.body = absl::StrCat("<ListBucketResult><IsTruncated>false</IsTruncated>", object, object,
+                           "</ListBucketResult>");
+  server_.Script({part});
+  Cancellation cancellation;
+  EXPECT_THAT(*source_->List(*Uri::Parse("s3://bucket/folder/"), ReadPolicy(), cancellation),
+              testing::ElementsAre("a"));
+}
+
+TEST_F(S3SourceTest, AListingNamesNoMoreThanAnybodyStores) {
+  Reply part = Reply::Status(200);
+  part.body =
+      "<ListBucketResult><Name>bucket</Name><IsTruncated>true</IsTruncated>"
+      "<NextContinuationToken>again</NextContinuationToken>";
+  for (int i = 0; i < 40'000; ++i) {
+    absl::StrAppend(&*part.body, "<Contents><Key>folder/", i,
+                    "</Key><Size>1</Size><ETag>x</ETag></Contents>");
+  }
+  absl::StrAppend(&*part.body, "</ListBucketResult>");
+  server_.Script({}, part);
+  Cancellation cancellation;
+  const absl::Status status =
+      source_->List(*Uri::Parse("s3://bucket/folder/"), ReadPolicy(), cancellation).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kSourceProtocol);
+  EXPECT_EQ(server_.requests().size(), 3u);
+}
+
 TEST(S3StoreTest, TheClosestNameWins) {
   const std::vector<std::vector<std::string>> lists = {
       {"*"}, {"bucket"}, {"bucket/team/", "other/x"}};
