@@ -31,7 +31,8 @@ class Placer {
     // Beside the file itself: what moving may add to each tensor, and alignment.
     const uint64_t slack = kTensorAlignment * (header.tensors.size() + 1) + 2 * kPageBytes;
     if (file_size > kMaxSegmentBytes || end_ + file_size + slack > kMaxSegmentBytes) {
-      return Error(Reason::kMalformedModel, "the files' sizes exceed any machine's memory");
+      return Error(Reason::kMalformedModel, "the files' sizes exceed any machine's memory",
+                   "look at the server that says so");
     }
     const uint64_t base = AlignUp(end_, kPageBytes);
     if (header.tensors.empty() || AlignedAt(0, header)) {

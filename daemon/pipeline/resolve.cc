@@ -116,7 +116,8 @@ class Resolver {
     if (version.size > format::kMaxShardIndexBytes) {
       return Error(Reason::kMalformedModel,
                    absl::StrCat(format::kShardIndexName, " has ", version.size, " bytes; at most ",
-                                format::kMaxShardIndexBytes, " are allowed"));
+                                format::kMaxShardIndexBytes, " are allowed"),
+                   "no real index is as large: ask whoever wrote it");
     }
     std::string json(version.size, '\0');
     const source::ReadRequest request{
@@ -186,7 +187,8 @@ class Resolver {
     for (const ModelFile& file : files) {
       model.pinned_to_version &= file.version.strong;
       if (__builtin_add_overflow(model.total_bytes, file.version.size, &model.total_bytes)) {
-        return Error(Reason::kMalformedModel, "the files' sizes exceed 2^64 bytes");
+        return Error(Reason::kMalformedModel, "the files' sizes exceed 2^64 bytes",
+                     "look at the server that says so");
       }
     }
     model.files = std::move(files);
