@@ -1,5 +1,6 @@
 """Fixtures of the end-to-end tests."""
 
+import hashlib
 import os
 import pathlib
 import sys
@@ -11,6 +12,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from processes import INSTRUMENTED, Daemon, Nginx, Reader  # noqa: E402
+from shelves import Bucket, Folder, Moto, Rgw, S3Server, Shelf  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,3 +82,47 @@ def readers() -> typing.Iterator[typing.Callable[[Daemon], Reader]]:
     for reader in started:
         if reader.process.poll() is None:
             reader.kill()
+
+
+@pytest.fixture(scope="module")
+def rgw(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Rgw]:
+    with Rgw(tmp_path_factory.mktemp("rgw")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Moto]:
+    with Moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(params=["rgw", "moto"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    return typing.cast(S3Server, request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> str:
+    """A name for a bucket of the test's own."""
+    return f"b-{hashlib.md5(request.node.name.encode()).hexdigest()}"
+
+
+@pytest.fixture
+def bucket_shelf(
+    server: S3Server, bucket: str, daemons: typing.Callable[..., Daemon], tmp_path: pathlib.Path
+) -> typing.Iterator[Bucket]:
+    shelf = Bucket(server, bucket, daemons, tmp_path)
+    yield shelf
+    shelf.end()
+
+
+@pytest.fixture(params=["rgw", "moto", "nginx"])
+def shelf(
+    request: pytest.FixtureRequest, bucket: str, daemons: typing.Callable[..., Daemon], tmp_path: pathlib.Path
+) -> typing.Iterator[Shelf]:
+    if request.param == "nginx":
+        shelf: Shelf = Folder(daemons, tmp_path)
+    else:
+        shelf = Bucket(request.getfixturevalue(request.param), bucket, daemons, tmp_path)
+    yield shelf
+    shelf.end()

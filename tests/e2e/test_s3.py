@@ -1,10 +1,8 @@
-"""Models in S3-compatible stores: Ceph's RADOS Gateway and moto."""
+"""Models in object stores: Ceph's RADOS Gateway, moto, and, where it can serve them, nginx."""
 
-import hashlib
 import json
 import os
 import pathlib
-import sys
 import typing
 
 import botocore.config
@@ -12,91 +10,15 @@ import pytest
 import weightd
 from models import expected, sharded_model, small_model
 from processes import Daemon
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "servers"))
-
-from s3 import Moto, Rgw, S3Server  # noqa: E402
+from shelves import Bucket, Rgw, S3Server, Shelf, same
 
 Daemons = typing.Callable[..., Daemon]
-
-
-@pytest.fixture(scope="module")
-def rgw(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Rgw]:
-    with Rgw(tmp_path_factory.mktemp("rgw")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Moto]:
-    with Moto(tmp_path_factory.mktemp("moto")) as server:
-        yield server
-
-
-@pytest.fixture(params=["rgw", "moto"])
-def server(request: pytest.FixtureRequest) -> S3Server:
-    return typing.cast(S3Server, request.getfixturevalue(request.param))
-
-
-@pytest.fixture
-def bucket(request: pytest.FixtureRequest) -> str:
-    """A name for a bucket of the test's own."""
-    return f"b-{hashlib.md5(request.node.name.encode()).hexdigest()}"
-
-
-class Shelf:
-    """A bucket, and a daemon that has a store for it with credentials from files."""
-
-    def __init__(self, server: S3Server, bucket: str, daemons: Daemons, folder: pathlib.Path, secret: str = "") -> None:
-        self.server, self.bucket = server, bucket
-        self.client = server.client()
-        self.client.create_bucket(Bucket=bucket)
-        (folder / "secret").write_text((secret or server.secret_key) + "\n")
-        self.daemon = daemons(
-            f"""
-cache:
-  revalidate: always
-sources:
-  s3:
-    stores:
-      - name: shelf
-        buckets: ["{bucket}"]
-        endpoint: {server.endpoint}
-        credentials:
-          access_key_id: {server.access_key}
-          secret_key_file: {folder}/secret
-"""
-        )
-
-    def put(self, path: pathlib.Path, key: str) -> str:
-        """Stores a file and returns its URI."""
-        self.client.upload_file(str(path), self.bucket, key)
-        return f"s3://{self.bucket}/{key}"
-
-    def attach(self, uri: str) -> weightd.Model:
-        return weightd.attach(uri, socket_dir=str(self.daemon.socket_dir), framework="np", timeout=60)
-
-    def refusal(self, uri: str) -> weightd.Error:
-        with pytest.raises(weightd.Error) as caught:
-            self.attach(uri)
-        return caught.value
-
-
-@pytest.fixture
-def shelf(server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path) -> Shelf:
-    return Shelf(server, bucket, daemons, tmp_path)
-
-
-def same(model: weightd.Model, path: pathlib.Path) -> bool:
-    """Whether the model has the tensors of the file, byte for byte."""
-    truth = expected(path)
-    return set(model.tensors) == set(truth) and all(bytes(model.raw(name)) == data for name, data in truth.items())
 
 
 @pytest.mark.parametrize("key", ["m.safetensors", "a b/ü+=&;@,$'()*!~/m.safetensors"])
 def test_an_object_is_a_model(shelf: Shelf, files: pathlib.Path, key: str) -> None:
     path = small_model(files / "m.safetensors")
-    shelf.put(path, key)
-    with shelf.attach(f"s3://{shelf.bucket}/{key}") as model:
+    with shelf.attach(shelf.put(path, key)) as model:
         assert same(model, path)
 
 
@@ -104,37 +26,37 @@ def test_a_prefix_with_an_index_is_a_model(shelf: Shelf, files: pathlib.Path) ->
     folder = sharded_model(files / "llama", shards=3)
     for path in folder.iterdir():
         shelf.put(path, f"models/llama/{path.name}")
-    with shelf.attach(f"s3://{shelf.bucket}/models/llama/") as model:
+    with shelf.attach(shelf.uri("models/llama/")) as model:
         truth = {name: data for path in folder.glob("*.safetensors") for name, data in expected(path).items()}
         assert {name: bytes(model.raw(name)) for name in model.tensors} == truth
 
 
-def test_a_prefix_with_one_weight_file_is_a_model(shelf: Shelf, files: pathlib.Path) -> None:
+def test_a_prefix_with_one_weight_file_is_a_model(bucket_shelf: Bucket, files: pathlib.Path) -> None:
     path = small_model(files / "odd.safetensors")
-    shelf.put(path, "one/odd name.safetensors")
-    shelf.client.put_object(Bucket=shelf.bucket, Key="one/README.md", Body=b"words")
-    shelf.client.put_object(Bucket=shelf.bucket, Key="one/deeper/other.safetensors", Body=b"not this one")
-    with shelf.attach(f"s3://{shelf.bucket}/one") as model:
+    bucket_shelf.put(path, "one/odd name.safetensors")
+    bucket_shelf.client.put_object(Bucket=bucket_shelf.name, Key="one/README.md", Body=b"words")
+    bucket_shelf.client.put_object(Bucket=bucket_shelf.name, Key="one/deeper/other.safetensors", Body=b"not this one")
+    with bucket_shelf.attach(bucket_shelf.uri("one")) as model:
         assert same(model, path)
 
 
-def test_a_prefix_with_weight_files_and_no_index_is_a_model(shelf: Shelf, files: pathlib.Path) -> None:
+def test_a_prefix_with_weight_files_and_no_index_is_a_model(bucket_shelf: Bucket, files: pathlib.Path) -> None:
     folder = sharded_model(files / "parts", shards=2)
     for path in folder.glob("*.safetensors"):
-        shelf.put(path, f"models/parts/{path.name}")
-    with shelf.attach(f"s3://{shelf.bucket}/models/parts/") as model:
+        bucket_shelf.put(path, f"models/parts/{path.name}")
+    with bucket_shelf.attach(bucket_shelf.uri("models/parts/")) as model:
         truth = {name: data for path in folder.glob("*.safetensors") for name, data in expected(path).items()}
         assert {name: bytes(model.raw(name)) for name in model.tensors} == truth
 
 
-def test_a_version_can_be_named(shelf: Shelf, files: pathlib.Path) -> None:
-    shelf.client.put_bucket_versioning(Bucket=shelf.bucket, VersioningConfiguration={"Status": "Enabled"})
+def test_a_version_can_be_named(bucket_shelf: Bucket, files: pathlib.Path) -> None:
+    bucket_shelf.client.put_bucket_versioning(Bucket=bucket_shelf.name, VersioningConfiguration={"Status": "Enabled"})
     paths = [small_model(files / f"{seed}.safetensors", seed=seed) for seed in (1, 2)]
     for path in paths:
-        uri = shelf.put(path, "m.safetensors")
-    versions = shelf.client.list_object_versions(Bucket=shelf.bucket, Prefix="m.safetensors")["Versions"]
+        uri = bucket_shelf.put(path, "m.safetensors")
+    versions = bucket_shelf.client.list_object_versions(Bucket=bucket_shelf.name, Prefix="m.safetensors")["Versions"]
     old = next(version["VersionId"] for version in versions if not version["IsLatest"])
-    with shelf.attach(f"{uri}?versionId={old}") as first, shelf.attach(uri) as second:
+    with bucket_shelf.attach(f"{uri}?versionId={old}") as first, bucket_shelf.attach(uri) as second:
         assert same(first, paths[0]) and same(second, paths[1])
 
 
@@ -151,17 +73,20 @@ def test_a_replaced_object_is_a_new_revision(shelf: Shelf, files: pathlib.Path) 
 
 def test_what_is_not_there(shelf: Shelf, files: pathlib.Path) -> None:
     uri = shelf.put(small_model(files / "m.safetensors"), "m.safetensors")
-    shelf.client.delete_object(Bucket=shelf.bucket, Key="m.safetensors")
+    shelf.delete("m.safetensors")
     assert shelf.refusal(uri).reason == "MODEL_NOT_FOUND"
-    assert shelf.refusal(f"s3://{shelf.bucket}/nothing/").reason == "MODEL_NOT_FOUND"
-    assert shelf.refusal(f"{uri}?acl").reason == "INVALID_URI"
-    assert shelf.refusal("s3://ab/m.safetensors").reason == "INVALID_URI"
+    assert shelf.refusal(shelf.uri("nothing/")).reason == "MODEL_NOT_FOUND"
+
+
+def test_what_no_store_can_have(bucket_shelf: Bucket) -> None:
+    assert bucket_shelf.refusal(bucket_shelf.uri("m.safetensors?acl")).reason == "INVALID_URI"
+    assert bucket_shelf.refusal("s3://ab/m.safetensors").reason == "INVALID_URI"
 
 
 def test_a_wrong_secret_is_said_without_telling_it(
     server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path, files: pathlib.Path
 ) -> None:
-    shelf = Shelf(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
+    shelf = Bucket(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
     error = shelf.refusal(shelf.put(small_model(files / "m.safetensors"), "m.safetensors"))
     assert error.reason == "SOURCE_DENIED"
     assert "the configuration" in str(error)
@@ -196,7 +121,7 @@ sources:
 def test_a_changed_secret_is_read_again(
     server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path, files: pathlib.Path
 ) -> None:
-    shelf = Shelf(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
+    shelf = Bucket(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
     path = small_model(files / "m.safetensors")
     uri = shelf.put(path, "m.safetensors")
     assert shelf.refusal(uri).reason == "SOURCE_DENIED"
