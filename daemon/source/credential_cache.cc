@@ -19,11 +19,6 @@ constexpr absl::Duration kPause = absl::Seconds(30);
 constexpr absl::Duration kPauseWithout = absl::Seconds(1);
 constexpr absl::Duration kLookAgain = absl::Minutes(1);
 
-bool Same(const Credentials& a, const Credentials& b) {
-  return a.access_key_id == b.access_key_id && a.secret_access_key == b.secret_access_key &&
-         a.session_token == b.session_token;
-}
-
 // Lock order: a cancellation's, then ours. So no cancellation is asked while ours is held.
 class CachingProvider final : public CredentialProvider {
  public:
@@ -65,7 +60,7 @@ class CachingProvider final : public CredentialProvider {
   void Invalidate(const Credentials& used) override {
     absl::MutexLock lock(&mutex_);
     if (held_ == nullptr || !held_->fetched.has_value() ||
-        !Same(held_->fetched->credentials, used)) {
+        !SameKeys(held_->fetched->credentials, used)) {
       return;
     }
     held_ = nullptr;

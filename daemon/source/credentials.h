@@ -19,6 +19,12 @@ struct Credentials {
   std::string kind;
 };
 
+// Whether both sign the same.
+inline bool SameKeys(const Credentials& a, const Credentials& b) {
+  return a.access_key_id == b.access_key_id && a.secret_access_key == b.secret_access_key &&
+         a.session_token == b.session_token;
+}
+
 }  // namespace weightd::source
 
 #endif  // WEIGHTD_DAEMON_SOURCE_CREDENTIALS_H_

@@ -4,11 +4,9 @@ namespace weightd::source {
 
 absl::StatusOr<Hop> PlainHttp::FirstHop(const Uri& uri) { return source::FirstHop(uri); }
 
-absl::StatusOr<std::vector<std::string>> PlainHttp::Headers(const Uri&, const Hop&, Cancellation&) {
-  return std::vector<std::string>();
-}
+absl::StatusOr<Proof> PlainHttp::Headers(const Uri&, const Hop&, Cancellation&) { return Proof(); }
 
-HttpFailure PlainHttp::FailureOf(const Uri&, const Answer& answer, absl::string_view,
+HttpFailure PlainHttp::FailureOf(const Uri&, const Proof&, const Answer& answer, absl::string_view,
                                  absl::string_view name) {
   return FailureOfStatus(answer.status, answer.retry_after, name);
 }

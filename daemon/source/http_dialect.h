@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_SOURCE_HTTP_DIALECT_H_
 #define WEIGHTD_DAEMON_SOURCE_HTTP_DIALECT_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,11 +9,22 @@
 #include "absl/strings/string_view.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
+#include "daemon/source/credentials.h"
 #include "daemon/source/http_answer.h"
 #include "daemon/source/http_errors.h"
 #include "daemon/source/http_hop.h"
 
 namespace weightd::source {
+
+// What a request shows of who makes it.
+struct Proof {
+  // Header lines ("Name: value").
+  std::vector<std::string> lines;
+  // What they were made with; nothing: the request is not signed.
+  std::optional<Credentials> credentials;
+  // A server has refused these already, and there are no others.
+  bool refused_before = false;
+};
 
 // How servers of one kind are asked: where an object lies, what proves who asks, what their errors
 // mean. Thread-safe; lives as long as its source.
@@ -23,28 +35,28 @@ class HttpDialect {
   // Where a try begins.
   virtual absl::StatusOr<Hop> FirstHop(const Uri& uri) = 0;
 
-  // Header lines ("Name: value") that a GET of this hop carries besides Range, If-Match and what
-  // every request has. May wait for credentials.
-  virtual absl::StatusOr<std::vector<std::string>> Headers(const Uri& uri, const Hop& hop,
-                                                           Cancellation& cancellation) = 0;
+  // What a GET of this hop carries besides Range, If-Match and what every request has. May wait
+  // for credentials.
+  virtual absl::StatusOr<Proof> Headers(const Uri& uri, const Hop& hop,
+                                        Cancellation& cancellation) = 0;
 
   // Whether redirects are followed. If not, they are failures.
   virtual bool follows_redirects() const = 0;
 
-  // What an answer means that is no body. `body` is its beginning, at most 16 KiB. `name` is the
-  // redacted URI.
-  virtual HttpFailure FailureOf(const Uri& uri, const Answer& answer, absl::string_view body,
-                                absl::string_view name) = 0;
+  // What an answer means that is no body, to a request that carried `proof`. `body` is its
+  // beginning, at most 16 KiB. `name` is the redacted URI.
+  virtual HttpFailure FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
+                                absl::string_view body, absl::string_view name) = 0;
 };
 
 // Plain web servers: the URI says it all.
 class PlainHttp final : public HttpDialect {
  public:
   absl::StatusOr<Hop> FirstHop(const Uri& uri) override;
-  absl::StatusOr<std::vector<std::string>> Headers(const Uri&, const Hop&, Cancellation&) override;
+  absl::StatusOr<Proof> Headers(const Uri&, const Hop&, Cancellation&) override;
   bool follows_redirects() const override { return true; }
-  HttpFailure FailureOf(const Uri& uri, const Answer& answer, absl::string_view body,
-                        absl::string_view name) override;
+  HttpFailure FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
+                        absl::string_view body, absl::string_view name) override;
 };
 
 }  // namespace weightd::source

@@ -105,15 +105,15 @@ bool Transfer::GoesDirect() const {
 }
 
 absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
-  absl::StatusOr<std::vector<std::string>> proof =
-      settings_->dialect->Headers(exchange_->uri(), hop_, *cancellation_);
+  absl::StatusOr<Proof> proof = settings_->dialect->Headers(exchange_->uri(), hop_, *cancellation_);
   if (!proof.ok() && !policy_.any_path && !cancellation_->cancelled()) {
     // Why not may tell of this node's files and services, which are no client's business.
     return Error(ReasonOf(proof.status()),
                  absl::StrCat(name_, ": the store's credentials can't be had"),
                  "ask an operator, who sees why with weightctl preload");
   }
-  ASSIGN_OR_RETURN(std::vector<std::string> lines, std::move(proof));
+  ASSIGN_OR_RETURN(proof_, std::move(proof));
+  std::vector<std::string> lines = proof_.lines;
   lines.push_back("Accept-Encoding: identity");
   if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
     lines.push_back(absl::StrCat("If-Match: ", etag));
@@ -331,7 +331,8 @@ Transfer::End Transfer::Finish(CURLcode code) {
     return prepared.ok() ? End::kNextHop : Fail({.status = prepared});
   }
   if (head_done_) {
-    return Fail(settings_->dialect->FailureOf(exchange_->uri(), answer_, error_text_, name_));
+    return Fail(
+        settings_->dialect->FailureOf(exchange_->uri(), proof_, answer_, error_text_, name_));
   }
   return Fail(FailureOfCurl(code, tls_detail_, name_));
 }

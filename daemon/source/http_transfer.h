@@ -131,6 +131,7 @@ class Transfer final : private AnswerSink {
   Hop hop_;
   int redirects_ = 0;
   bool proxied_ = false;
+  Proof proof_;
   Answer answer_;
   bool head_done_ = false;
   size_t head_bytes_ = 0;

@@ -27,9 +27,20 @@ Target TargetOf(const Hop& hop) {
           .query = hop.url.substr(std::min(question + 1, hop.url.size()))};
 }
 
+// "the store refuses credentials from the environment". Without what follows in brackets: which
+// file it was is no client's business.
+std::string WhoIsRefused(const Proof& proof) {
+  if (!proof.credentials.has_value()) {
+    return "the store refuses unsigned requests";
+  }
+  const absl::string_view kind = proof.credentials->kind;
+  return absl::StrCat("the store refuses credentials from ", kind.substr(0, kind.find(" (")));
+}
+
 // Codes of "Amazon S3 API Reference", Error Responses.
 bool MeansOtherCredentials(absl::string_view code) {
-  return code == "ExpiredToken" || code == "TokenRefreshRequired" || code == "InvalidToken";
+  return code == "ExpiredToken" || code == "TokenRefreshRequired" || code == "InvalidToken" ||
+         code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch";
 }
 
 HttpFailure Denied(absl::string_view name, absl::string_view what, absl::string_view hint) {
@@ -42,26 +53,26 @@ absl::StatusOr<Hop> S3Dialect::FirstHop(const Uri& uri) {
   return LocateObject(LocationOf(uri), uri);
 }
 
-absl::StatusOr<std::vector<std::string>> S3Dialect::Headers(const Uri& uri, const Hop& hop,
-                                                            Cancellation& cancellation) {
-  std::vector<std::string> lines;
+absl::StatusOr<Proof> S3Dialect::Headers(const Uri& uri, const Hop& hop,
+                                         Cancellation& cancellation) {
+  Proof proof;
   RequestToSign request;
   if (options_.requester_pays) {
     request.headers.push_back({"x-amz-request-payer", "requester"});
-    lines.push_back("x-amz-request-payer: requester");
+    proof.lines.push_back("x-amz-request-payer: requester");
   }
-  std::optional<Credentials> credentials;
   if (options_.credentials != nullptr) {
-    ASSIGN_OR_RETURN(credentials, options_.credentials->Get(cancellation));
+    ASSIGN_OR_RETURN(proof.credentials, options_.credentials->Get(cancellation));
   }
   request.scope.time = absl::Now();
   {
     absl::MutexLock lock(&mutex_);
-    last_used_ = credentials;
+    proof.refused_before = proof.credentials.has_value() && refused_.has_value() &&
+                           SameKeys(*proof.credentials, *refused_);
     request.scope.time += ahead_;
   }
-  if (!credentials.has_value()) {
-    return lines;
+  if (!proof.credentials.has_value()) {
+    return proof;
   }
   Target target = TargetOf(hop);
   request.method = "GET";
@@ -71,14 +82,14 @@ absl::StatusOr<std::vector<std::string>> S3Dialect::Headers(const Uri& uri, cons
   request.payload_hash = std::string(kEmptyPayload);
   request.scope.region = LocationOf(uri).region;
   request.scope.service = "s3";
-  for (const Header& header : SignInHeaders(request, *credentials)) {
-    lines.push_back(absl::StrCat(header.name, ": ", header.value));
+  for (const Header& header : SignInHeaders(request, *proof.credentials)) {
+    proof.lines.push_back(absl::StrCat(header.name, ": ", header.value));
   }
-  return lines;
+  return proof;
 }
 
-HttpFailure S3Dialect::FailureOf(const Uri& uri, const Answer& answer, absl::string_view body,
-                                 absl::string_view name) {
+HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
+                                 absl::string_view body, absl::string_view name) {
   const S3Error error = ParseS3Error(body).value_or(S3Error());
   if (Learn(uri, answer, error)) {
     HttpFailure failure = {
@@ -107,8 +118,15 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Answer& answer, absl::str
   }
   if (answer.status == 401 || answer.status == 403 ||
       (answer.status == 400 && MeansOtherCredentials(error.code))) {
-    return Denied(name, absl::StrCat(WhoIsRefused(), " (", answer.status, " ", error.code, ")"),
-                  "check these credentials and what they may read");
+    HttpFailure failure =
+        Denied(name, absl::StrCat(WhoIsRefused(proof), " (", answer.status, " ", error.code, ")"),
+               "check these credentials and what they may read");
+    if (MeansOtherCredentials(error.code) && proof.credentials.has_value() &&
+        !proof.refused_before) {
+      Drop(*proof.credentials);
+      failure.passing = true;
+    }
+    return failure;
   }
   return FailureOfStatus(answer.status, answer.retry_after, name);
 }
@@ -132,10 +150,6 @@ bool S3Dialect::Learn(const Uri& uri, const Answer& answer, const S3Error& error
   }
   if (error.code == "RequestTimeTooSkewed") {
     return LearnTime(answer);
-  }
-  if (MeansOtherCredentials(error.code) && options_.credentials != nullptr) {
-    DropCredentials();
-    return true;
   }
   return false;
 }
@@ -174,22 +188,12 @@ bool S3Dialect::LearnTime(const Answer& answer) {
   return true;
 }
 
-void S3Dialect::DropCredentials() {
-  std::optional<Credentials> used;
+void S3Dialect::Drop(const Credentials& refused) {
   {
     absl::MutexLock lock(&mutex_);
-    used = last_used_;
+    refused_ = refused;
   }
-  if (used.has_value()) {
-    options_.credentials->Invalidate(*used);
-  }
-}
-
-std::string S3Dialect::WhoIsRefused() const {
-  absl::MutexLock lock(&mutex_);
-  return last_used_.has_value()
-             ? absl::StrCat("the store refuses credentials from ", last_used_->kind)
-             : "the store refuses unsigned requests";
+  options_.credentials->Invalidate(refused);
 }
 
 }  // namespace weightd::source

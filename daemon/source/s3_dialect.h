@@ -33,23 +33,21 @@ class S3Dialect final : public HttpDialect {
   explicit S3Dialect(Options options) : options_(std::move(options)) {}
 
   absl::StatusOr<Hop> FirstHop(const Uri& uri) override;
-  absl::StatusOr<std::vector<std::string>> Headers(const Uri& uri, const Hop& hop,
-                                                   Cancellation& cancellation) override;
+  absl::StatusOr<Proof> Headers(const Uri& uri, const Hop& hop,
+                                Cancellation& cancellation) override;
   bool follows_redirects() const override { return false; }
-  HttpFailure FailureOf(const Uri& uri, const Answer& answer, absl::string_view body,
-                        absl::string_view name) override;
+  HttpFailure FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
+                        absl::string_view body, absl::string_view name) override;
 
  private:
   S3Location LocationOf(const Uri& uri) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether the same request may succeed with what the answer tells: another region, another time,
-  // other credentials.
+  // Whether the same request may succeed with what the answer tells: another region, another time.
   bool Learn(const Uri& uri, const Answer& answer, const S3Error& error)
       ABSL_LOCKS_EXCLUDED(mutex_);
   bool LearnRegion(const Uri& uri, const std::string& region) ABSL_LOCKS_EXCLUDED(mutex_);
   bool LearnTime(const Answer& answer) ABSL_LOCKS_EXCLUDED(mutex_);
-  void DropCredentials() ABSL_LOCKS_EXCLUDED(mutex_);
-  // "the store refuses credentials from the environment".
-  std::string WhoIsRefused() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // What is signed next is signed with others, if there are any.
+  void Drop(const Credentials& refused) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Options options_;
   mutable absl::Mutex mutex_;
@@ -57,8 +55,8 @@ class S3Dialect final : public HttpDialect {
   absl::flat_hash_map<std::string, std::string> regions_ ABSL_GUARDED_BY(mutex_);
   // What the store's clock is ahead of ours.
   absl::Duration ahead_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
-  // What the last request was signed with.
-  std::optional<Credentials> last_used_ ABSL_GUARDED_BY(mutex_);
+  // What the store refused last.
+  std::optional<Credentials> refused_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace weightd::source

@@ -27,18 +27,21 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// Numbered credentials; each Invalidate() makes the next ones.
+// Numbered credentials; each Invalidate() makes the next ones, if they are renewed at all.
 class FakeCredentials final : public CredentialProvider {
  public:
+  explicit FakeCredentials(bool renewed = true) : renewed_(renewed) {}
+
   absl::StatusOr<std::optional<Credentials>> Get(Cancellation&) override {
     return Credentials{.access_key_id = absl::StrCat("key", number_.load()),
                        .secret_access_key = "hidden",
                        .session_token = absl::StrCat("token", number_.load()),
-                       .kind = "a test"};
+                       .kind = "a test (/etc/secret)"};
   }
-  void Invalidate(const Credentials&) override { ++number_; }
+  void Invalidate(const Credentials&) override { number_ += renewed_ ? 1 : 0; }
 
  private:
+  const bool renewed_;
   std::atomic<int> number_ = 1;
 };
 
@@ -147,6 +150,19 @@ TEST_F(S3SourceTest, CredentialsThatEndedAreReplaced) {
   EXPECT_THAT(LastRequest(), HasSubstr("Credential=key2/"));
 }
 
+TEST_F(S3SourceTest, CredentialsThatEndedForGoodAreRefusedByTheirKind) {
+  Make(std::make_shared<FakeCredentials>(/*renewed=*/false));
+  server_.Script({}, ErrorReply(400, "ExpiredToken"));
+  const absl::Status status = Stat();
+  EXPECT_EQ(ReasonOf(status), Reason::kSourceDenied);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("credentials from a test (400 Expired"));
+  EXPECT_EQ(server_.requests().size(), 2u) << "a key that was refused may have been replaced";
+  EXPECT_EQ(ReasonOf(Stat()), Reason::kSourceDenied);
+  EXPECT_EQ(server_.requests().size(), 3u) << "nobody asks for the same key again";
+  server_.Script({});
+  EXPECT_EQ(Stat(), absl::OkStatus());
+}
+
 TEST_F(S3SourceTest, ARefusalNamesTheKindOfCredentials) {
   server_.Script({}, ErrorReply(403, "InvalidAccessKeyId"));
   const absl::Status status = Stat();
@@ -154,6 +170,7 @@ TEST_F(S3SourceTest, ARefusalNamesTheKindOfCredentials) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("credentials from a test"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("InvalidAccessKeyId"));
   EXPECT_THAT(std::string(status.message()), Not(HasSubstr("key1")));
+  EXPECT_THAT(std::string(status.message()), Not(HasSubstr("/etc/secret")));
 }
 
 TEST_F(S3SourceTest, OtherErrorsHaveTheirReasons) {
