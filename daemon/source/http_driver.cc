@@ -131,6 +131,8 @@ class Driver {
     Exchange* exchange = nullptr;
     int failed_tries = 0;
     uint64_t arrived_before = 0;
+    // Of all slots, when the last try failed.
+    uint64_t successes_before = 0;
     // When it counts as stalled, or, not on the wire, when it is tried again.
     SteadyClock::time_point due;
   };
@@ -257,9 +259,13 @@ class Driver {
       shared_.Fail(failure.status);
       return;
     }
-    if (slot.exchange->arrived() - slot.arrived_before >= kGoodProgress) {
+    const uint64_t successes = shared_.budget().successes();
+    // A server that serves others meanwhile is busy, not down.
+    if (slot.exchange->arrived() - slot.arrived_before >= kGoodProgress ||
+        successes > slot.successes_before) {
       slot.failed_tries = 0;
     }
+    slot.successes_before = successes;
     ++slot.failed_tries;
     const std::optional<absl::Duration> wait =
         NextTry(slot.failed_tries, settings_.options.attempts, failure.wait,

@@ -8,7 +8,7 @@ namespace {
 constexpr absl::Duration kFirstWait = absl::Milliseconds(200);
 constexpr absl::Duration kLongestWait = absl::Seconds(10);
 constexpr absl::Duration kLongestAsked = absl::Seconds(60);
-constexpr double kEarnedBySuccess = 0.1;
+constexpr double kEarnedBySuccess = 0.2;
 
 }  // namespace
 
@@ -37,6 +37,12 @@ bool RetryBudget::Take() {
 void RetryBudget::Succeeded() {
   absl::MutexLock lock(&mutex_);
   left_ = std::min(most_, left_ + kEarnedBySuccess);
+  ++successes_;
+}
+
+uint64_t RetryBudget::successes() const {
+  absl::MutexLock lock(&mutex_);
+  return successes_;
 }
 
 }  // namespace weightd::source

@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_SOURCE_RETRY_POLICY_H_
 #define WEIGHTD_DAEMON_SOURCE_RETRY_POLICY_H_
 
+#include <cstdint>
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
@@ -19,7 +20,7 @@ std::optional<absl::Duration> NextTry(int tries, int attempts, absl::Duration se
                                       double random);
 
 // Bounds the retries of one read, however many requests it has: each retry takes one, each success
-// gives back a tenth, so a server that fails more than every tenth request is soon left alone.
+// gives back a fifth, so a server that fails more than every sixth request is soon left alone.
 // Thread-safe.
 class RetryBudget {
  public:
@@ -28,10 +29,13 @@ class RetryBudget {
   // False if there is none left.
   bool Take();
   void Succeeded();
+  // How often it did.
+  uint64_t successes() const;
 
  private:
   const double most_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
+  uint64_t successes_ ABSL_GUARDED_BY(mutex_) = 0;
   double left_ ABSL_GUARDED_BY(mutex_);
 };
 

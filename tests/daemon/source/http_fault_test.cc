@@ -119,6 +119,21 @@ TEST_F(HttpFaultTest, WhatDoesNotPassEndsAfterTheAllowedTries) {
   }
 }
 
+TEST_F(HttpFaultTest, AServerThatServesOthersMeanwhileIsBusyAndNotDown) {
+  // Never two failures after one another, but now and then for the same piece.
+  std::vector<Reply> script;
+  for (int i = 0; i < 90; ++i) {
+    script.push_back(i % 3 == 0 ? Reply::Status(503) : Reply::Right());
+  }
+  HttpSourceOptions options;
+  options.connections = 8;
+  options.chunk_bytes = kObjectBytes / 50;
+  options.attempts = 2;
+  source_ = *MakeHttpSource(options);
+  EXPECT_EQ(ReadWhile(script), absl::OkStatus());
+  ExpectRightBytes();
+}
+
 TEST_F(HttpFaultTest, WhatWillNotPassIsNotRetried) {
   const std::pair<int, Reason> refusals[] = {
       {401, Reason::kSourceDenied},   {403, Reason::kSourceDenied},  {404, Reason::kModelNotFound},
@@ -342,6 +357,27 @@ TEST_F(HttpFaultTest, ConnectionsThatEndAmidOthersMixNothing) {
     server_.Script(std::move(script), Reply::Cut(Reply::After::kClose, 280'000));
     ASSERT_EQ(Read(*version, {0, version->size}), absl::OkStatus());
     ExpectRightBytes();
+  }
+}
+
+TEST_F(HttpFaultTest, WhereEveryTenthAnswerIsABusyServersAllIsReadAndLittleAskedTwice) {
+  constexpr size_t kPieces = 300;
+  HttpSourceOptions options;
+  options.chunk_bytes = kObjectBytes / kPieces;
+  source_ = *MakeHttpSource(options);
+  for (unsigned seed = 1; seed <= 5; ++seed) {
+    const absl::StatusOr<ObjectVersion> version = Stat(server_.Url());
+    ASSERT_TRUE(version.ok());
+    std::minstd_rand random(seed);
+    std::vector<Reply> script;
+    for (size_t i = 0; i < 2 * kPieces; ++i) {
+      script.push_back(random() % 10 == 0 ? Reply::Status(503) : Reply::Right());
+    }
+    server_.Script(std::move(script));
+    const size_t before = server_.requests().size();
+    ASSERT_EQ(Read(*version, {0, version->size}), absl::OkStatus());
+    ExpectRightBytes();
+    EXPECT_LE(server_.requests().size() - before, kPieces * 12 / 10);
   }
 }
 

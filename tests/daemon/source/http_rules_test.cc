@@ -70,11 +70,23 @@ TEST(RetryPolicyTest, ABudgetIsSpentByFailuresAndEarnedBySuccesses) {
   EXPECT_TRUE(budget.Take());
   EXPECT_TRUE(budget.Take());
   EXPECT_FALSE(budget.Take());
-  for (int i = 0; i < 11; ++i) {
+  for (int i = 0; i < 6; ++i) {
     budget.Succeeded();
   }
   EXPECT_TRUE(budget.Take());
   EXPECT_FALSE(budget.Take());
+  EXPECT_EQ(budget.successes(), 6);
+}
+
+TEST(RetryPolicyTest, ABudgetLastsForEverWhereEveryTenthAnswerIsAFailure) {
+  RetryBudget budget(40);
+  for (int i = 1; i <= 100'000; ++i) {
+    if (i % 10 == 0) {
+      ASSERT_TRUE(budget.Take()) << "after " << i << " answers";
+    } else {
+      budget.Succeeded();
+    }
+  }
 }
 
 TEST(ProxyChoiceTest, TheEnvironmentDecides) {
