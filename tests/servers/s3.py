@@ -103,6 +103,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def new_key() -> tuple[str, str]:
+    """An access key and its secret."""
+    return secrets.token_hex(10).upper(), secrets.token_hex(20)
+
+
 class S3Server:
     """What both servers offer. Served from the end of the constructor until end(); also a context manager."""
 
@@ -137,6 +142,14 @@ class S3Server:
         return boto3.session.Session().client(
             service, **{**defaults, **settings}, config=once.merge(config) if config else once
         )
+
+    def add_key(self) -> tuple[str, str]:
+        """One more access key that may do everything, and its secret."""
+        raise NotImplementedError
+
+    def remove_key(self, key: tuple[str, str]) -> None:
+        """Ends a key that add_key() made: the next request with it is refused."""
+        raise NotImplementedError
 
     def pids(self) -> dict[str, int]:
         """Its daemons' process numbers by name, to account for their CPU time and memory."""
@@ -175,7 +188,7 @@ class Rgw(S3Server):
 
     def _start(self) -> None:
         monitor_port, port = free_ports(2)
-        self.access_key, self.secret_key = secrets.token_hex(10).upper(), secrets.token_hex(20)
+        self.access_key, self.secret_key = new_key()
         self._fsid, self._osd = str(uuid.uuid4()), str(uuid.uuid4())
         self._write_config(monitor_port, port)
         self._make_keyring()
@@ -271,15 +284,22 @@ rgw_dns_name = localhost
         self._processes.start("ceph-osd", self._ceph("ceph-osd", "-i", "0", "-f"))
 
     def _make_user(self) -> None:
-        keys = ["--access-key", self.access_key, "--secret", self.secret_key]
-        self._run(
-            *self._ceph("radosgw-admin", "-n", "client.rgw", "user", "create"),
-            "--uid",
-            "t",
-            "--display-name",
-            "t",
-            *keys,
-        )
+        self._admin("user", "create", "--display-name", "t", *self._naming((self.access_key, self.secret_key)))
+
+    def add_key(self) -> tuple[str, str]:
+        key = new_key()
+        self._admin("key", "create", *self._naming(key))
+        return key
+
+    def remove_key(self, key: tuple[str, str]) -> None:
+        self._admin("key", "rm", "--access-key", key[0])
+
+    def _admin(self, *arguments: str) -> None:
+        self._run(*self._ceph("radosgw-admin", "-n", "client.rgw", *arguments), "--uid", "t")
+
+    @staticmethod
+    def _naming(key: tuple[str, str]) -> list[str]:
+        return ["--access-key", key[0], "--secret", key[1]]
 
 
 class Moto(S3Server):
@@ -287,6 +307,7 @@ class Moto(S3Server):
 
     def __init__(self, folder: pathlib.Path, check_signatures: bool = True) -> None:
         self._check_signatures = check_signatures
+        self._users: dict[str, str] = {}
         super().__init__(folder)
 
     def _start(self) -> None:
@@ -300,9 +321,17 @@ class Moto(S3Server):
         self._make_user()
 
     def _make_user(self) -> None:
-        iam = self.client("iam")
-        iam.create_user(UserName="t")
+        self.access_key, self.secret_key = self.add_key()
+
+    def add_key(self) -> tuple[str, str]:
+        """Of another user: one has two keys at most."""
+        iam, user = self.client("iam"), secrets.token_hex(8)
+        iam.create_user(UserName=user)
         everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-        iam.put_user_policy(UserName="t", PolicyName="all", PolicyDocument=json.dumps(everything))
-        key = iam.create_access_key(UserName="t")["AccessKey"]
-        self.access_key, self.secret_key = key["AccessKeyId"], key["SecretAccessKey"]
+        iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=json.dumps(everything))
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+        self._users[key["AccessKeyId"]] = user
+        return key["AccessKeyId"], key["SecretAccessKey"]
+
+    def remove_key(self, key: tuple[str, str]) -> None:
+        self.client("iam").delete_access_key(UserName=self._users[key[0]], AccessKeyId=key[0])
