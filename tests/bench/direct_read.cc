@@ -1,6 +1,6 @@
-// Reads a whole file with O_DIRECT into one huge-page buffer from several threads: the ceiling for
-// a cold load from disk.
-//   direct_read FILE THREADS CHUNK_BYTES
+// Reads a whole file into one huge-page buffer from several threads, around the page cache or out
+// of it (or out of tmpfs): the ceiling for a load from a local file.
+//   direct_read FILE THREADS CHUNK_BYTES direct|cached
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -36,10 +37,11 @@ bool ReadChunks(int fd, std::byte* buffer, size_t size, size_t chunk, std::atomi
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
+  if (argc != 5) {
     return 64;
   }
-  const int fd = open(argv[1], O_RDONLY | O_DIRECT | O_CLOEXEC);
+  const int around = std::string_view(argv[4]) == "direct" ? O_DIRECT : 0;
+  const int fd = open(argv[1], O_RDONLY | O_CLOEXEC | around);
   struct stat info{};
   if (fd < 0 || fstat(fd, &info) != 0) {
     std::perror(argv[1]);
