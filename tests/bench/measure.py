@@ -15,10 +15,12 @@ SHMEM_HUGE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 @dataclasses.dataclass
 class Sample:
-    """One run: wall seconds, and CPU seconds of whoever did the work."""
+    """One run: wall seconds, CPU seconds of whoever did the work, and bytes of memory it took at its worst."""
 
     wall: float
     cpu: float
+    peak: int = 0
+    error: str = ""  # why there is nothing to count
 
 
 Contender = typing.Callable[[], Sample]
