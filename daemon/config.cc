@@ -12,7 +12,7 @@ namespace {
 constexpr uint32_t kDefaultMode = 0700;
 constexpr uint32_t kDefaultMaxSessions = 256;
 constexpr uint32_t kDefaultMaxConnections = 1024;
-constexpr uint32_t kDefaultHttpConnections = 8;
+constexpr uint32_t kDefaultHttpConnections = 32;
 constexpr uint64_t kDefaultChunkBytes = 32 << 20;
 constexpr int64_t kDefaultStallSeconds = 30;
 constexpr uint32_t kDefaultAttempts = 5;

@@ -1,7 +1,6 @@
 #include "daemon/source/http_driver.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <optional>
 #include <random>
@@ -12,6 +11,8 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "daemon/source/http_pace.h"
+#include "daemon/source/http_run.h"
 #include "daemon/source/http_wire.h"
 #include "daemon/source/retry_policy.h"
 
@@ -32,89 +33,39 @@ constexpr int kMostPollMilliseconds = 1000;
 // How long to wait where nothing may be received for the moment: less than Allowance::step() lasts.
 constexpr int kPaceMilliseconds = 4;
 
-// What the threads of one RunExchanges share.
-class Shared {
- public:
-  Shared(absl::Span<Exchange* const> exchanges, int retries)
-      : budget_(retries), exchanges_(exchanges) {}
-
-  // Before the first thread starts.
-  void AddMulti(CURLM* multi) { multis_.push_back(multi); }
-
-  // The next one to carry out; null if there is none.
-  Exchange* Next() {
-    const size_t index = next_++;
-    return index < exchanges_.size() ? exchanges_[index] : nullptr;
-  }
-
-  void Fail(const absl::Status& status) {
-    {
-      absl::MutexLock lock(&mutex_);
-      status_.Update(status);
-    }
-    Stop();
-  }
-
-  // Also from a thread that drives nothing.
-  void Stop() {
-    stopped_ = true;
-    for (CURLM* const multi : multis_) {
-      curl_multi_wakeup(multi);
-    }
-  }
-
-  const std::atomic<bool>& stopped() const { return stopped_; }
-  RetryBudget& budget() { return budget_; }
-  absl::Status status() const {
-    absl::MutexLock lock(&mutex_);
-    return status_;
-  }
-
- private:
-  RetryBudget budget_;
-  const absl::Span<Exchange* const> exchanges_;
-  std::vector<CURLM*> multis_;
-  std::atomic<size_t> next_ = 0;
-  std::atomic<bool> stopped_ = false;
-  mutable absl::Mutex mutex_;
-  absl::Status status_ ABSL_GUARDED_BY(mutex_);
-};
-
 // One thread's exchanges. A slot is idle (no exchange), on the wire, or waits for its next try.
 class Driver {
  public:
-  // One of a read's drivers `ticks` its regulator.
-  Driver(Connections& connections, size_t slots, bool ticks, const HttpSettings& settings,
-         const ReadPolicy& policy, Regulator& regulator, Shared& shared, Cancellation& cancellation)
-      : multi_(connections.multi()),
-        pace_(&regulator.allowance()),
-        regulator_(regulator),
-        ticks_(ticks),
-        settings_(settings),
-        stall_(absl::ToChronoNanoseconds(settings.options.stall_timeout)),
-        least_(static_cast<uint64_t>(absl::ToDoubleSeconds(settings.options.stall_timeout) *
+  // Driver number `index` of `count`; the first one ticks the run's regulator. All outlive it.
+  Driver(Connections* connections, size_t index, size_t count, const HttpSettings* settings,
+         const ReadPolicy& policy, Run* run, Cancellation* cancellation)
+      : connections_(*connections),
+        index_(index),
+        count_(count),
+        settings_(*settings),
+        policy_(policy),
+        run_(*run),
+        cancellation_(*cancellation),
+        pace_(&run->regulator().allowance()),
+        stall_(absl::ToChronoNanoseconds(settings->options.stall_timeout)),
+        least_(static_cast<uint64_t>(absl::ToDoubleSeconds(settings->options.stall_timeout) *
                                      kLeastBytesPerSecond) +
                1),
-        shared_(shared),
-        random_(static_cast<uint32_t>(absl::GetCurrentTimeNanos())) {
-    for (size_t i = 0; i < slots; ++i) {
-      slots_.push_back(
-          std::make_unique<Slot>(connections, settings, policy, pace_, shared, cancellation));
-    }
-  }
+        random_(static_cast<uint32_t>(absl::GetCurrentTimeNanos())) {}
 
-  void Run() {
-    while (!shared_.stopped()) {
+  void Drive() {
+    while (!run_.stopped()) {
       StartSlots();
-      if (std::all_of(slots_.begin(), slots_.end(),
-                      [](const auto& slot) { return slot->exchange == nullptr; })) {
+      const bool idle = std::all_of(slots_.begin(), slots_.end(),
+                                    [](const auto& slot) { return slot->exchange == nullptr; });
+      if (idle && run_.exhausted()) {
         break;
       }
       TickIfDue();
       RefillPace();
       int running = 0;
-      curl_multi_perform(multi_, &running);
-      if (!TakeEnds() && !shared_.stopped()) {
+      curl_multi_perform(connections_.multi(), &running);
+      if (!TakeEnds() && !run_.stopped()) {
         Wait();
       }
     }
@@ -123,9 +74,9 @@ class Driver {
 
  private:
   struct Slot {
-    Slot(Connections& connections, const HttpSettings& settings, const ReadPolicy& policy,
-         Pace& pace, Shared& shared, Cancellation& cancellation)
-        : wire(&connections, &settings, policy, &pace, &shared.stopped(), &cancellation) {}
+    explicit Slot(Driver& driver)
+        : wire(&driver.connections_, &driver.settings_, driver.policy_, &driver.pace_,
+               &driver.run_.stopped(), &driver.cancellation_) {}
 
     Wire wire;
     Exchange* exchange = nullptr;
@@ -137,19 +88,29 @@ class Driver {
     SteadyClock::time_point due;
   };
 
+  // This thread's part of the connections.
+  size_t Allowed() const {
+    return (static_cast<size_t>(run_.regulator().connections()) + count_ - 1 - index_) / count_;
+  }
+
   void StartSlots() {
     const SteadyClock::time_point now = SteadyClock::now();
-    for (const auto& slot : slots_) {
-      if (slot->exchange == nullptr) {
-        slot->exchange = shared_.Next();
-        slot->failed_tries = 0;
-        slot->due = now;
+    const size_t allowed = Allowed();
+    while (slots_.size() < allowed && !run_.exhausted()) {
+      slots_.push_back(std::make_unique<Slot>(*this));
+    }
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      Slot& slot = *slots_[i];
+      if (slot.exchange == nullptr && i < allowed) {
+        slot.exchange = run_.Next();
+        slot.failed_tries = 0;
+        slot.due = now;
       }
-      if (slot->exchange != nullptr && !slot->wire.busy() && slot->due <= now) {
-        slot->arrived_before = slot->exchange->arrived();
-        slot->due = now + stall_;
-        if (absl::Status status = slot->wire.Begin(slot->exchange); !status.ok()) {
-          shared_.Fail(status);
+      if (slot.exchange != nullptr && !slot.wire.busy() && slot.due <= now) {
+        slot.arrived_before = slot.exchange->arrived();
+        slot.due = now + stall_;
+        if (absl::Status status = slot.wire.Begin(slot.exchange); !status.ok()) {
+          run_.Fail(status);
           return;
         }
       }
@@ -157,10 +118,14 @@ class Driver {
   }
 
   void TickIfDue() {
+    Regulator& regulator = run_.regulator();
+    regulator.Received(pace_.received() - std::exchange(told_, pace_.received()));
     const SteadyClock::time_point now = SteadyClock::now();
-    if (ticks_ && now >= next_tick_) {
+    if (ticks() && now >= next_tick_) {
       next_tick_ = now + Regulator::kTick;
-      regulator_.Tick();
+      if (regulator.Tick()) {
+        run_.WakeAll();
+      }
     }
   }
 
@@ -184,7 +149,7 @@ class Driver {
         sockets.push_back(slot->wire.WaitFor());
       }
     }
-    curl_multi_poll(multi_, sockets.data(), static_cast<unsigned>(sockets.size()),
+    curl_multi_poll(connections_.multi(), sockets.data(), static_cast<unsigned>(sockets.size()),
                     held_back ? kPaceMilliseconds : MillisecondsToNext(), nullptr);
   }
 
@@ -192,7 +157,7 @@ class Driver {
   bool TakeEnds() {
     bool any = false;
     int left = 0;
-    while (const CURLMsg* const message = curl_multi_info_read(multi_, &left)) {
+    while (const CURLMsg* const message = curl_multi_info_read(connections_.multi(), &left)) {
       const CURLcode code = message->data.result;
       const auto told = std::find_if(slots_.begin(), slots_.end(), [&](const auto& slot) {
         return slot->wire.Is(message->easy_handle);
@@ -236,7 +201,7 @@ class Driver {
 
   // True if there is a code to end with.
   bool EndIf(Slot& slot, std::optional<CURLcode> code) {
-    if (!code.has_value() || shared_.stopped()) {
+    if (!code.has_value() || run_.stopped()) {
       return false;
     }
     switch (slot.wire.Finish(*code)) {
@@ -245,7 +210,7 @@ class Driver {
         break;
       case Transfer::End::kDone:
         slot.exchange = nullptr;
-        shared_.budget().Succeeded();
+        run_.retries().Succeeded();
         break;
       case Transfer::End::kFailed:
         TryAgain(slot);
@@ -256,22 +221,25 @@ class Driver {
   void TryAgain(Slot& slot) {
     const HttpFailure& failure = slot.wire.failure();
     if (!failure.passing) {
-      shared_.Fail(failure.status);
+      run_.Fail(failure.status);
       return;
     }
-    const uint64_t successes = shared_.budget().successes();
+    const uint64_t successes = run_.retries().successes();
     // A server that serves others meanwhile is busy, not down.
     if (slot.exchange->arrived() - slot.arrived_before >= kGoodProgress ||
         successes > slot.successes_before) {
       slot.failed_tries = 0;
     }
     slot.successes_before = successes;
+    if (slot.wire.AskedTooMuch()) {
+      run_.regulator().Refused();
+    }
     ++slot.failed_tries;
     const std::optional<absl::Duration> wait =
         NextTry(slot.failed_tries, settings_.options.attempts, failure.wait,
                 std::uniform_real_distribution<double>(0, 1)(random_));
-    if (!wait.has_value() || !shared_.budget().Take()) {
-      shared_.Fail(
+    if (!wait.has_value() || !run_.retries().Take()) {
+      run_.Fail(
           Annotate(failure.status, absl::StrCat("gave up after ", slot.failed_tries, " tries")));
       return;
     }
@@ -281,7 +249,7 @@ class Driver {
   int MillisecondsToNext() const {
     SteadyClock::duration wait = std::chrono::milliseconds(kMostPollMilliseconds);
     const SteadyClock::time_point now = SteadyClock::now();
-    if (ticks_) {
+    if (ticks()) {
       wait = std::clamp(next_tick_ - now, SteadyClock::duration::zero(), wait);
     }
     for (const auto& slot : slots_) {
@@ -293,56 +261,56 @@ class Driver {
     return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(wait).count());
   }
 
-  CURLM* const multi_;
-  // Before the slots, which use it.
-  Pace pace_;
-  Regulator& regulator_;
-  const bool ticks_;
-  SteadyClock::time_point next_tick_;
+  bool ticks() const { return index_ == 0; }
+
+  Connections& connections_;
+  const size_t index_;
+  const size_t count_;
   const HttpSettings& settings_;
+  const ReadPolicy policy_;
+  Run& run_;
+  Cancellation& cancellation_;
+  Pace pace_;
   const SteadyClock::duration stall_;
   // Bytes that a transfer must bring in that time: a server that sends one now and then would hold
   // a load for ever.
   const uint64_t least_;
-  Shared& shared_;
   std::minstd_rand random_;
+  // Only ever more: those beyond what is allowed come to rest.
   std::vector<std::unique_ptr<Slot>> slots_;
   size_t turn_ = 0;
   // At the last refill.
   SteadyClock::time_point refilled_;
   bool held_back_ = false;
+  SteadyClock::time_point next_tick_ = SteadyClock::now() + Regulator::kTick;
+  // Of the bytes received, what the regulator knows.
+  uint64_t told_ = 0;
 };
 
 }  // namespace
 
-absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSettings& settings,
+absl::Status RunExchanges(ExchangeQueue& exchanges, const HttpSettings& settings,
                           const ReadPolicy& policy, ConnectionPool& pool, Regulator& regulator,
                           Cancellation& cancellation) {
-  const size_t connections =
-      std::min(static_cast<size_t>(settings.options.connections), exchanges.size());
-  const size_t threads = std::min(kMostThreads, connections);
-  Shared shared(exchanges, kRetriesPerConnection * settings.options.connections);
+  const int most = settings.options.connections;
+  const size_t threads = exchanges.single() || most == 1 ? 1 : kMostThreads;
+  Run run(&exchanges, &regulator, kRetriesPerConnection * most);
   std::vector<std::unique_ptr<Connections>> kept;
   std::vector<std::unique_ptr<Driver>> drivers;
   for (size_t i = 0; i < threads; ++i) {
     kept.push_back(pool.Take());
-    shared.AddMulti(kept.back()->multi());
-    const size_t slots = (connections + i) / threads;
-    curl_multi_setopt(kept.back()->multi(), CURLMOPT_MAXCONNECTS,
-                      static_cast<long>(settings.options.connections));
-    drivers.push_back(std::make_unique<Driver>(*kept.back(), slots, /*ticks=*/i == 0, settings,
-                                               policy, regulator, shared, cancellation));
+    run.AddMulti(kept.back()->multi());
+    curl_multi_setopt(kept.back()->multi(), CURLMOPT_MAXCONNECTS, static_cast<long>(most));
+    drivers.push_back(std::make_unique<Driver>(kept.back().get(), i, threads, &settings, policy,
+                                               &run, &cancellation));
   }
   {
-    const Cancellation::Registration registration =
-        cancellation.OnCancel([&shared] { shared.Stop(); });
+    const Cancellation::Registration registration = cancellation.OnCancel([&run] { run.Stop(); });
     std::vector<std::thread> others;
     for (size_t i = 1; i < threads; ++i) {
-      others.emplace_back([driver = drivers[i].get()] { driver->Run(); });
+      others.emplace_back([driver = drivers[i].get()] { driver->Drive(); });
     }
-    if (threads > 0) {
-      drivers[0]->Run();
-    }
+    drivers[0]->Drive();
     for (std::thread& other : others) {
       other.join();
     }
@@ -353,7 +321,7 @@ absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSetti
     pool.GiveBack(std::move(connections));
   }
   RETURN_IF_ERROR(cancellation.status());
-  return shared.status();
+  return run.status();
 }
 
 }  // namespace weightd::source

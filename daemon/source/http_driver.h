@@ -2,7 +2,6 @@
 #define WEIGHTD_DAEMON_SOURCE_HTTP_DRIVER_H_
 
 #include "absl/status/status.h"
-#include "absl/types/span.h"
 #include "common/cancellation.h"
 #include "daemon/source/http_connections.h"
 #include "daemon/source/http_exchange.h"
@@ -12,11 +11,11 @@
 
 namespace weightd::source {
 
-// Carries out all of `exchanges`, in their order, at most settings.options.connections at a time,
-// on at most two threads (the caller's is one of them). Retries what can be retried; the first
+// Carries out all of `exchanges`, as many at a time as `regulator` allows, on at most two threads
+// (the caller's is one of them). Retries what can be retried; the first
 // failure for good ends them all. Receives no faster than `regulator` allows. After the return no
 // exchange is touched any more.
-absl::Status RunExchanges(absl::Span<Exchange* const> exchanges, const HttpSettings& settings,
+absl::Status RunExchanges(ExchangeQueue& exchanges, const HttpSettings& settings,
                           const ReadPolicy& policy, ConnectionPool& pool, Regulator& regulator,
                           Cancellation& cancellation);
 

@@ -46,6 +46,17 @@ class Exchange {
   virtual uint64_t arrived() const = 0;
 };
 
+// What is asked of servers in one go. Thread-safe.
+class ExchangeQueue {
+ public:
+  virtual ~ExchangeQueue() = default;
+
+  // The next one, for one of so many connections; null if there is none, now and for good.
+  virtual Exchange* Next(int connections) = 0;
+  // Whether there is only one.
+  virtual bool single() const = 0;
+};
+
 // Finds out what version an object has, by asking for its first byte: a HEAD is not allowed by
 // presigned URLs, and some servers answer it otherwise than a GET.
 class Probe final : public Exchange {

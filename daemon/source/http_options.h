@@ -12,9 +12,9 @@
 namespace weightd::source {
 
 struct HttpSourceOptions {
-  // Connections of one Read.
-  int connections = 8;
-  // Bytes of one range request: larger requests are cut.
+  // Connections that all reads have together, at the most; each uses as many as bring something.
+  int connections = 32;
+  // Bytes of one range request, at the most.
   uint64_t chunk_bytes = 32 << 20;
   // A request that brings less than 1 KiB/s over so long a time counts as stalled and is
   // tried again.

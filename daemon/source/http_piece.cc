@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
-
-#include "absl/container/flat_hash_map.h"
 
 namespace weightd::source {
 
@@ -61,54 +58,6 @@ absl::Span<std::byte> Piece::Space() {
 void Piece::Took(uint64_t bytes, ReadTally& tally) {
   arrived_until_ += bytes;
   tally.Arrived(parts_.front().request, bytes);
-}
-
-namespace {
-
-void CutRequest(const ReadRequest& request, size_t index, uint64_t chunk_bytes,
-                std::vector<Piece>& pieces) {
-  for (uint64_t at = request.range.begin; at < request.range.end;) {
-    const ByteRange range = {at, std::min(at + chunk_bytes, request.range.end)};
-    Piece& piece = pieces.emplace_back(request.object, range);
-    piece.Add(index, range, request.destination + (at - request.range.begin));
-    at = range.end;
-  }
-}
-
-Piece WholeObject(const ObjectVersion* object, absl::Span<const ReadRequest> requests,
-                  std::vector<size_t> indices) {
-  std::sort(indices.begin(), indices.end(),
-            [&](size_t a, size_t b) { return requests[a].range.begin < requests[b].range.begin; });
-  uint64_t end = 0;
-  for (const size_t i : indices) {
-    end = std::max(end, requests[i].range.end);
-  }
-  Piece piece(object, {0, end});
-  for (const size_t i : indices) {
-    piece.Add(i, requests[i].range, requests[i].destination);
-  }
-  return piece;
-}
-
-}  // namespace
-
-std::vector<Piece> CutPieces(absl::Span<const ReadRequest> requests, uint64_t chunk_bytes) {
-  std::vector<Piece> pieces;
-  absl::flat_hash_map<const ObjectVersion*, std::vector<size_t>> without_ranges;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    if (requests[i].range.empty()) {
-      continue;
-    }
-    if (requests[i].object->ranges) {
-      CutRequest(requests[i], i, chunk_bytes, pieces);
-    } else {
-      without_ranges[requests[i].object].push_back(i);
-    }
-  }
-  for (auto& [object, indices] : without_ranges) {
-    pieces.push_back(WholeObject(object, requests, std::move(indices)));
-  }
-  return pieces;
 }
 
 }  // namespace weightd::source

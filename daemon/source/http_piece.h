@@ -66,10 +66,6 @@ class Piece {
   size_t first_open_part_ = 0;
 };
 
-// The pieces of a Read, in the order of its requests: at most `chunk_bytes` each, but for objects
-// that have no ranges, which are one piece from their first byte to the last that is wanted.
-std::vector<Piece> CutPieces(absl::Span<const ReadRequest> requests, uint64_t chunk_bytes);
-
 }  // namespace weightd::source
 
 #endif  // WEIGHTD_DAEMON_SOURCE_HTTP_PIECE_H_

@@ -9,9 +9,24 @@
 #include "daemon/source/address_policy.h"
 #include "daemon/source/http_exchange.h"
 #include "daemon/source/http_piece.h"
+#include "daemon/source/http_piece_queue.h"
 #include "daemon/source/proxy_choice.h"
 
 namespace weightd::source {
+namespace {
+
+class OneExchange final : public ExchangeQueue {
+ public:
+  explicit OneExchange(Exchange* exchange) : exchange_(exchange) {}
+
+  Exchange* Next(int) override { return std::exchange(exchange_, nullptr); }
+  bool single() const override { return true; }
+
+ private:
+  Exchange* exchange_;
+};
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<HttpReader>> HttpReader::Make(HttpSourceOptions options,
                                                              std::shared_ptr<HttpDialect> dialect) {
@@ -45,16 +60,9 @@ absl::Status HttpReader::Read(absl::Span<const ReadRequest> requests, const Read
   RETURN_IF_ERROR(cancellation.status());
   RETURN_IF_ERROR(CheckRanges(requests));
   ReadTally tally(requests, &observer);
-  std::vector<Piece> pieces = CutPieces(requests, settings_.options.chunk_bytes);
-  std::vector<PieceRead> reads;
-  reads.reserve(pieces.size());
-  std::vector<Exchange*> exchanges;
-  exchanges.reserve(pieces.size());
-  for (Piece& piece : pieces) {
-    exchanges.push_back(&reads.emplace_back(&piece, &tally));
-  }
-  Regulator regulator(settings_.options.limits, observer.awaited);
-  return RunExchanges(exchanges, settings_, policy, pool_, regulator, cancellation);
+  PieceQueue pieces(requests, settings_.options.chunk_bytes, &tally);
+  Regulator regulator(settings_.options.limits, &budget_, observer.awaited);
+  return RunExchanges(pieces, settings_, policy, pool_, regulator, cancellation);
 }
 
 absl::StatusOr<std::string> HttpReader::Fetch(const Uri& uri, size_t most_bytes,
@@ -74,9 +82,11 @@ absl::StatusOr<ObjectVersion> HttpReader::Ask(const Uri& uri, bool ranged, const
 
 absl::Status HttpReader::Run(Exchange& exchange, const ReadPolicy& policy,
                              Cancellation& cancellation) {
-  Exchange* const only = &exchange;
-  Regulator unlimited({}, [] { return true; });
-  return RunExchanges({&only, 1}, settings_, policy, pool_, unlimited, cancellation);
+  OneExchange only(&exchange);
+  // A question is neither counted nor held back.
+  ConnectionBudget one(1);
+  Regulator regulator({}, &one, [] { return true; });
+  return RunExchanges(only, settings_, policy, pool_, regulator, cancellation);
 }
 
 }  // namespace weightd::source

@@ -8,6 +8,7 @@
 #include "absl/types/span.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
+#include "daemon/source/connection_budget.h"
 #include "daemon/source/http_dialect.h"
 #include "daemon/source/http_driver.h"
 #include "daemon/source/http_options.h"
@@ -34,13 +35,15 @@ class HttpReader {
                                     Cancellation& cancellation);
 
  private:
-  explicit HttpReader(HttpSettings settings) : settings_(std::move(settings)) {}
+  explicit HttpReader(HttpSettings settings)
+      : settings_(std::move(settings)), budget_(settings_.options.connections) {}
   absl::Status Run(Exchange& exchange, const ReadPolicy& policy, Cancellation& cancellation);
   absl::StatusOr<ObjectVersion> Ask(const Uri& uri, bool ranged, const ReadPolicy& policy,
                                     Cancellation& cancellation);
 
   const HttpSettings settings_;
   ConnectionPool pool_;
+  ConnectionBudget budget_;
 };
 
 }  // namespace weightd::source

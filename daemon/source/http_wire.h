@@ -51,8 +51,9 @@ class Wire {
 
   // Takes it off the wire; after Transfer::End::kNextHop it is on it again.
   Transfer::End Finish(CURLcode code);
-  // Of the last that failed.
+  // Of the last that failed. Whether it did because the server is asked too much.
   const HttpFailure& failure() const { return transfer_.failure(); }
+  bool AskedTooMuch() const { return transfer_.AskedTooMuch(); }
 
  private:
   void PutOn();

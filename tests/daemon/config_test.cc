@@ -130,7 +130,7 @@ TEST(Config, FillsInDefaults) {
     EXPECT_FALSE(config.host().has_mlock());
     EXPECT_TRUE(config.host().huge_pages());
     EXPECT_TRUE(config.sources().file().direct_io());
-    EXPECT_EQ(config.sources().http().connections(), 8);
+    EXPECT_EQ(config.sources().http().connections(), 32);
     EXPECT_EQ(config.sources().http().chunk(), 32 << 20);
     EXPECT_EQ(config.sources().http().stall_timeout().seconds(), 30);
     EXPECT_EQ(config.sources().http().attempts(), 5);
