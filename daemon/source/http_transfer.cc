@@ -16,8 +16,10 @@ namespace weightd::source {
 namespace {
 
 constexpr int kMostRedirects = 5;
-// libcurl's default of 16 KiB costs a third of the speed.
+// libcurl's default of 16 KiB costs a third of the speed; but all connections together shall not
+// take much memory.
 constexpr long kReceiveBytes = 512 << 10;
+constexpr long kReceiveBytesTogether = 16 << 20;
 constexpr absl::string_view kHttpPrefix = "http://";
 constexpr absl::string_view kUserAgent = "weightd";
 constexpr absl::Duration kLongestConnect = absl::Seconds(10);
@@ -160,7 +162,8 @@ void Transfer::SetRequest(const std::vector<std::string>& lines) {
   curl_easy_setopt(handle_, CURLOPT_URL, hop_.url.c_str());
   curl_easy_setopt(handle_, CURLOPT_PROXY,
                    settings_->proxies.For(hop_.scheme, absl::StripSuffix(hop_.host, ".")).c_str());
-  curl_easy_setopt(handle_, CURLOPT_BUFFERSIZE, kReceiveBytes);
+  curl_easy_setopt(handle_, CURLOPT_BUFFERSIZE,
+                   std::min(kReceiveBytes, kReceiveBytesTogether / options.connections));
   curl_easy_setopt(handle_, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(handle_, CURLOPT_USERAGENT, kUserAgent.data());
   curl_easy_setopt(handle_, CURLOPT_ERRORBUFFER, tls_detail_);

@@ -35,7 +35,7 @@ def preload(daemon: Daemon, url: str) -> subprocess.Popen[str]:
 def loaded(daemon: Daemon, url: str) -> float:
     """The part of a model that has arrived."""
     for model in daemon.ctl_json("ls")["models"]:
-        if model["uri"] == url:
+        if model["model"] == url:
             progress = model.get("progress", {})
             total = int(progress.get("bytes_total", 0))
             return int(progress.get("bytes_done", 0)) / total if total else float(model["state"] == "RESIDENT")
@@ -105,7 +105,7 @@ def connections_to(port: int) -> int:
 @pytest.mark.plain_only
 def test_many_slow_connections_take_little_memory(daemon: Daemon, files: pathlib.Path) -> None:
     path = even_model(files / "m.safetensors", 400 * MIB, 10)
-    with far_server(path) as port, ending([preload(daemon, f"http://127.0.0.1:{port}/m")]) as (operator,):
+    with far_server(path) as port, ending([preload(daemon, f"http://127.0.0.1:{port}/m.safetensors")]) as (operator,):
         most = wait_until(lambda: (count := connections_to(port)) >= 32 and count, "32 connections")
         assert operator.wait(60) == 0
         # One may have been given up for a new one and not be closed yet.
