@@ -94,19 +94,24 @@ WireAnswer LyingServer::RightAnswer(const std::string& request, bool* may_be_lie
     return Listing();
   }
   const std::string path = target.substr(0, target.find('?'));
+  const bool asks_for_head = words[0] == "HEAD";
   const auto file = files_.find(path.substr(path.rfind('/') + 1));
   if (file == files_.end()) {
     WireAnswer answer;
     answer.Become(404, "<Error><Code>NoSuchKey</Code></Error>");
     return answer;
   }
-  *may_be_lied = lie_.about != Lie::About::kListing;
-  return WireAnswer::Right({.object = &file->second,
-                            .newer = &newer_.at(file->first),
-                            .range = RangeOf(request),
-                            .target = target,
-                            .elsewhere = absl::StrCat("127.0.0.1:", elsewhere_.port()),
-                            .here = absl::StrCat("127.0.0.1:", server_.port())});
+  *may_be_lied = lie_.about != Lie::About::kListing && !asks_for_head;
+  WireAnswer answer = WireAnswer::Right({.object = &file->second,
+                                         .newer = &newer_.at(file->first),
+                                         .range = RangeOf(request),
+                                         .target = target,
+                                         .elsewhere = absl::StrCat("127.0.0.1:", elsewhere_.port()),
+                                         .here = absl::StrCat("127.0.0.1:", server_.port())});
+  if (asks_for_head) {
+    answer.body.clear();
+  }
+  return answer;
 }
 
 WireAnswer LyingServer::Listing() const {
