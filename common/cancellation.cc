@@ -1,5 +1,7 @@
 #include "common/cancellation.h"
 
+#include "absl/synchronization/notification.h"
+
 namespace weightd {
 
 Cancellation::Registration::~Registration() {
@@ -21,6 +23,12 @@ void Cancellation::Cancel(absl::Status reason) {
 absl::Status Cancellation::status() const {
   absl::MutexLock lock(&mutex_);
   return status_;
+}
+
+void Cancellation::WaitFor(absl::Duration duration) {
+  absl::Notification cancelled;
+  const Registration registration = OnCancel([&cancelled] { cancelled.Notify(); });
+  cancelled.WaitForNotificationWithTimeout(duration);
 }
 
 Cancellation::Registration Cancellation::OnCancel(std::function<void()> wake) {

@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 namespace weightd {
 
@@ -39,6 +40,9 @@ class Cancellation {
   // OK until cancelled.
   absl::Status status() const;
   bool cancelled() const { return !status().ok(); }
+
+  // Returns after `duration`, or at once when cancelled.
+  void WaitFor(absl::Duration duration);
 
   // Runs `wake` at once if already cancelled.
   Registration OnCancel(std::function<void()> wake);

@@ -11,7 +11,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/notification.h"
 #include "common/status.h"
 
 namespace weightd::source {
@@ -189,14 +188,6 @@ bool MayPass(const absl::StatusOr<HttpReply>& result) {
   return result->status == 429 || result->status >= 500;
 }
 
-// At once if cancelled.
-void Pause(absl::Duration duration, Cancellation& cancellation) {
-  absl::Notification cancelled;
-  const Cancellation::Registration registration =
-      cancellation.OnCancel([&cancelled] { cancelled.Notify(); });
-  cancelled.WaitForNotificationWithTimeout(duration);
-}
-
 }  // namespace
 
 absl::StatusOr<HttpReply> Call(const HttpCall& call, Cancellation& cancellation) {
@@ -212,7 +203,7 @@ absl::StatusOr<HttpReply> CallPatiently(const HttpCall& call, int tries,
   absl::StatusOr<HttpReply> result = Call(call, cancellation);
   absl::Duration pause = kFirstPause;
   for (int i = 1; i < tries && MayPass(result) && !cancellation.cancelled(); ++i) {
-    Pause(pause, cancellation);
+    cancellation.WaitFor(pause);
     pause *= 2;
     result = Call(call, cancellation);
   }

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
+#include "absl/time/time.h"
+
 namespace weightd {
 namespace {
 
@@ -27,6 +31,15 @@ TEST(CancellationTest, LateRegistrationWakesAtOnceAndEndedOnesNever) {
   auto registration = cancellation.OnCancel([&] { ++late; });
   EXPECT_EQ(ended, 0);
   EXPECT_EQ(late, 1);
+}
+
+TEST(CancellationTest, AWaitEndsWithItsTimeOrAtOnce) {
+  Cancellation cancellation;
+  cancellation.WaitFor(absl::Milliseconds(1));
+  std::thread other([&] { cancellation.Cancel(absl::CancelledError("x")); });
+  cancellation.WaitFor(absl::InfiniteDuration());
+  other.join();
+  EXPECT_TRUE(cancellation.cancelled());
 }
 
 }  // namespace
