@@ -10,14 +10,14 @@
 #include "daemon/config.h"
 #include "daemon/source/bandwidth.h"
 #include "daemon/source/credential_provider.h"
+#include "daemon/source/credential_source.h"
 #include "daemon/source/file_source.h"
 #include "daemon/source/http_source.h"
 #include "daemon/source/s3_source.h"
+#include "daemon/source/s3_store.h"
 
 namespace weightd {
 namespace {
-
-constexpr const char* kDefaultRegion = "us-east-1";
 
 std::vector<std::string> Strings(const google::protobuf::RepeatedPtrField<std::string>& field) {
   return {field.begin(), field.end()};
@@ -66,33 +66,11 @@ std::shared_ptr<source::CredentialProvider> CredentialsOf(const v1::S3StoreConfi
        .region = config.region()});
 }
 
-std::string FirstSet(const source::Environment& environment,
-                     std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    if (std::string value = environment.variable(name); !value.empty()) {
-      return value;
-    }
-  }
-  return "";
-}
-
-// Where AWS' tools would look for a bucket.
-source::S3Location LocationOfEnvironment() {
-  const source::Environment environment = source::Environment::OfProcess();
-  source::S3Location location;
-  location.endpoint = FirstSet(environment, {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"});
-  location.region = FirstSet(environment, {"AWS_REGION", "AWS_DEFAULT_REGION"});
-  if (location.region.empty()) {
-    location.region = kDefaultRegion;
-  }
-  return location;
-}
-
 absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& config,
                                                        const Limits& common) {
   source::S3SourceOptions options;
   options.http = HttpOptions(config.http(), common);
-  options.elsewhere = LocationOfEnvironment();
+  options.elsewhere = source::LocationOfEnvironment(source::Environment::OfProcess());
   options.credentials = source::MakeCredentialProvider({});
   for (const v1::S3StoreConfig& store : config.s3().stores()) {
     options.stores.push_back({.location = {.endpoint = store.endpoint(),

@@ -88,6 +88,8 @@ void Answer::AddLine(absl::string_view line) {
     content_encoding = value;
   } else if (name == "x-amz-bucket-region") {
     bucket_region = value;
+  } else if (name == "x-amz-checksum-sha256") {
+    checksum_sha256 = value;
   } else if (name == "date") {
     date = ParseDate(value);
   } else if (name == "transfer-encoding") {

@@ -28,6 +28,8 @@ struct Answer {
   std::optional<absl::Time> date;
   // Of S3: where the bucket lies.
   std::string bucket_region;
+  // Of S3: the object's SHA-256, as ParseS3Checksum takes it.
+  std::string checksum_sha256;
   std::optional<uint64_t> content_length;
   // Its fields contradict one another about the body's length, or give none that can be read.
   bool unclear_length = false;

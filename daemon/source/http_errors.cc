@@ -65,10 +65,10 @@ HttpFailure FailureOfCurl(CURLcode code, absl::string_view tls_detail, absl::str
       return Final(Reason::kSourceUnavailable, name,
                    absl::StrCat("the server's certificate is not trusted",
                                 tls_detail.empty() ? "" : ": ", tls_detail),
-                   "add the server's authority to sources.http.ca_file, or repair its certificate");
+                   "add the server's authority to ca_file, or repair its certificate");
     case CURLE_SSL_CACERT_BADFILE:
       return Final(Reason::kSourceUnavailable, name,
-                   "the file of trusted authorities can't be read", "check sources.http.ca_file");
+                   "the file of trusted authorities can't be read", "check ca_file");
     case CURLE_URL_MALFORMAT:
       return Final(Reason::kInvalidUri, name, text, "check the model's URI");
     case CURLE_OUT_OF_MEMORY:

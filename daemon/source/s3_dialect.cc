@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
-#include "daemon/source/sigv4.h"
 
 namespace weightd::source {
 namespace {
@@ -43,6 +42,11 @@ bool MeansOtherCredentials(absl::string_view code) {
          code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch";
 }
 
+// What arrived is not what was sent.
+bool MeansDamage(absl::string_view code) {
+  return code == "BadDigest" || code == "XAmzContentSHA256Mismatch" || code == "IncompleteBody";
+}
+
 HttpFailure Denied(absl::string_view name, absl::string_view what, absl::string_view hint) {
   return {.status = Error(Reason::kSourceDenied, absl::StrCat(name, ": ", what), hint)};
 }
@@ -55,11 +59,21 @@ absl::StatusOr<Hop> S3Dialect::FirstHop(const Uri& uri) {
 
 absl::StatusOr<Proof> S3Dialect::Headers(const Uri& uri, const Hop& hop,
                                          Cancellation& cancellation) {
-  Proof proof;
+  return Sign(uri, hop, Request(), cancellation);
+}
+
+absl::StatusOr<Proof> S3Dialect::Sign(const Uri& uri, const Hop& hop, Request asked,
+                                      Cancellation& cancellation) {
   RequestToSign request;
+  request.method = std::move(asked.method);
+  request.headers = std::move(asked.headers);
+  request.payload_hash = std::move(asked.payload_hash);
   if (options_.requester_pays) {
     request.headers.push_back({"x-amz-request-payer", "requester"});
-    proof.lines.push_back("x-amz-request-payer: requester");
+  }
+  Proof proof;
+  for (const Header& header : request.headers) {
+    proof.lines.push_back(absl::StrCat(header.name, ": ", header.value));
   }
   if (options_.credentials != nullptr) {
     ASSIGN_OR_RETURN(proof.credentials, options_.credentials->Get(cancellation));
@@ -75,11 +89,9 @@ absl::StatusOr<Proof> S3Dialect::Headers(const Uri& uri, const Hop& hop,
     return proof;
   }
   Target target = TargetOf(hop);
-  request.method = "GET";
   request.host = std::move(target.host);
   request.path = std::move(target.path);
   request.query = std::move(target.query);
-  request.payload_hash = std::string(kEmptyPayload);
   request.scope.region = LocationOf(uri).region;
   request.scope.service = "s3";
   for (const Header& header : SignInHeaders(request, *proof.credentials)) {
@@ -99,6 +111,13 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
         .passing = true};
     return failure;
   }
+  if (MeansDamage(error.code)) {
+    return {.status = Error(Reason::kSourceUnavailable,
+                            absl::StrCat(name, ": the bytes were damaged on their way (",
+                                         answer.status, " ", error.code, ")"),
+                            "try again; if it stays, look at proxies on the way and at this node"),
+            .passing = true};
+  }
   if (error.code == "RequestTimeout") {
     return FailureOfStatus(/*status=*/408, answer.retry_after, name);
   }
@@ -107,7 +126,7 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
   }
   if (error.code == "NoSuchBucket") {
     return {.status = Error(Reason::kModelNotFound, absl::StrCat(name, ": there is no such bucket"),
-                            "check the bucket's name and sources.s3.stores")};
+                            "check the bucket's name and the store's endpoint")};
   }
   if (answer.IsRedirect()) {
     return {.status = Error(Reason::kSourceProtocol,
@@ -120,7 +139,7 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
       (answer.status == 400 && MeansOtherCredentials(error.code))) {
     HttpFailure failure =
         Denied(name, absl::StrCat(WhoIsRefused(proof), " (", answer.status, " ", error.code, ")"),
-               "check these credentials and what they may read");
+               "check these credentials and what they may do there");
     if (MeansOtherCredentials(error.code) && proof.credentials.has_value() &&
         !proof.refused_before) {
       Drop(*proof.credentials);
@@ -128,7 +147,13 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
     }
     return failure;
   }
-  return FailureOfStatus(answer.status, answer.retry_after, name);
+  HttpFailure failure = FailureOfStatus(answer.status, answer.retry_after, name);
+  if (ReasonOf(failure.status) == Reason::kSourceProtocol && !error.code.empty()) {
+    failure.status = Error(Reason::kSourceProtocol,
+                           absl::StrCat(failure.status.message(), " (", error.code, ")"),
+                           HintOf(failure.status));
+  }
+  return failure;
 }
 
 S3Location S3Dialect::LocationOf(const Uri& uri) const {

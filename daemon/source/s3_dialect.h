@@ -15,6 +15,7 @@
 #include "daemon/source/http_dialect.h"
 #include "daemon/source/s3_list.h"
 #include "daemon/source/s3_store.h"
+#include "daemon/source/sigv4.h"
 
 namespace weightd::source {
 
@@ -36,6 +37,18 @@ class S3Dialect final : public HttpDialect {
   absl::StatusOr<Proof> Headers(const Uri& uri, const Hop& hop,
                                 Cancellation& cancellation) override;
   bool follows_redirects() const override { return false; }
+
+  // What is signed of a request besides its place.
+  struct Request {
+    std::string method = "GET";
+    std::vector<Header> headers;
+    // See RequestToSign.
+    std::string payload_hash = std::string(kEmptyPayload);
+  };
+  // The proof of any request, with the lines of its own headers.
+  absl::StatusOr<Proof> Sign(const Uri& uri, const Hop& hop, Request request,
+                             Cancellation& cancellation);
+
   HttpFailure FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
                         absl::string_view body, absl::string_view name) override;
 

@@ -1,103 +1,32 @@
 #include "daemon/source/s3_list.h"
 
 #include <algorithm>
-#include <cstdint>
-#include <limits>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
-#include "common/utf8.h"
-#include "daemon/source/percent_encoding.h"
+#include "daemon/source/s3_fields.h"
 #include "daemon/source/xml_reader.h"
 
 namespace weightd::source {
 namespace {
 
-// "Creating object key names": 1,024 bytes; tokens and ETags have no documented bound.
-constexpr size_t kMaxKey = 1024;
+// Tokens have no documented bound.
 constexpr size_t kMaxToken = 4096;
-constexpr size_t kMaxEtag = 256;
 // RFC 1035, section 2.3.4, and a port.
 constexpr size_t kMaxHost = 253 + 6;
 constexpr size_t kMaxCode = 64;
-
-absl::Status Nonsense(absl::string_view what) {
-  return Error(Reason::kSourceProtocol, absl::StrCat("an S3 server's answer with ", what),
-               "check that the endpoint speaks S3, with ListObjectsV2");
-}
-
-// An element that may come once.
-using Field = std::optional<std::string>;
-
-// Reads documents whose root is `root` and whose fields derived classes name.
-class Fields : public XmlElements {
- public:
-  explicit Fields(absl::string_view root) : root_(root) {}
-
-  absl::Status Begin(absl::string_view path) override {
-    const size_t slash = path.rfind('/');
-    if (slash == absl::string_view::npos) {
-      return path == root_ ? absl::OkStatus() : Nonsense("another root element");
-    }
-    if (At(path.substr(0, slash)) != nullptr) {
-      return Nonsense("elements where text belongs");
-    }
-    BeginBelow(path);
-    return absl::OkStatus();
-  }
-
-  absl::Status End(absl::string_view path, absl::string_view text) override {
-    Field* const field = At(path);
-    if (field == nullptr) {
-      return EndOther(path);
-    }
-    if (field->has_value()) {
-      return Nonsense("a field twice");
-    }
-    *field = std::string(text);
-    return absl::OkStatus();
-  }
-
- private:
-  // The field that the text of this element belongs to, or null.
-  virtual Field* At(absl::string_view path) = 0;
-  virtual void BeginBelow(absl::string_view /*path*/) {}
-  virtual absl::Status EndOther(absl::string_view /*path*/) { return absl::OkStatus(); }
-
-  const absl::string_view root_;
-};
-
-absl::StatusOr<uint64_t> ParseSize(absl::string_view text) {
-  uint64_t size = 0;
-  if (text.empty() || !std::all_of(text.begin(), text.end(), absl::ascii_isdigit) ||
-      !absl::SimpleAtoi(text, &size) || size > uint64_t{std::numeric_limits<int64_t>::max()}) {
-    return Nonsense("a malformed size");
-  }
-  return size;
-}
-
-// A header field's value goes back to the server in If-Match: nothing but visible ASCII.
-bool IsEtag(absl::string_view text) {
-  return !text.empty() && text.size() <= kMaxEtag &&
-         std::all_of(text.begin(), text.end(), absl::ascii_isgraph);
-}
 
 class ListingFields : public Fields {
  public:
   ListingFields() : Fields("ListBucketResult") {}
 
   absl::StatusOr<S3Listing> Finish() && {
-    const bool truncated = is_truncated_ == "true";
-    if (!truncated && is_truncated_ != "false") {
-      return Nonsense("no word on whether it is truncated");
-    }
+    ASSIGN_OR_RETURN(const bool truncated, ParseTruncated(is_truncated_));
     listing_.continuation_token = next_token_.value_or("");
     if (truncated == listing_.continuation_token.empty() ||
         listing_.continuation_token.size() > kMaxToken) {
@@ -107,10 +36,10 @@ class ListingFields : public Fields {
       return Nonsense("an unknown encoding of keys");
     }
     for (S3Object& object : listing_.objects) {
-      RETURN_IF_ERROR(DecodeKey(object.key));
+      ASSIGN_OR_RETURN(object.key, DecodeKey(object.key, encoding_.has_value()));
     }
     for (std::string& prefix : listing_.common_prefixes) {
-      RETURN_IF_ERROR(DecodeKey(prefix));
+      ASSIGN_OR_RETURN(prefix, DecodeKey(prefix, encoding_.has_value()));
     }
     return std::move(listing_);
   }
@@ -162,20 +91,6 @@ class ListingFields : public Fields {
     }
     ASSIGN_OR_RETURN(const uint64_t size, ParseSize(*size_));
     listing_.objects.push_back({*std::move(key_), size, *std::move(etag_)});
-    return absl::OkStatus();
-  }
-
-  absl::Status DecodeKey(std::string& key) const {
-    if (encoding_.has_value()) {
-      std::optional<std::string> decoded = FormDecode(key);
-      if (!decoded.has_value()) {
-        return Nonsense("a malformed escape in a key");
-      }
-      key = *std::move(decoded);
-    }
-    if (key.empty() || key.size() > kMaxKey || FirstInvalidUtf8(key).has_value()) {
-      return Nonsense("a key that is empty, too long or not UTF-8");
-    }
     return absl::OkStatus();
   }
 

@@ -1,6 +1,7 @@
 #include "daemon/source/s3_store.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -42,7 +43,27 @@ bool InPath(const S3Location& location, absl::string_view bucket, bool encrypted
   return !location.endpoint.empty() || (encrypted && absl::StrContains(bucket, '.'));
 }
 
+std::string FirstSet(const Environment& environment,
+                     std::initializer_list<absl::string_view> names) {
+  for (const absl::string_view name : names) {
+    if (std::string value = environment.variable(name); !value.empty()) {
+      return value;
+    }
+  }
+  return "";
+}
+
 }  // namespace
+
+S3Location LocationOfEnvironment(const Environment& environment) {
+  S3Location location;
+  location.endpoint = FirstSet(environment, {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"});
+  location.region = FirstSet(environment, {"AWS_REGION", "AWS_DEFAULT_REGION"});
+  if (location.region.empty()) {
+    location.region = "us-east-1";
+  }
+  return location;
+}
 
 std::string AwsS3Host(absl::string_view region) {
   return absl::StrCat("s3.", region, ".amazonaws.com",

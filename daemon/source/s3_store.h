@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "common/uri.h"
+#include "daemon/source/credential_source.h"
 #include "daemon/source/http_hop.h"
 
 // Which store a bucket lies in, and where an object of it is asked for. Pure.
@@ -30,6 +31,10 @@ struct S3Location {
   std::string region;
   S3Style style = S3Style::kAuto;
 };
+
+// Where AWS' tools would look for a bucket: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or
+// AWS_DEFAULT_REGION (us-east-1).
+S3Location LocationOfEnvironment(const Environment& environment);
 
 // The host of AWS' S3 in a region (AWS: "Amazon S3 endpoints and quotas").
 std::string AwsS3Host(absl::string_view region);

@@ -37,6 +37,7 @@ TEST(Replay, Config) { Replay("config", Config); }
 TEST(Replay, UriAndAccess) { Replay("uri_and_access", UriAndAccess); }
 TEST(Replay, CredentialText) { Replay("credentials", CredentialText); }
 TEST(Replay, S3Answers) { Replay("s3_answers", S3Answers); }
+TEST(Replay, S3UploadAnswers) { Replay("s3_upload_answers", S3UploadAnswers); }
 TEST(Replay, HandleFrames) { Replay("handle_frames", HandleFrames); }
 
 }  // namespace

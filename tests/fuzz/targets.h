@@ -21,6 +21,8 @@ void Config(absl::string_view input);
 void UriAndAccess(absl::string_view input);
 // What an S3 server answers: a listing, or an error.
 void S3Answers(absl::string_view input);
+// What it answers to multipart uploads.
+void S3UploadAnswers(absl::string_view input);
 // Credentials as services, programs and files give them.
 void CredentialText(absl::string_view input);
 // What a client sends on handles.sock: packets, each after its length in one byte; a length of 0

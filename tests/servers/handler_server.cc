@@ -46,13 +46,14 @@ std::optional<ServiceRequest> Receive(int connection, std::string& received) {
   return request;
 }
 
-bool Send(int connection, const ServiceReply& reply) {
+// The answer to a HEAD is without the body whose length it tells.
+bool Send(int connection, const ServiceReply& reply, bool with_body) {
   std::string text = absl::StrCat("HTTP/1.1 ", reply.status,
                                   " Said\r\nContent-Length: ", reply.body.size(), "\r\n");
   for (const std::string& header : reply.headers) {
     absl::StrAppend(&text, header, "\r\n");
   }
-  return SendAll(connection, absl::StrCat(text, "\r\n", reply.body));
+  return SendAll(connection, absl::StrCat(text, "\r\n", with_body ? reply.body : ""));
 }
 
 }  // namespace
@@ -105,7 +106,7 @@ void HandlerServer::Serve(int connection) {
       AwaitEnd(connection);
       return;
     }
-    if (!Send(connection, reply)) {
+    if (!Send(connection, reply, request->method != "HEAD")) {
       return;
     }
   }
