@@ -31,6 +31,22 @@ void AddModel(CLI::App* command, Arguments& arguments) {
       ->required();
 }
 
+void AddPush(CLI::App* command, PushRequest& push) {
+  command->add_option("FILE", push.path, "Weight file, or folder of a model")->required();
+  command->add_option("URI", push.target, "s3://bucket/folder/ or s3://bucket/folder/name")
+      ->required();
+  command->add_option("--endpoint", push.endpoint,
+                      "https://host of the store (default: AWS_ENDPOINT_URL_S3, then AWS)");
+  command->add_option("--region", push.region, "Its region (default: AWS_REGION, then us-east-1)");
+  command->add_option("--profile", push.profile, "Profile of ~/.aws to take credentials from");
+  command->add_option("--ca-file", push.ca_file, "Authorities to trust instead of the system's");
+  command->add_option("--connections", push.connections, "Parts sent at once")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command->add_flag("--follow-links", push.follow_links,
+                    "Also push what links lead to outside of the folder");
+}
+
 void AddCommands(CLI::App& app, Arguments& arguments) {
   const auto add = [&](Command command, const char* name, const char* what) {
     return AddCommand(app, arguments, command, name, what);
@@ -56,6 +72,8 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
       "Tensor table of a local weight file or folder; no daemon needed")
       ->add_option("FILE", arguments.model, "Weight file, or folder with an index or one file")
       ->required();
+  AddPush(add(Command::kPush, "push", "Upload a model to an S3-compatible store; no daemon needed"),
+          arguments.push);
   add(Command::kDoctor, "doctor", "What on this node limits weightd, what it costs, what to do")
       ->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");
 }

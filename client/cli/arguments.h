@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/cli/push.h"
 
 namespace weightd::cli {
 
@@ -21,6 +22,7 @@ enum class Command {
   kLeases,
   kWatch,
   kInspect,
+  kPush,
   kDoctor,
 };
 
@@ -38,6 +40,7 @@ struct Arguments {
   bool tensors = false;
   bool force = false;
   bool fix = false;
+  PushRequest push;
 };
 
 // INVALID_ARGUMENT if the command line makes no sense.

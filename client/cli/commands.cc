@@ -1,6 +1,7 @@
 #include "client/cli/commands.h"
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <string>
 #include <system_error>
@@ -9,13 +10,16 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/doctor.h"
 #include "client/cli/inspect.h"
+#include "client/cli/interrupt.h"
 #include "client/cli/json_writer.h"
 #include "client/cli/node_readings.h"
 #include "client/cli/progress.h"
+#include "client/cli/push.h"
 #include "client/cli/reports.h"
 #include "client/cli/text.h"
 #include "client/cpp/admin_client.h"
 #include "client/cpp/socket_dir.h"
+#include "common/cancellation.h"
 #include "common/huge_pages.h"
 #include "common/status.h"
 #include "weightd/v1/error.pb.h"
@@ -65,6 +69,35 @@ absl::Status Inspect(const Arguments& arguments, const Streams& streams) {
       InspectPath(arguments.model), arguments.json,
       [&](const auto& model) { PrintInspected(model, streams.out); },
       [&](const auto& model) { PrintInspectedJson(model, streams.out); });
+}
+
+// The bar of a load, of a transfer the other way.
+v1::LoadProgress AsLoad(const source::UploadProgress& progress) {
+  v1::LoadProgress load;
+  load.set_phase(progress.sending ? v1::TRANSFERRING : v1::RESOLVING);
+  load.set_bytes_done(progress.bytes_done);
+  load.set_bytes_total(progress.bytes_total);
+  return load;
+}
+
+absl::Status PushModel(const Arguments& arguments, const Streams& streams) {
+  // A store that closes a connection must not end us.
+  std::signal(SIGPIPE, SIG_IGN);
+  Cancellation cancellation;
+  const Interrupt interrupt(&cancellation);
+  ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
+  const auto pushed = Push(
+      arguments.push,
+      [&](const source::UploadProgress& progress) {
+        if (!arguments.json) {
+          printer.Show(AsLoad(progress), absl::Now());
+        }
+      },
+      cancellation);
+  printer.Finish();
+  return Print(
+      pushed, arguments.json, [&](const auto& result) { PrintPushed(result, streams.out); },
+      [&](const auto& result) { PrintPushedJson(result, streams.out); });
 }
 
 absl::Status Doctor(const Arguments& arguments, const Streams& streams) {
@@ -151,6 +184,8 @@ absl::Status RunCommand(const Arguments& arguments, const Streams& streams) {
       return absl::OkStatus();
     case Command::kInspect:
       return Inspect(arguments, streams);
+    case Command::kPush:
+      return PushModel(arguments, streams);
     case Command::kDoctor:
       return Doctor(arguments, streams);
     default: {

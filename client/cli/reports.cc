@@ -218,6 +218,22 @@ void PrintInspected(const InspectedModel& model, std::ostream& out) {
   }
 }
 
+void PrintPushed(const PushResult& result, std::ostream& out) {
+  uint64_t bytes = 0;
+  uint64_t sent = 0;
+  for (const source::UploadedFile& file : result.files) {
+    bytes += file.bytes;
+    sent += file.bytes_sent;
+  }
+  const size_t count = result.files.size();
+  out << PrintableText(result.target.Redacted()) << ": " << count
+      << (count == 1 ? " file, " : " files, ") << BytesText(bytes);
+  if (sent < bytes) {
+    out << ", " << BytesText(bytes - sent) << " of it were there";
+  }
+  out << '\n';
+}
+
 void PrintFindings(const std::vector<Finding>& findings, std::ostream& out) {
   for (const Finding& finding : findings) {
     out << absl::StreamFormat("%-4s  %-16s  %s\n", StateName(finding.state), finding.check,

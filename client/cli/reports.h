@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "client/cli/doctor.h"
 #include "client/cli/inspect.h"
+#include "client/cli/push.h"
 #include "weightd/v1/admin.pb.h"
 
 // What commands found, for people (tables, relative to `now`) and for programs (one JSON value on a
@@ -23,6 +24,8 @@ void PrintLeases(const std::vector<v1::Lease>& leases, absl::Time now, std::ostr
 void PrintEvicted(const v1::EvictResponse& evicted, std::ostream& out);
 void PrintEvent(const v1::WatchEventsResponse& event, std::ostream& out);
 void PrintInspected(const InspectedModel& model, std::ostream& out);
+// One line: what went where.
+void PrintPushed(const PushResult& result, std::ostream& out);
 void PrintFindings(const std::vector<Finding>& findings, std::ostream& out);
 
 void PrintJson(const google::protobuf::Message& message, std::ostream& out);
@@ -31,6 +34,8 @@ void PrintLeasesJson(const std::vector<v1::Lease>& leases, std::ostream& out);
 // {"tensors":[{"name","dtype","shape","offset","nbytes"},…],"metadata":{…}}; `offset` counts from
 // the file's first byte. Tensors of a folder also have "file".
 void PrintInspectedJson(const InspectedModel& model, std::ostream& out);
+// {"target","files":[{"file","uri","bytes","bytes_sent","was_there"},…]}
+void PrintPushedJson(const PushResult& result, std::ostream& out);
 void PrintFindingsJson(const std::vector<Finding>& findings, std::ostream& out);
 
 }  // namespace weightd::cli

@@ -64,6 +64,19 @@ void PrintInspectedJson(const InspectedModel& model, std::ostream& out) {
   out << json.text() << '\n';
 }
 
+void PrintPushedJson(const PushResult& result, std::ostream& out) {
+  JsonWriter json;
+  json.BeginObject().Key("target").String(result.target.Redacted()).Key("files").BeginArray();
+  for (const source::UploadedFile& file : result.files) {
+    json.BeginObject().Key("file").String(file.path);
+    json.Key("uri").String(file.object.Redacted());
+    json.Key("bytes").Number(file.bytes).Key("bytes_sent").Number(file.bytes_sent);
+    json.Key("was_there").Bool(file.was_there).EndObject();
+  }
+  json.EndArray().EndObject();
+  out << json.text() << '\n';
+}
+
 void PrintFindingsJson(const std::vector<Finding>& findings, std::ostream& out) {
   JsonWriter json;
   json.BeginObject().Key("checks").BeginArray();

@@ -9,10 +9,15 @@ import sys
 import typing
 
 import pytest
-from models import write_model
+from models import sharded_model, write_model
 from processes import BUILD, PATIENCE, ROOT, Daemon, Nginx, wait_until
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "servers"))
+
+from s3 import Moto  # noqa: E402
+
 MODEL_URL = "https://models.example/llama/model.safetensors"
+STORE_URL = "https://objects.example"
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +31,19 @@ def url(web: Nginx, files: pathlib.Path) -> str:
     return web.url("model.safetensors")
 
 
-def test_shell_blocks(url: str, tmp_path: pathlib.Path) -> None:
+@pytest.fixture
+def store(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> typing.Iterator[str]:
+    """The endpoint of a store with a bucket for models, whose keys and place are in the environment."""
+    with Moto(tmp_path) as server:
+        server.client().create_bucket(Bucket="models")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        yield server.endpoint
+
+
+def test_shell_blocks(url: str, store: str, tmp_path: pathlib.Path) -> None:
+    sharded_model(tmp_path / "llama", shards=2)
     links = tmp_path / "bazel-bin"
     links.mkdir()
     for folder in ("daemon", "client"):
@@ -38,7 +55,8 @@ def test_shell_blocks(url: str, tmp_path: pathlib.Path) -> None:
             assert all(os.access(ROOT / path, os.X_OK) for path in re.findall(r"\./(\S+\.sh)", block))
             continue
         lines = [line for line in block.splitlines() if not line.startswith("bazel build") and "--fix" not in line]
-        script = "\n".join(lines).replace(MODEL_URL, url).replace("/run/weightd", str(tmp_path / "run"))
+        script = "\n".join(lines).replace(MODEL_URL, url).replace(STORE_URL, store)
+        script = script.replace("/run/weightd", str(tmp_path / "run"))
         for line in script.splitlines():
             try:
                 assert run_line(line.strip(), tmp_path, daemons) == 0, line

@@ -39,6 +39,26 @@ TEST(ArgumentsTest, Preload) {
   EXPECT_EQ(all->model, "m");
 }
 
+TEST(ArgumentsTest, Push) {
+  const auto plain = Parse({"push", "f", "s3://b/f"});
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->command, Command::kPush);
+  EXPECT_EQ(plain->push.path, "f");
+  EXPECT_EQ(plain->push.target, "s3://b/f");
+  EXPECT_FALSE(plain->push.follow_links);
+  const auto all = Parse({"push", "f", "s3://b/f", "--endpoint", "https://e", "--region=r",
+                          "--profile=p", "--ca-file", "c", "--connections=3", "--follow-links"});
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(all->push.endpoint, "https://e");
+  EXPECT_EQ(all->push.region, "r");
+  EXPECT_EQ(all->push.profile, "p");
+  EXPECT_EQ(all->push.ca_file, "c");
+  EXPECT_EQ(all->push.connections, 3);
+  EXPECT_TRUE(all->push.follow_links);
+  EXPECT_FALSE(Parse({"push", "f"}).ok());
+  EXPECT_FALSE(Parse({"push", "f", "s3://b/f", "--connections=0"}).ok());
+}
+
 TEST(ArgumentsTest, CommonOptionsBeforeAndAfterTheCommand) {
   const auto before = Parse({"--socket-dir", "/d", "--output", "json", "--timeout", "2.5", "ls"});
   ASSERT_TRUE(before.ok()) << before.status();

@@ -1,0 +1,41 @@
+#ifndef WEIGHTD_CLIENT_CLI_PUSH_H_
+#define WEIGHTD_CLIENT_CLI_PUSH_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "common/cancellation.h"
+#include "common/uri.h"
+#include "daemon/source/s3_upload.h"
+
+namespace weightd::cli {
+
+struct PushRequest {
+  std::string path;
+  std::string target;
+  // See PlanPush.
+  bool follow_links = false;
+  // Where the store is and who asks; empty: as the environment says.
+  std::string endpoint;
+  std::string region;
+  std::string profile;
+  // Authorities to trust; empty: the system's.
+  std::string ca_file;
+  int connections = 8;
+};
+
+struct PushResult {
+  Uri target;
+  std::vector<source::UploadedFile> files;
+};
+
+// Checks a local model, then brings it into an S3-compatible store. See source::UploadFiles.
+absl::StatusOr<PushResult> Push(const PushRequest& request,
+                                absl::FunctionRef<void(const source::UploadProgress&)> report,
+                                Cancellation& cancellation);
+
+}  // namespace weightd::cli
+
+#endif  // WEIGHTD_CLIENT_CLI_PUSH_H_

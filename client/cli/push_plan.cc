@@ -1,0 +1,214 @@
+#include "client/cli/push_plan.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/cli/inspect.h"
+#include "common/status.h"
+#include "daemon/format/shard_index.h"
+
+namespace weightd::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using source::FileToUpload;
+using Role = FileToUpload::Role;
+
+constexpr absl::string_view kWeightFileSuffix = ".safetensors";
+// More than any model has; a mistyped home folder has more.
+constexpr size_t kMostFiles = 20'000;
+constexpr int kDeepestFolder = 16;
+
+Role RoleOf(absl::string_view name) {
+  return name == format::kShardIndexName           ? Role::kIndex
+         : absl::EndsWith(name, kWeightFileSuffix) ? Role::kWeights
+                                                   : Role::kOther;
+}
+
+absl::StatusOr<Uri> ParseTarget(absl::string_view text) {
+  ASSIGN_OR_RETURN(Uri uri, Uri::Parse(text));
+  if (uri.scheme() != "s3" || !uri.query().empty() || !uri.user_info().empty()) {
+    return Error(Reason::kInvalidUri,
+                 absl::StrCat(uri.Redacted(), ": not a place that can be pushed to"),
+                 "write s3://bucket/folder/ or s3://bucket/folder/name");
+  }
+  return uri;
+}
+
+// Collects the files of a folder: paths relative to it.
+class Walk {
+ public:
+  Walk(const fs::path& root, bool follow_links) : root_(root), follow_links_(follow_links) {}
+
+  absl::StatusOr<std::vector<std::string>> Run() {
+    std::error_code error;
+    real_root_ = fs::canonical(root_, error);
+    if (error) {
+      return ErrnoError(error.value(), root_.string());
+    }
+    RETURN_IF_ERROR(Enter("", 0));
+    std::sort(found_.begin(), found_.end());
+    return std::move(found_);
+  }
+
+ private:
+  absl::Status Enter(const fs::path& below, int depth) {
+    std::error_code error;
+    for (fs::directory_iterator it(root_ / below, error), end; !error && it != end;
+         it.increment(error)) {
+      RETURN_IF_ERROR(Take(below / it->path().filename(), depth));
+    }
+    return error ? ErrnoError(error.value(), (root_ / below).string()) : absl::OkStatus();
+  }
+
+  absl::Status Take(const fs::path& below, int depth) {
+    if (absl::StartsWith(below.filename().string(), ".")) {
+      return absl::OkStatus();
+    }
+    const fs::path path = root_ / below;
+    std::error_code error;
+    const bool is_link = fs::is_symlink(path, error);
+    const fs::file_status status = fs::status(path, error);
+    if (error) {
+      return ErrnoError(error.value(), path.string());
+    }
+    if (is_link) {
+      RETURN_IF_ERROR(CheckLink(path, fs::is_directory(status)));
+    }
+    if (fs::is_directory(status)) {
+      return depth < kDeepestFolder ? Enter(below, depth + 1)
+                                    : Refusal(path, "lies deeper than 16 folders", "");
+    }
+    if (!fs::is_regular_file(status)) {
+      return Refusal(path, "is neither a file nor a folder", "remove it");
+    }
+    if (found_.size() == kMostFiles) {
+      return Refusal(root_, "holds more than 20,000 files", "name the folder of one model");
+    }
+    found_.push_back(below.string());
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckLink(const fs::path& path, bool to_folder) {
+    if (to_folder) {
+      return Refusal(path, "is a link to a folder", "put the folder there, or name it itself");
+    }
+    std::error_code error;
+    const fs::path real = fs::canonical(path, error);
+    const auto [end, ignored] =
+        std::mismatch(real_root_.begin(), real_root_.end(), real.begin(), real.end());
+    if (error || (end != real_root_.end() && !follow_links_)) {
+      return Refusal(path, "is a link that leads out of the folder",
+                     "push what it leads to with --follow-links");
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::Status Refusal(const fs::path& path, absl::string_view what,
+                              absl::string_view hint) {
+    return Error(Reason::kInvalidArgument, absl::StrCat(path.string(), " ", what), hint);
+  }
+
+  const fs::path root_;
+  const bool follow_links_;
+  fs::path real_root_;
+  std::vector<std::string> found_;
+};
+
+absl::Status CheckIndexed(const std::string& folder, const std::set<std::string>& uploaded) {
+  ASSIGN_OR_RETURN(const InspectedModel model, InspectPath(folder));
+  for (const InspectedTensor& tensor : model.tensors) {
+    const std::string path = (fs::path(folder) / tensor.file).lexically_normal().string();
+    if (!uploaded.contains(path)) {
+      return Error(Reason::kMalformedModel,
+                   absl::StrCat(path, " is named by the index and would not be pushed"),
+                   "shards have to be visible files of the folder");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Before a byte moves: whether the daemon would take what is pushed.
+absl::Status Check(const std::vector<FileToUpload>& files) {
+  std::set<std::string> paths;
+  for (const FileToUpload& file : files) {
+    paths.insert(fs::path(file.path).lexically_normal().string());
+  }
+  for (const FileToUpload& file : files) {
+    if (file.role == Role::kWeights) {
+      RETURN_IF_ERROR(InspectPath(file.path).status());
+    } else if (file.role == Role::kIndex) {
+      RETURN_IF_ERROR(CheckIndexed(fs::path(file.path).parent_path().string(), paths));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PushPlan> PlanFile(const std::string& path, Uri target) {
+  const std::string name = fs::path(path).filename().string();
+  if (target.IsFolder()) {
+    ASSIGN_OR_RETURN(target, target.Child(name));
+  }
+  if (RoleOf(target.FileName()) == Role::kIndex) {
+    return Error(Reason::kInvalidArgument, absl::StrCat(path, " is an index without its shards"),
+                 "push the folder");
+  }
+  PushPlan plan;
+  plan.target = target;
+  plan.files.push_back({path, std::move(target), RoleOf(name)});
+  return plan;
+}
+
+absl::StatusOr<PushPlan> PlanFolder(const std::string& path, Uri target, bool follow_links) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, Walk(path, follow_links).Run());
+  if (names.empty()) {
+    return Error(Reason::kModelNotFound, absl::StrCat(path, " holds no files"),
+                 "name the folder of a model");
+  }
+  PushPlan plan;
+  plan.target = std::move(target);
+  // By folder, whether it has an index; only those with weights.
+  std::map<std::string, bool> indexed;
+  for (const std::string& name : names) {
+    const fs::path below(name);
+    ASSIGN_OR_RETURN(Uri object, plan.target.Child(name));
+    const Role role = RoleOf(below.filename().string());
+    if (role != Role::kOther) {
+      indexed[below.parent_path().string()] |= role == Role::kIndex;
+    }
+    plan.files.push_back({(fs::path(path) / below).string(), std::move(object), role});
+  }
+  for (const auto& [folder, has_index] : indexed) {
+    if (!has_index) {
+      const fs::path index = fs::path(folder) / std::string(format::kShardIndexName);
+      ASSIGN_OR_RETURN(Uri object, plan.target.Child(index.string()));
+      plan.must_be_absent.push_back(std::move(object));
+    }
+  }
+  return plan;
+}
+
+}  // namespace
+
+absl::StatusOr<PushPlan> PlanPush(const std::string& path, absl::string_view target,
+                                  bool follow_links) {
+  ASSIGN_OR_RETURN(Uri uri, ParseTarget(target));
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (error) {
+    return ErrnoError(error.value(), path);
+  }
+  ASSIGN_OR_RETURN(PushPlan plan, fs::is_directory(status)
+                                      ? PlanFolder(path, std::move(uri), follow_links)
+                                      : PlanFile(path, std::move(uri)));
+  RETURN_IF_ERROR(Check(plan.files));
+  return plan;
+}
+
+}  // namespace weightd::cli

@@ -1,0 +1,152 @@
+#include "client/cli/push_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+#include "tests/fakes/safetensors_file.h"
+
+namespace weightd::cli {
+namespace {
+
+using fakes::F32Tensor;
+using fakes::SafetensorsFile;
+using fakes::ShardIndexFile;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Role = source::FileToUpload::Role;
+
+class PushPlanTest : public testing::Test {
+ protected:
+  PushPlanTest() : folder_(testing::TempDir() + "/push_plan") {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+
+  std::string Write(const std::string& name, const std::string& bytes) {
+    const std::filesystem::path path = folder_ + "/" + name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path, std::ios::binary) << bytes;
+    return path.string();
+  }
+
+  void WriteShards() {
+    Write("1.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
+    Write("2.safetensors", SafetensorsFile({F32Tensor("b", 4, 2)}));
+    Write("model.safetensors.index.json",
+          ShardIndexFile({{"a", "1.safetensors"}, {"b", "2.safetensors"}}));
+  }
+
+  // URIs without their bucket, in order.
+  static std::vector<std::string> Keys(const absl::StatusOr<PushPlan>& plan) {
+    std::vector<std::string> keys;
+    for (const source::FileToUpload& file : plan->files) {
+      keys.push_back(file.object.path());
+    }
+    return keys;
+  }
+
+  Reason Refusal(const std::string& path, const std::string& target = "s3://bucket/m/",
+                 bool follow_links = false) {
+    const absl::Status status = PlanPush(path, target, follow_links).status();
+    message_ = std::string(status.message());
+    return ReasonOf(status);
+  }
+
+  const std::string folder_;
+  std::string message_;
+};
+
+TEST_F(PushPlanTest, AFileGoesToANameOrIntoAFolder) {
+  const std::string path = Write("m.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
+  EXPECT_THAT(Keys(PlanPush(path, "s3://bucket/x/other", false)), ElementsAre("/x/other"));
+  EXPECT_THAT(Keys(PlanPush(path, "s3://bucket/x/", false)), ElementsAre("/x/m.safetensors"));
+  EXPECT_THAT(Keys(PlanPush(path, "s3://bucket", false)), ElementsAre("/m.safetensors"));
+}
+
+TEST_F(PushPlanTest, AFolderGoesWithAllThatIsNotHidden) {
+  WriteShards();
+  Write("config.json", "{}");
+  Write("tokenizer/vocab.txt", "a");
+  Write(".git/config", "x");
+  Write(".hidden", "x");
+  const auto plan = PlanPush(folder_, "s3://bucket/m", false);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(Keys(plan), ElementsAre("/m/1.safetensors", "/m/2.safetensors", "/m/config.json",
+                                      "/m/model.safetensors.index.json", "/m/tokenizer/vocab.txt"));
+  EXPECT_EQ(plan->files[0].role, Role::kWeights);
+  EXPECT_EQ(plan->files[2].role, Role::kOther);
+  EXPECT_EQ(plan->files[3].role, Role::kIndex);
+  EXPECT_TRUE(plan->must_be_absent.empty());
+}
+
+TEST_F(PushPlanTest, WeightsWithoutAnIndexWantNoneThere) {
+  Write("model.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
+  Write("vae/model.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
+  Write("scheduler/config.json", "{}");
+  const auto plan = PlanPush(folder_, "s3://bucket/m/", false);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::vector<std::string> paths;
+  for (const Uri& uri : plan->must_be_absent) {
+    paths.push_back(uri.path());
+  }
+  EXPECT_THAT(
+      paths, ElementsAre("/m/model.safetensors.index.json", "/m/vae/model.safetensors.index.json"));
+}
+
+TEST_F(PushPlanTest, WhatTheDaemonWouldNotTakeIsRefused) {
+  WriteShards();
+  Write("extra.safetensors", "this is no weight file");
+  EXPECT_EQ(Refusal(folder_), Reason::kMalformedModel);
+  EXPECT_THAT(message_, HasSubstr("extra.safetensors"));
+  std::filesystem::remove(folder_ + "/extra.safetensors");
+  Write("2.safetensors", SafetensorsFile({F32Tensor("c", 4, 2)}));
+  EXPECT_EQ(Refusal(folder_), Reason::kMalformedModel);
+  std::filesystem::remove(folder_ + "/2.safetensors");
+  EXPECT_EQ(Refusal(folder_), Reason::kModelNotFound);
+}
+
+TEST_F(PushPlanTest, AShardThatIsHiddenIsRefused) {
+  Write(".1.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
+  Write("model.safetensors.index.json", ShardIndexFile({{"a", ".1.safetensors"}}));
+  EXPECT_EQ(Refusal(folder_), Reason::kMalformedModel);
+}
+
+TEST_F(PushPlanTest, LinksStayInTheFolder) {
+  Write("m/blobs/1", SafetensorsFile({F32Tensor("a", 4, 1)}));
+  Write("outside", "secret");
+  std::filesystem::create_symlink("blobs/1", folder_ + "/m/model.safetensors");
+  const std::string folder = folder_ + "/m";
+  EXPECT_THAT(Keys(PlanPush(folder, "s3://bucket/m/", false)),
+              ElementsAre("/m/blobs/1", "/m/model.safetensors"));
+  std::filesystem::create_symlink("../outside", folder + "/notes");
+  EXPECT_EQ(Refusal(folder), Reason::kInvalidArgument);
+  EXPECT_TRUE(PlanPush(folder, "s3://bucket/m/", true).ok());
+  std::filesystem::create_symlink(".", folder + "/again");
+  EXPECT_EQ(Refusal(folder, "s3://bucket/m/", true), Reason::kInvalidArgument);
+  std::filesystem::remove(folder + "/again");
+  std::filesystem::create_symlink("nowhere", folder + "/dangling");
+  EXPECT_EQ(Refusal(folder, "s3://bucket/m/", true), Reason::kModelNotFound);
+}
+
+TEST_F(PushPlanTest, WhatMakesNoSenseIsRefused) {
+  EXPECT_EQ(Refusal(folder_), Reason::kModelNotFound);
+  WriteShards();
+  EXPECT_EQ(Refusal(folder_ + "/none"), Reason::kModelNotFound);
+  EXPECT_EQ(Refusal(folder_ + "/model.safetensors.index.json"), Reason::kInvalidArgument);
+  EXPECT_EQ(Refusal(folder_, "https://host/m/"), Reason::kInvalidUri);
+  EXPECT_EQ(Refusal(folder_, "s3://bucket/m/?versionId=1"), Reason::kInvalidUri);
+  EXPECT_EQ(Refusal(folder_, "s3://user:secret@bucket/m/"), Reason::kInvalidUri);
+  EXPECT_THAT(message_, testing::Not(HasSubstr("secret")));
+  ASSERT_EQ(mkfifo((folder_ + "/fifo").c_str(), 0600), 0);
+  EXPECT_EQ(Refusal(folder_), Reason::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace weightd::cli
