@@ -91,6 +91,12 @@ class Resolver {
       std::copy_if(names->begin(), names->end(), std::back_inserter(weights),
                    [](const std::string& name) { return absl::EndsWith(name, kWeightFileSuffix); });
     }
+    if (weights.size() > format::kMaxShards) {
+      return Error(Reason::kMalformedModel,
+                   absl::StrCat("a folder of ", weights.size(), " weight files; at most ",
+                                format::kMaxShards, " are allowed"),
+                   "name one of the files");
+    }
     if (!weights.empty()) {
       ASSIGN_OR_RETURN(std::vector<ModelFile> files, StatAll(weights));
       return Finish(std::move(files), std::nullopt, {});
@@ -109,6 +115,14 @@ class Resolver {
     ASSIGN_OR_RETURN(const format::ShardIndex index,
                      format::ParseShardIndex(json, format::kShardIndexName));
     ASSIGN_OR_RETURN(std::vector<ModelFile> files, StatAll(index.files));
+    // Writers change the index first and last: if it is still the same, so were its shards.
+    ASSIGN_OR_RETURN(const ModelFile index_now, StatChild(format::kShardIndexName));
+    if (index_now.version.validator != index_file.version.validator ||
+        index_now.version.size != index_file.version.size) {
+      return Error(Reason::kSourceChanged,
+                   absl::StrCat(format::kShardIndexName, " changed while its files were found"),
+                   "try again when nobody writes to the folder");
+    }
     return Finish(std::move(files), std::move(index_file), std::move(json));
   }
 

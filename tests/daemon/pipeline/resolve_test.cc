@@ -1,5 +1,6 @@
 #include "daemon/pipeline/resolve.h"
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <vector>
@@ -85,6 +86,43 @@ TEST_F(ResolveTest, AnIndexNamesItsShards) {
   EXPECT_EQ(model->total_bytes, 6u);
   EXPECT_EQ(model->shard_index, index);
   EXPECT_EQ(model->files[1].version.size, 2u);
+}
+
+// A folder that is written to once, when one of its shards is looked up.
+class PushedTo : public fakes::MemorySource {
+ public:
+  absl::StatusOr<source::ObjectVersion> Stat(const Uri& uri, const source::ReadPolicy& policy,
+                                             Cancellation& cancellation) override {
+    auto version = MemorySource::Stat(uri, policy, cancellation);
+    if (absl::EndsWith(uri.ToString(), "/s-1.safetensors") && !written_.exchange(true)) {
+      Put("http://h/m/model.safetensors.index.json", "a notice that somebody writes here");
+      Put("http://h/m/s-2.safetensors", "new");
+    }
+    return version;
+  }
+
+ private:
+  std::atomic<bool> written_ = false;
+};
+
+TEST_F(ResolveTest, ShardsOfTwoRevisionsAreNoModel) {
+  PushedTo source;
+  source.Put("http://h/m/model.safetensors.index.json",
+             fakes::ShardIndexFile({{"a", "s-1.safetensors"}, {"b", "s-2.safetensors"}}));
+  source.Put("http://h/m/s-1.safetensors", "old");
+  source.Put("http://h/m/s-2.safetensors", "old");
+  const auto model =
+      ResolveModel(source, Uri::Parse("http://h/m/").value(), policy_, cancellation_);
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kSourceChanged);
+}
+
+TEST_F(ResolveTest, AFolderOfTooManyWeightFilesIsRefused) {
+  for (int i = 0; i <= 10'000; ++i) {
+    source_.Put(absl::StrCat("http://h/m/", i, ".safetensors"), "");
+  }
+  const auto model = Resolve("http://h/m/");
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kMalformedModel);
+  EXPECT_LT(source_.stats().size(), 10u);
 }
 
 TEST_F(ResolveTest, ManyShardsAreAllFound) {
