@@ -67,6 +67,7 @@ class Uploader {
 
   std::vector<UploadedFile> Results() const {
     std::vector<UploadedFile> results;
+    results.reserve(items_.size());
     for (const Item& item : items_) {
       results.push_back({.path = item.file->path,
                          .object = item.file->object,
