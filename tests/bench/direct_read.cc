@@ -55,8 +55,10 @@ int main(int argc, char** argv) {
   madvise(buffer, room, MADV_HUGEPAGE);
   std::atomic<size_t> next = 0;
   std::atomic<bool> whole = true;
+  const size_t thread_count = std::strtoull(argv[2], nullptr, 10);
   std::vector<std::thread> threads;
-  for (int i = 0; i < std::atoi(argv[2]); ++i) {
+  threads.reserve(thread_count);
+  for (size_t i = 0; i < thread_count; ++i) {
     threads.emplace_back([&] {
       if (!ReadChunks(fd, buffer, size, chunk, next)) {
         whole = false;
