@@ -23,6 +23,7 @@
 #include "daemon/pipeline/plan.h"
 #include "daemon/pipeline/read_headers.h"
 #include "daemon/pipeline/resolve.h"
+#include "daemon/pipeline/verify.h"
 
 namespace weightd::pipeline {
 namespace {
@@ -34,8 +35,9 @@ constexpr uint64_t kPopulateStepBytes = 32 << 20;
 // What is no larger belongs to the daemon's own memory, not to the budget.
 constexpr uint64_t kUncountedBytes = 1 << 20;
 // What parsing takes for each byte of a header, at the most: measured with metadata of millions of
-// empty entries (tensors take a fifth of it).
-constexpr uint64_t kParsingFactor = 24;
+// empty entries (tensors take a fifth of it), and once more for the byte itself, which is kept
+// until it is known what it has to be.
+constexpr uint64_t kParsingFactor = 25;
 
 uint64_t ParsingBytes(uint64_t header_bytes) {
   return header_bytes <= kUncountedBytes ? 0 : AlignUp(header_bytes * kParsingFactor, kPageBytes);
@@ -50,6 +52,9 @@ uint64_t HeapBytes(const ModelIndex& index) {
     return s.capacity() < sizeof(std::string) ? 0 : s.capacity() + kBlock;
   };
   uint64_t bytes = index.pieces.capacity() * sizeof(Piece);
+  for (const Verified& verified : index.verified) {
+    bytes += sizeof(Verified) + text(verified.value);
+  }
   for (const Piece& piece : index.pieces) {
     bytes += text(piece.name) + piece.shape.capacity() * sizeof(uint64_t) + kBlock;
   }
@@ -123,12 +128,13 @@ absl::StatusOr<host::WritableSegment> SegmentOf(absl::string_view label, absl::s
 class Load {
  public:
   Load(source::Source& source, const EncodeIndex& encode_index, const LoaderOptions& options,
-       const ResolvedModel& resolved, const source::ReadPolicy& policy, Progress& progress,
-       Cancellation& cancellation)
+       const ResolvedModel& resolved, source::Source::PartSizes part_sizes,
+       const source::ReadPolicy& policy, Progress& progress, Cancellation& cancellation)
       : source_(source),
         encode_index_(encode_index),
         options_(options),
         resolved_(resolved),
+        part_sizes_(part_sizes),
         policy_(policy),
         progress_(progress),
         cancellation_(cancellation) {}
@@ -136,15 +142,22 @@ class Load {
   // The whole path from a resolved model to a published one. What fails on the way frees what came
   // before it.
   absl::StatusOr<ResidentModel> Run(const MakeRoom& make_room) {
-    // Headers, checked against the files' sizes; from them alone, where everything will lie.
+    // Headers, checked against the files' sizes; from them alone, where everything will lie. And
+    // what the bytes have to be, the headers' included.
     progress_.bytes_done = 0;
     progress_.bytes_total = resolved_.total_bytes;
     progress_.phase = Phase::kResolving;
-    ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers, CheckedHeaders(make_room));
-    ASSIGN_OR_RETURN(SegmentLayout layout, LayOut(resolved_.files, headers));
+    ASSIGN_OR_RETURN(Heads heads, ReadHeads(make_room));
+    Verifier verifier(resolved_.files, std::move(heads.expected));
+    for (uint32_t file = 0; file < heads.bytes.size(); ++file) {
+      verifier.TakeHeader(file, heads.bytes[file]);
+    }
+    std::vector<std::string>().swap(heads.bytes);
+    ASSIGN_OR_RETURN(SegmentLayout layout, LayOut(resolved_.files, heads.headers));
     ResidentModel model;
-    model.index = DescribeModel(resolved_, std::move(headers), std::move(layout.pieces),
+    model.index = DescribeModel(resolved_, std::move(heads.headers), std::move(layout.pieces),
                                 layout.segment_bytes);
+    model.index.verified = verifier.Proof();
     std::string encoded_index = encode_index_(model.index);
     model.encoded_index_bytes = encoded_index.size();
 
@@ -166,14 +179,13 @@ class Load {
         host::WritableSegment segment,
         host::WritableSegment::Create(Label(), layout.segment_bytes, std::move(reservation)));
 
-    // The bytes, each straight to its place.
+    // The bytes, each straight to its place, hashed as they come.
     progress_.phase = Phase::kTransferring;
-    RETURN_IF_ERROR(Transfer(segment, layout.extents));
+    RETURN_IF_ERROR(Transfer(segment, layout.extents, verifier));
     MoveTensors(segment.bytes(), layout.moves);
     RETURN_IF_ERROR(cancellation_.status());
 
     // Nothing of ours writes any more: let nobody write.
-    progress_.phase = Phase::kSealing;
     ASSIGN_OR_RETURN(model.weights, std::move(segment).Seal());
     ASSIGN_OR_RETURN(model.encoded_index, std::move(index_segment).Seal());
     progress_.phase = Phase::kDone;
@@ -181,7 +193,37 @@ class Load {
   }
 
  private:
-  absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders(const MakeRoom& make_room) {
+  struct Heads {
+    std::vector<format::FileHeader> headers;
+    // What they were made of, file by file.
+    std::vector<std::string> bytes;
+    std::vector<Expected> expected;
+  };
+
+  // Asks for headers and checksums at once.
+  absl::StatusOr<Heads> ReadHeads(const MakeRoom& make_room) {
+    Heads heads;
+    Cancellation asking;
+    const Cancellation::Registration link =
+        cancellation_.OnCancel([&asking] { asking.Cancel(Error(Reason::kCancelled, "stopped")); });
+    absl::StatusOr<std::vector<Expected>> expected;
+    std::thread asker(
+        [&] { expected = AskChecksums(source_, resolved_.files, part_sizes_, policy_, asking); });
+    absl::StatusOr<std::vector<format::FileHeader>> headers =
+        CheckedHeaders(make_room, heads.bytes);
+    if (!headers.ok()) {
+      asking.Cancel(headers.status());
+    }
+    asker.join();
+    RETURN_IF_ERROR(cancellation_.status());
+    ASSIGN_OR_RETURN(heads.headers, std::move(headers));
+    ASSIGN_OR_RETURN(heads.expected, std::move(expected));
+    return heads;
+  }
+
+  absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders(const MakeRoom& make_room,
+                                                                 std::vector<std::string>& bytes) {
+    bytes.resize(resolved_.files.size());
     uint64_t room = 0;
     const uint64_t index_bytes = resolved_.shard_index.size();
     const auto room_for = [&](uint64_t header_bytes) -> absl::Status {
@@ -195,10 +237,13 @@ class Load {
       return absl::OkStatus();
     };
     RETURN_IF_ERROR(room_for(0));
-    HeaderLimits limits;
-    limits.make_room = room_for;
+    HeaderOptions options;
+    options.make_room = room_for;
+    options.on_bytes = [&bytes](size_t file, absl::string_view more) {
+      absl::StrAppend(&bytes[file], more);
+    };
     ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers,
-                     ReadHeaders(source_, resolved_.files, policy_, cancellation_, limits));
+                     ReadHeaders(source_, resolved_.files, policy_, cancellation_, options));
     if (!resolved_.shard_index.empty()) {
       ASSIGN_OR_RETURN(const format::ShardIndex index,
                        format::ParseShardIndex(resolved_.shard_index, format::kShardIndexName));
@@ -207,7 +252,8 @@ class Load {
     return headers;
   }
 
-  absl::Status Transfer(host::WritableSegment& segment, absl::Span<const Extent> extents) {
+  absl::Status Transfer(host::WritableSegment& segment, absl::Span<const Extent> extents,
+                        Verifier& verifier) {
     const std::vector<Extent> chunks = PlanTransfer(extents, options_.chunk_bytes);
     std::vector<source::ReadRequest> requests;
     requests.reserve(chunks.size());
@@ -221,6 +267,7 @@ class Load {
     source::ReadObserver observer;
     observer.on_bytes = [this](uint64_t bytes) { progress_.bytes_done += bytes; };
     observer.awaited = [this] { return progress_.awaited.load(); };
+    observer.on_request_done = [&verifier](size_t index) { verifier.OnChunk(index); };
     // Small pages are made faster ahead of the bytes, many in one call. Huge ones are made as the
     // first byte is copied to them, and are in the processor's cache when the others come.
     const bool populate = !(source_.copies() && segment.huge_pages());
@@ -238,6 +285,8 @@ class Load {
     Cancellation transfer;
     const Cancellation::Registration link = cancellation_.OnCancel(
         [&transfer] { transfer.Cancel(Error(Reason::kCancelled, "stopped")); });
+    verifier.Start(chunks, segment.bytes().data(), transfer);
+    const Cancellation::Registration stop = transfer.OnCancel([&verifier] { verifier.Stop(); });
     absl::Status status;
     {
       std::optional<PopulateAhead> populating;
@@ -249,9 +298,11 @@ class Load {
         transfer.Cancel(status);
       }
     }
+    progress_.phase = Phase::kSealing;
+    const absl::Status verified = verifier.Finish();
     RETURN_IF_ERROR(cancellation_.status());
-    RETURN_IF_ERROR(transfer.status());
-    return status;
+    RETURN_IF_ERROR(verified);
+    return transfer.status();
   }
 
   std::string Label() const {
@@ -263,6 +314,7 @@ class Load {
   const EncodeIndex& encode_index_;
   const LoaderOptions& options_;
   const ResolvedModel& resolved_;
+  const source::Source::PartSizes part_sizes_;
   const source::ReadPolicy& policy_;
   Progress& progress_;
   Cancellation& cancellation_;
@@ -289,9 +341,17 @@ class Loader : public ModelLoader {
                                      const source::ReadPolicy& policy, const MakeRoom& make_room,
                                      Progress& progress, Cancellation& cancellation) override {
     ASSIGN_OR_RETURN(source::Source* const source, sources_->For(resolved.uri));
-    absl::StatusOr<ResidentModel> model =
-        pipeline::Load(*source, encode_index_, options_, resolved, policy, progress, cancellation)
-            .Run(make_room);
+    const auto load = [&](source::Source::PartSizes part_sizes) {
+      return pipeline::Load(*source, encode_index_, options_, resolved, part_sizes, policy,
+                            progress, cancellation)
+          .Run(make_room);
+    };
+    absl::StatusOr<ResidentModel> model = load(source::Source::PartSizes::kInferred);
+    if (ReasonOf(model.status()) == Reason::kVerificationFailed) {
+      // Damaged on its way, or a composite of parts of unlike sizes: once more, taking nothing for
+      // granted.
+      model = load(source::Source::PartSizes::kAsked);
+    }
     // Headers are parsed into millions of small blocks, which malloc would keep: give the pages
     // back, or memory beside the budget grows with the largest header ever seen.
     malloc_trim(0);

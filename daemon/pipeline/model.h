@@ -12,6 +12,7 @@
 #include "common/uri.h"
 #include "daemon/host/host_segment.h"
 #include "daemon/host/host_tier.h"
+#include "daemon/source/checksum.h"
 #include "daemon/source/source.h"
 
 namespace weightd::pipeline {
@@ -49,6 +50,24 @@ struct Piece {
   uint32_t file = 0;
 };
 
+// Who said what the bytes of a file have to be.
+enum class Authority {
+  kStore = 1,
+  kPin = 2,
+};
+
+// Bytes of a file that were found to be what somebody said they have to be.
+struct Verified {
+  // Index into ModelIndex::files.
+  uint32_t file = 0;
+  source::ChecksumKind kind = source::ChecksumKind::kSha256;
+  // Raw bytes.
+  std::string value;
+  // Not 0: the checksum of so many parts' checksums.
+  uint32_t parts = 0;
+  Authority by = Authority::kStore;
+};
+
 // What a client must know to turn a segment's bytes into tensors: the domain form of TensorIndex.
 struct ModelIndex {
   Uri uri;
@@ -59,6 +78,8 @@ struct ModelIndex {
   std::map<std::string, std::string> metadata;
   uint64_t segment_bytes = 0;
   bool pinned_to_version = false;
+  // Ordered by file.
+  std::vector<Verified> verified;
 };
 
 // A published revision: the segment, and the index as clients get it.

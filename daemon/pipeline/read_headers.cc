@@ -52,7 +52,7 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
                                                             absl::Span<const ModelFile> files,
                                                             const source::ReadPolicy& policy,
                                                             Cancellation& cancellation,
-                                                            const HeaderLimits& limits) {
+                                                            const HeaderOptions& options) {
   std::vector<format::FileHeader> headers;
   uint64_t header_bytes = 0;
   headers.reserve(files.size());
@@ -64,11 +64,11 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
       const std::string& first = firsts[i];
       const auto read = [&](ByteRange range) -> absl::StatusOr<std::string> {
         header_bytes += range.size();
-        if (header_bytes > limits.max_bytes) {
-          return TooLong(batch[i], limits.max_bytes);
+        if (header_bytes > options.max_bytes) {
+          return TooLong(batch[i], options.max_bytes);
         }
-        if (limits.make_room) {
-          RETURN_IF_ERROR(limits.make_room(header_bytes));
+        if (options.make_room) {
+          RETURN_IF_ERROR(options.make_room(header_bytes));
         }
         const uint64_t known = std::min<uint64_t>(range.end, first.size());
         std::string bytes =
@@ -79,6 +79,9 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
           const source::ReadRequest request =
               RequestInto(batch[i], rest, bytes.data() + (rest.begin - range.begin));
           RETURN_IF_ERROR(source.Read({&request, 1}, policy, {}, cancellation));
+        }
+        if (options.on_bytes) {
+          options.on_bytes(begin + i, bytes);
         }
         return bytes;
       };

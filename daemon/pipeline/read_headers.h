@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "common/cancellation.h"
 #include "daemon/format/header.h"
@@ -18,11 +19,13 @@ namespace weightd::pipeline {
 // tensors has some 10 MiB; without a limit, a server with many shards could take all memory.
 inline constexpr uint64_t kMaxHeaderBytes = 256 << 20;
 
-struct HeaderLimits {
+struct HeaderOptions {
   // More is kMalformedModel, found before they are read.
   uint64_t max_bytes = kMaxHeaderBytes;
   // Asked before each header is read, with the bytes of all headers so far, that one included.
   std::function<absl::Status(uint64_t bytes)> make_room = {};
+  // Told of the bytes that headers are made of, each file's from its first on without gaps.
+  std::function<void(size_t file, absl::string_view bytes)> on_bytes = {};
 };
 
 // The header of each file, in their order. The first part of many files is read at once, large
@@ -31,7 +34,7 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
                                                             absl::Span<const ModelFile> files,
                                                             const source::ReadPolicy& policy,
                                                             Cancellation& cancellation,
-                                                            const HeaderLimits& limits = {});
+                                                            const HeaderOptions& options = {});
 
 }  // namespace weightd::pipeline
 

@@ -3,32 +3,27 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "common/status.h"
 #include "daemon/format/shard_index.h"
+#include "daemon/pipeline/parallel.h"
 
 namespace weightd::pipeline {
 namespace {
 
 constexpr absl::string_view kSingleFileName = "model.safetensors";
 constexpr absl::string_view kWeightFileSuffix = ".safetensors";
-// A source's Stat mostly waits.
-constexpr size_t kStatThreads = 16;
 
 // Nothing is there, as far as we are told: stores answer "denied" for what is missing when they may
 // not list.
@@ -142,30 +137,10 @@ class Resolver {
 
   absl::StatusOr<std::vector<ModelFile>> StatAll(const std::vector<std::string>& names) {
     std::vector<ModelFile> files(names.size());
-    std::atomic<size_t> next = 0;
-    absl::Mutex mutex;
-    absl::Status failure;
-    const auto stat_some = [&] {
-      for (size_t i = next++; i < names.size(); i = next++) {
-        absl::StatusOr<ModelFile> file = StatChild(names[i]);
-        if (!file.ok()) {
-          next = names.size();
-          absl::MutexLock lock(&mutex);
-          failure.Update(file.status());
-          return;
-        }
-        files[i] = *std::move(file);
-      }
-    };
-    std::vector<std::thread> threads;
-    for (size_t i = 1; i < std::min(kStatThreads, names.size()); ++i) {
-      threads.emplace_back(stat_some);
-    }
-    stat_some();
-    for (std::thread& thread : threads) {
-      thread.join();
-    }
-    RETURN_IF_ERROR(failure);
+    RETURN_IF_ERROR(ForEachAtOnce(names.size(), [&](size_t i) -> absl::Status {
+      ASSIGN_OR_RETURN(files[i], StatChild(names[i]));
+      return absl::OkStatus();
+    }));
     return files;
   }
 

@@ -132,6 +132,14 @@ std::string HashOf(ChecksumKind kind, absl::string_view bytes) {
   return hasher->Finish();
 }
 
+std::string ShowDigest(absl::string_view value, uint32_t parts) {
+  std::string text = absl::BytesToHexString(value);
+  if (parts > 0) {
+    absl::StrAppend(&text, "-", parts);
+  }
+  return text;
+}
+
 std::string ToS3(const Checksum& checksum) {
   std::string text = absl::Base64Escape(checksum.value);
   if (checksum.composite()) {

@@ -53,6 +53,10 @@ std::unique_ptr<Hasher> MakeHasher(ChecksumKind kind);
 // The value of `bytes` alone.
 std::string HashOf(ChecksumKind kind, absl::string_view bytes);
 
+// For people: hexadecimal digits as sha256sum writes them, and "-N" after those of a composite of N
+// parts (0: of the whole object).
+std::string ShowDigest(absl::string_view value, uint32_t parts);
+
 // Base64, and "-N" after it for a composite of N parts.
 std::string ToS3(const Checksum& checksum);
 

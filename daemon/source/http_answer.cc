@@ -59,6 +59,11 @@ bool Answer::IsRedirect() const {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+std::string Answer::ChecksumField(const std::string& name) const {
+  const auto found = checksum_fields.find(name);
+  return found == checksum_fields.end() ? "" : found->second;
+}
+
 void Answer::AddLine(absl::string_view line) {
   line = absl::StripAsciiWhitespace(line);
   if (absl::StartsWith(line, "HTTP/")) {
@@ -88,8 +93,8 @@ void Answer::AddLine(absl::string_view line) {
     content_encoding = value;
   } else if (name == "x-amz-bucket-region") {
     bucket_region = value;
-  } else if (name == "x-amz-checksum-sha256") {
-    checksum_sha256 = value;
+  } else if (absl::StartsWith(name, "x-amz-checksum-") || name == "x-amz-mp-parts-count") {
+    checksum_fields[name] = value;
   } else if (name == "date") {
     date = ParseDate(value);
   } else if (name == "transfer-encoding") {
@@ -153,17 +158,22 @@ absl::StatusOr<ObjectVersion> VersionFrom(const Answer& answer, const Uri& uri) 
   return version;
 }
 
+absl::Status CheckVersion(const Answer& answer, const ObjectVersion& version) {
+  const bool had_etag = version.strong || version.validator != version.last_modified;
+  if (answer.etag != (had_etag ? version.validator : "")) {
+    return Changed(version.uri, "its ETag");
+  }
+  if (answer.last_modified != version.last_modified) {
+    return Changed(version.uri, "its time of modification");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckBody(const Answer& answer, const ObjectVersion& version, ByteRange range) {
   const Uri& uri = version.uri;
   RETURN_IF_ERROR(CheckEncoding(answer, uri));
   RETURN_IF_ERROR(CheckLength(answer, uri));
-  const bool had_etag = version.strong || version.validator != version.last_modified;
-  if (answer.etag != (had_etag ? version.validator : "")) {
-    return Changed(uri, "its ETag");
-  }
-  if (answer.last_modified != version.last_modified) {
-    return Changed(uri, "its time of modification");
-  }
+  RETURN_IF_ERROR(CheckVersion(answer, version));
   if (answer.status == 206) {
     const std::optional<ContentRange> given = ParseContentRange(answer.content_range);
     if (!given.has_value()) {

@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_SOURCE_HTTP_ANSWER_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -28,8 +29,9 @@ struct Answer {
   std::optional<absl::Time> date;
   // Of S3: where the bucket lies.
   std::string bucket_region;
-  // Of S3: the object's SHA-256, as ParseS3Checksum takes it.
-  std::string checksum_sha256;
+  // Of S3: what it says of the checksums of the object or a part: the fields "x-amz-checksum-..."
+  // and "x-amz-mp-parts-count", names in lower case.
+  std::map<std::string, std::string> checksum_fields;
   std::optional<uint64_t> content_length;
   // Its fields contradict one another about the body's length, or give none that can be read.
   bool unclear_length = false;
@@ -40,6 +42,8 @@ struct Answer {
   absl::Duration retry_after = absl::ZeroDuration();
 
   bool IsRedirect() const;
+  // One of `checksum_fields`; empty if there is none.
+  std::string ChecksumField(const std::string& name) const;
 
   // Takes one line of the head. A status line starts afresh: before it may come answers that only
   // inform (1xx).
@@ -55,6 +59,9 @@ std::optional<ContentRange> ParseContentRange(absl::string_view text);
 
 // The version that a 200, or a 206 to `Range: bytes=0-0`, describes.
 absl::StatusOr<ObjectVersion> VersionFrom(const Answer& answer, const Uri& uri);
+
+// kSourceChanged unless an answer is of this version, by its ETag and time.
+absl::Status CheckVersion(const Answer& answer, const ObjectVersion& version);
 
 // For a 200 or 206: OK if its body is `range` of exactly this version. kSourceChanged if it is
 // another version, kSourceProtocol if it is something else than what was asked for.

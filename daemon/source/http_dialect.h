@@ -26,6 +26,13 @@ struct Proof {
   bool refused_before = false;
 };
 
+// What is asked of an object.
+enum class Question {
+  kBytes,
+  // No bytes (HEAD), but what the server knows of their checksums.
+  kChecksums,
+};
+
 // How servers of one kind are asked: where an object lies, what proves who asks, what their errors
 // mean. Thread-safe; lives as long as its source.
 class HttpDialect {
@@ -35,9 +42,9 @@ class HttpDialect {
   // Where a try begins.
   virtual absl::StatusOr<Hop> FirstHop(const Uri& uri) = 0;
 
-  // What a GET of this hop carries besides Range, If-Match and what every request has. May wait
+  // What a request of this hop carries besides Range, If-Match and what every request has. May wait
   // for credentials.
-  virtual absl::StatusOr<Proof> Headers(const Uri& uri, const Hop& hop,
+  virtual absl::StatusOr<Proof> Headers(const Uri& uri, const Hop& hop, Question question,
                                         Cancellation& cancellation) = 0;
 
   // Whether redirects are followed. If not, they are failures.
@@ -53,7 +60,7 @@ class HttpDialect {
 class PlainHttp final : public HttpDialect {
  public:
   absl::StatusOr<Hop> FirstHop(const Uri& uri) override;
-  absl::StatusOr<Proof> Headers(const Uri&, const Hop&, Cancellation&) override;
+  absl::StatusOr<Proof> Headers(const Uri&, const Hop&, Question, Cancellation&) override;
   bool follows_redirects() const override { return true; }
   HttpFailure FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
                         absl::string_view body, absl::string_view name) override;

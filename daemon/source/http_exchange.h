@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,18 +13,20 @@
 #include "common/byte_range.h"
 #include "common/uri.h"
 #include "daemon/source/http_answer.h"
+#include "daemon/source/http_dialect.h"
 #include "daemon/source/http_piece.h"
 #include "daemon/source/source.h"
 
 namespace weightd::source {
 
-// What is asked of a server in one GET, and what is made of the answer. Used by one thread at a
+// What is asked of a server in one request, and what is made of the answer. Used by one thread at a
 // time.
 class Exchange {
  public:
   virtual ~Exchange() = default;
 
   virtual const Uri& uri() const = 0;
+  virtual Question question() const { return Question::kBytes; }
   // The value of Range, without "bytes="; empty: none. Asked anew for each try.
   virtual std::string Range() const = 0;
   // The ETag of If-Match; empty: none.
@@ -82,6 +85,31 @@ class Probe final : public Exchange {
   const Uri uri_;
   const bool ranged_;
   std::optional<ObjectVersion> version_;
+};
+
+// Asks what a server knows of the checksums of a version of an object, or, with a query of its own,
+// of a part of it.
+class ChecksumProbe final : public Exchange {
+ public:
+  // `object` outlives it; `uri` leads to it.
+  ChecksumProbe(const ObjectVersion* object, Uri uri) : object_(object), uri_(std::move(uri)) {}
+
+  const Uri& uri() const override { return uri_; }
+  Question question() const override { return Question::kChecksums; }
+  std::string Range() const override { return ""; }
+  std::string IfMatch() const override;
+  absl::Status OnHead(const Answer& answer) override;
+  bool OnBody(absl::Span<const char>) override { return false; }
+  bool complete() const override { return answer_.has_value(); }
+  uint64_t arrived() const override { return 0; }
+
+  // After the exchange succeeded.
+  const Answer& answer() const { return *answer_; }
+
+ private:
+  const ObjectVersion* const object_;
+  const Uri uri_;
+  std::optional<Answer> answer_;
 };
 
 // Brings a piece.

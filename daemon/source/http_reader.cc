@@ -2,9 +2,13 @@
 
 #include <curl/curl.h>
 
+#include <algorithm>
+#include <atomic>
+#include <deque>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/source/address_policy.h"
 #include "daemon/source/http_exchange.h"
@@ -15,15 +19,23 @@
 namespace weightd::source {
 namespace {
 
-class OneExchange final : public ExchangeQueue {
- public:
-  explicit OneExchange(Exchange* exchange) : exchange_(exchange) {}
+// At most; each takes one round trip.
+constexpr int kQuestionsAtOnce = 8;
 
-  Exchange* Next(int) override { return std::exchange(exchange_, nullptr); }
-  bool single() const override { return true; }
+class ExchangeList final : public ExchangeQueue {
+ public:
+  // `exchanges` outlive it.
+  explicit ExchangeList(absl::Span<Exchange* const> exchanges) : exchanges_(exchanges) {}
+
+  Exchange* Next(int) override {
+    const size_t index = next_++;
+    return index < exchanges_.size() ? exchanges_[index] : nullptr;
+  }
+  bool single() const override { return exchanges_.size() == 1; }
 
  private:
-  Exchange* exchange_;
+  const absl::Span<Exchange* const> exchanges_;
+  std::atomic<size_t> next_ = 0;
 };
 
 }  // namespace
@@ -65,28 +77,50 @@ absl::Status HttpReader::Read(absl::Span<const ReadRequest> requests, const Read
   return RunExchanges(pieces, settings_, policy, pool_, regulator, cancellation);
 }
 
+absl::StatusOr<std::vector<Answer>> HttpReader::AskChecksums(const ObjectVersion& object,
+                                                             absl::Span<const std::string> queries,
+                                                             const ReadPolicy& policy,
+                                                             Cancellation& cancellation) {
+  std::deque<ChecksumProbe> probes;
+  std::vector<Exchange*> exchanges;
+  if (queries.empty()) {
+    return std::vector<Answer>();
+  }
+  for (const std::string& query : queries) {
+    const char* const before = query.empty() ? "" : object.uri.query().empty() ? "?" : "&";
+    ASSIGN_OR_RETURN(Uri uri, Uri::Parse(absl::StrCat(object.uri.ToString(), before, query)));
+    exchanges.push_back(&probes.emplace_back(&object, std::move(uri)));
+  }
+  RETURN_IF_ERROR(Run(exchanges, policy, cancellation));
+  std::vector<Answer> answers;
+  for (const ChecksumProbe& probe : probes) {
+    answers.push_back(probe.answer());
+  }
+  return answers;
+}
+
 absl::StatusOr<std::string> HttpReader::Fetch(const Uri& uri, size_t most_bytes,
                                               const ReadPolicy& policy,
                                               Cancellation& cancellation) {
   TextFetch fetch(uri, most_bytes);
-  RETURN_IF_ERROR(Run(fetch, policy, cancellation));
+  RETURN_IF_ERROR(Run({&fetch}, policy, cancellation));
   return fetch.TakeText();
 }
 
 absl::StatusOr<ObjectVersion> HttpReader::Ask(const Uri& uri, bool ranged, const ReadPolicy& policy,
                                               Cancellation& cancellation) {
   Probe probe(uri, ranged);
-  RETURN_IF_ERROR(Run(probe, policy, cancellation));
+  RETURN_IF_ERROR(Run({&probe}, policy, cancellation));
   return probe.version();
 }
 
-absl::Status HttpReader::Run(Exchange& exchange, const ReadPolicy& policy,
+absl::Status HttpReader::Run(absl::Span<Exchange* const> exchanges, const ReadPolicy& policy,
                              Cancellation& cancellation) {
-  OneExchange only(&exchange);
-  // A question is neither counted nor held back.
-  ConnectionBudget one(1);
-  Regulator regulator({}, &one, [] { return true; });
-  return RunExchanges(only, settings_, policy, pool_, regulator, cancellation);
+  ExchangeList list(exchanges);
+  // Questions are neither counted nor held back.
+  ConnectionBudget few(std::min(kQuestionsAtOnce, static_cast<int>(exchanges.size())));
+  Regulator regulator({}, &few, [] { return true; });
+  return RunExchanges(list, settings_, policy, pool_, regulator, cancellation);
 }
 
 }  // namespace weightd::source

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -30,6 +31,13 @@ class HttpReader {
   absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
                     const ReadObserver& observer, Cancellation& cancellation);
 
+  // What the server knows of the object's checksums (Question::kChecksums): an answer for each of
+  // `queries`, which are added to its URI. kSourceChanged if it is another version by now.
+  absl::StatusOr<std::vector<Answer>> AskChecksums(const ObjectVersion& object,
+                                                   absl::Span<const std::string> queries,
+                                                   const ReadPolicy& policy,
+                                                   Cancellation& cancellation);
+
   // The whole answer for `uri`; more than `most_bytes` is kSourceProtocol.
   absl::StatusOr<std::string> Fetch(const Uri& uri, size_t most_bytes, const ReadPolicy& policy,
                                     Cancellation& cancellation);
@@ -37,7 +45,8 @@ class HttpReader {
  private:
   explicit HttpReader(HttpSettings settings)
       : settings_(std::move(settings)), budget_(settings_.options.connections) {}
-  absl::Status Run(Exchange& exchange, const ReadPolicy& policy, Cancellation& cancellation);
+  absl::Status Run(absl::Span<Exchange* const> exchanges, const ReadPolicy& policy,
+                   Cancellation& cancellation);
   absl::StatusOr<ObjectVersion> Ask(const Uri& uri, bool ranged, const ReadPolicy& policy,
                                     Cancellation& cancellation);
 

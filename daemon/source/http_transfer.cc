@@ -107,7 +107,7 @@ bool Transfer::GoesDirect() const {
 }
 
 absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
-  absl::StatusOr<Proof> proof = settings_->dialect->Headers(exchange_->uri(), hop_, *cancellation_);
+  absl::StatusOr<Proof> proof = settings_->dialect->Headers(exchange_->uri(), hop_, exchange_->question(), *cancellation_);
   if (!proof.ok() && !policy_.any_path && !cancellation_->cancelled()) {
     // Why not may tell of this node's files and services, which are no client's business.
     return Error(ReasonOf(proof.status()),
@@ -173,6 +173,9 @@ void Transfer::SetRequest(const std::vector<std::string>& lines) {
   if (!hop_.user.empty() || !hop_.password.empty()) {
     curl_easy_setopt(handle_, CURLOPT_USERNAME, hop_.user.c_str());
     curl_easy_setopt(handle_, CURLOPT_PASSWORD, hop_.password.c_str());
+  }
+  if (exchange_->question() == Question::kChecksums) {
+    curl_easy_setopt(handle_, CURLOPT_NOBODY, 1L);
   }
   if (const std::string range = exchange_->Range(); !range.empty()) {
     curl_easy_setopt(handle_, CURLOPT_RANGE, range.c_str());

@@ -57,9 +57,14 @@ absl::StatusOr<Hop> S3Dialect::FirstHop(const Uri& uri) {
   return LocateObject(LocationOf(uri), uri);
 }
 
-absl::StatusOr<Proof> S3Dialect::Headers(const Uri& uri, const Hop& hop,
+absl::StatusOr<Proof> S3Dialect::Headers(const Uri& uri, const Hop& hop, Question question,
                                          Cancellation& cancellation) {
-  return Sign(uri, hop, Request(), cancellation);
+  Request request;
+  if (question == Question::kChecksums) {
+    request.method = "HEAD";
+    request.headers.push_back({"x-amz-checksum-mode", "ENABLED"});
+  }
+  return Sign(uri, hop, std::move(request), cancellation);
 }
 
 absl::StatusOr<Proof> S3Dialect::Sign(const Uri& uri, const Hop& hop, Request asked,

@@ -34,7 +34,7 @@ class S3Dialect final : public HttpDialect {
   explicit S3Dialect(Options options) : options_(std::move(options)) {}
 
   absl::StatusOr<Hop> FirstHop(const Uri& uri) override;
-  absl::StatusOr<Proof> Headers(const Uri& uri, const Hop& hop,
+  absl::StatusOr<Proof> Headers(const Uri& uri, const Hop& hop, Question question,
                                 Cancellation& cancellation) override;
   bool follows_redirects() const override { return false; }
 

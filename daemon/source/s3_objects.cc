@@ -56,7 +56,8 @@ absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Ur
   ObjectFacts facts;
   facts.size = answer->head.content_length.value_or(0);
   facts.etag = answer->head.etag;
-  facts.sha256 = ParseS3Checksum(ChecksumKind::kSha256, answer->head.checksum_sha256);
+  facts.sha256 =
+      ParseS3Checksum(ChecksumKind::kSha256, answer->head.ChecksumField("x-amz-checksum-sha256"));
   return facts;
 }
 

@@ -9,6 +9,7 @@
 #include "common/status.h"
 #include "daemon/source/http_reader.h"
 #include "daemon/source/percent_encoding.h"
+#include "daemon/source/s3_checksums.h"
 #include "daemon/source/s3_dialect.h"
 #include "daemon/source/s3_list.h"
 
@@ -83,6 +84,10 @@ class S3Source final : public Source {
 
   bool copies() const override { return true; }
 
+  absl::StatusOr<std::vector<Checksum>> Checksums(const ObjectVersion& object, PartSizes part_sizes,
+                                                  const ReadPolicy& policy,
+                                                  Cancellation& cancellation) override;
+
   absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
                     const ReadObserver& observer, Cancellation& cancellation) override {
     if (requests.empty()) {
@@ -99,6 +104,11 @@ class S3Source final : public Source {
   }
 
  private:
+  // Empty: the store doesn't tell them.
+  absl::StatusOr<std::vector<uint64_t>> SizesOfParts(const ObjectVersion& object, uint32_t parts,
+                                                     PartSizes part_sizes, const ReadPolicy& policy,
+                                                     Cancellation& cancellation);
+
   const Store& StoreOf(const Uri& uri, const ReadPolicy& policy) const {
     const int index = ChooseStore(buckets_, uri);
     if (index >= 0) {
@@ -149,6 +159,76 @@ absl::StatusOr<std::vector<std::string>> S3Source::List(const Uri& folder, const
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
+}
+
+// Whether a store was asked for checksums that doesn't know the question. It may have answered
+// GETs: what else is wrong will show there.
+bool KnowsNone(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return reason == Reason::kSourceProtocol || reason == Reason::kSourceDenied;
+}
+
+absl::StatusOr<std::vector<Checksum>> S3Source::Checksums(const ObjectVersion& object,
+                                                          PartSizes part_sizes,
+                                                          const ReadPolicy& policy,
+                                                          Cancellation& cancellation) {
+  const Store& store = StoreOf(object.uri, policy);
+  const absl::StatusOr<std::vector<Answer>> answers =
+      store.reader->AskChecksums(object, {""}, store.Widened(policy), cancellation);
+  if (!answers.ok()) {
+    return KnowsNone(answers.status()) ? std::vector<Checksum>()
+                                       : absl::StatusOr<std::vector<Checksum>>(answers.status());
+  }
+  std::vector<Checksum> checksums;
+  for (const StatedChecksum& stated : StatedChecksums(answers->front())) {
+    Checksum checksum{.kind = stated.kind, .value = stated.checksum.value, .part_sizes = {}};
+    if (const uint32_t parts = stated.checksum.parts; parts > 0) {
+      ASSIGN_OR_RETURN(checksum.part_sizes,
+                       SizesOfParts(object, parts, part_sizes, policy, cancellation));
+      if (checksum.part_sizes.empty()) {
+        continue;
+      }
+    }
+    checksums.push_back(std::move(checksum));
+  }
+  return checksums;
+}
+
+absl::StatusOr<std::vector<uint64_t>> S3Source::SizesOfParts(const ObjectVersion& object,
+                                                             uint32_t parts, PartSizes part_sizes,
+                                                             const ReadPolicy& policy,
+                                                             Cancellation& cancellation) {
+  const Store& store = StoreOf(object.uri, policy);
+  std::vector<std::string> queries;
+  std::vector<uint64_t> sizes;
+  uint64_t sum = 0;
+  // The first one by itself: most stores that don't know parts are found out with one question.
+  for (const uint32_t until : {uint32_t{1}, parts}) {
+    queries.clear();
+    for (uint32_t part = static_cast<uint32_t>(sizes.size()) + 1; part <= until; ++part) {
+      queries.push_back(absl::StrCat("partNumber=", part));
+    }
+    const absl::StatusOr<std::vector<Answer>> answers =
+        store.reader->AskChecksums(object, queries, store.Widened(policy), cancellation);
+    if (!answers.ok()) {
+      return KnowsNone(answers.status()) ? std::vector<uint64_t>()
+                                         : absl::StatusOr<std::vector<uint64_t>>(answers.status());
+    }
+    for (const Answer& answer : *answers) {
+      const std::optional<uint64_t> size = PartSize(answer, parts);
+      if (!size.has_value() || *size > object.size - sum) {
+        return std::vector<uint64_t>();
+      }
+      sizes.push_back(*size);
+      sum += *size;
+    }
+    if (until == 1 && part_sizes == PartSizes::kInferred) {
+      if (auto inferred = InferPartSizes(object.size, parts, sizes.front()); inferred.has_value()) {
+        return *std::move(inferred);
+      }
+    }
+  }
+  return sum == object.size ? sizes : std::vector<uint64_t>();
 }
 
 }  // namespace

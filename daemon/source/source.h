@@ -13,6 +13,7 @@
 #include "common/byte_range.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
+#include "daemon/source/checksum.h"
 
 namespace weightd::source {
 
@@ -82,6 +83,15 @@ class Source {
   // Whether reads copy bytes to their place (from a socket, say), and so bring the pages with them.
   // Otherwise a device writes there, and waits for pages that are not there yet.
   virtual bool copies() const = 0;
+
+  // What the place itself says the bytes of this version are; empty if it says nothing, or nothing
+  // that can be used. Of composites whose parts seem to be of one size, as nearly all are, only the
+  // first part is asked for unless `part_sizes` is kAsked. kSourceChanged as Read.
+  enum class PartSizes { kInferred, kAsked };
+  virtual absl::StatusOr<std::vector<Checksum>> Checksums(const ObjectVersion&, PartSizes,
+                                                          const ReadPolicy&, Cancellation&) {
+    return std::vector<Checksum>();
+  }
 
   // Reads all of `requests`, in parallel and in any order, and returns when every byte is in place
   // or no byte will be written any more: after the return, whatever it is, nothing of the source

@@ -49,6 +49,19 @@ void MemorySource::FailRead(absl::string_view uri, uint64_t at, absl::Status err
   read_faults_[Normalised(uri)] = {at, std::move(error)};
 }
 
+void MemorySource::SetChecksums(absl::string_view uri, std::vector<source::Checksum> checksums,
+                                std::vector<source::Checksum> inferred) {
+  absl::MutexLock lock(&mutex_);
+  Object& object = objects_.at(Normalised(uri));
+  object.checksums = std::move(checksums);
+  object.inferred = std::move(inferred);
+}
+
+void MemorySource::FlipBit(absl::string_view uri, uint64_t at, int times) {
+  absl::MutexLock lock(&mutex_);
+  flips_[Normalised(uri)] = {at, times};
+}
+
 void MemorySource::SetCanList(bool can_list) {
   absl::MutexLock lock(&mutex_);
   can_list_ = can_list;
@@ -129,6 +142,21 @@ absl::StatusOr<std::vector<std::string>> MemorySource::List(const Uri& folder,
   return names;
 }
 
+absl::StatusOr<std::vector<source::Checksum>> MemorySource::Checksums(
+    const source::ObjectVersion& version, PartSizes part_sizes, const source::ReadPolicy& policy,
+    Cancellation& cancellation) {
+  (void)policy;
+  RETURN_IF_ERROR(cancellation.status());
+  absl::MutexLock lock(&mutex_);
+  const auto found = objects_.find(version.uri.ToString());
+  if (found == objects_.end() || found->second.validator != version.validator) {
+    return Error(Reason::kSourceChanged, absl::StrCat(version.uri.FileName(), " has changed"));
+  }
+  const Object& object = found->second;
+  return part_sizes == PartSizes::kInferred && !object.inferred.empty() ? object.inferred
+                                                                        : object.checksums;
+}
+
 absl::StatusOr<uint64_t> MemorySource::ReadStep(const source::ObjectVersion& version,
                                                 ByteRange range, std::byte* destination,
                                                 Cancellation& cancellation) {
@@ -155,6 +183,12 @@ absl::StatusOr<uint64_t> MemorySource::ReadStep(const source::ObjectVersion& ver
     length = std::min(length, fault->second.at - range.begin);
   }
   memcpy(destination, found->second.bytes.data() + range.begin, length);
+  if (const auto flip = flips_.find(name); flip != flips_.end() && flip->second.times > 0 &&
+                                           flip->second.at >= range.begin &&
+                                           flip->second.at < range.begin + length) {
+    --flip->second.times;
+    destination[flip->second.at - range.begin] ^= std::byte{1};
+  }
   bytes_read_ += length;
   if (allowance_ != kUnlimited) {
     allowance_ -= length;

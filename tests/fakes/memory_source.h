@@ -15,6 +15,7 @@
 #include "common/byte_range.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
+#include "daemon/source/checksum.h"
 #include "daemon/source/source.h"
 
 namespace weightd::fakes {
@@ -38,6 +39,12 @@ class MemorySource : public source::Source {
   // Faults of one object, until set to OK. A read fails when it comes to byte `at` of the object.
   void FailStat(absl::string_view uri, absl::Status error) ABSL_LOCKS_EXCLUDED(mutex_);
   void FailRead(absl::string_view uri, uint64_t at, absl::Status error) ABSL_LOCKS_EXCLUDED(mutex_);
+  // What Checksums() says of an object, until it is put anew; `inferred` is said first, if it is
+  // not empty, to those who let part sizes be inferred.
+  void SetChecksums(absl::string_view uri, std::vector<source::Checksum> checksums,
+                    std::vector<source::Checksum> inferred = {}) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The next `times` reads of byte `at` of an object deliver it with a bit flipped.
+  void FlipBit(absl::string_view uri, uint64_t at, int times) ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether List works (HTTP's doesn't).
   void SetCanList(bool can_list) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -59,6 +66,10 @@ class MemorySource : public source::Source {
   absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const source::ReadPolicy& policy,
                                                 Cancellation& cancellation) override;
   bool copies() const override { return true; }
+  absl::StatusOr<std::vector<source::Checksum>> Checksums(const source::ObjectVersion& version,
+                                                          PartSizes part_sizes,
+                                                          const source::ReadPolicy& policy,
+                                                          Cancellation& cancellation) override;
   absl::Status Read(absl::Span<const source::ReadRequest> requests,
                     const source::ReadPolicy& policy, const source::ReadObserver& observer,
                     Cancellation& cancellation) override;
@@ -68,6 +79,12 @@ class MemorySource : public source::Source {
     std::string bytes;
     std::string validator;
     bool strong = true;
+    std::vector<source::Checksum> checksums = {};
+    std::vector<source::Checksum> inferred = {};
+  };
+  struct Flip {
+    uint64_t at = 0;
+    int times = 0;
   };
   struct ReadFault {
     uint64_t at = 0;
@@ -83,6 +100,7 @@ class MemorySource : public source::Source {
   std::map<std::string, Object> objects_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Status> stat_faults_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, ReadFault> read_faults_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Flip> flips_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_version_ ABSL_GUARDED_BY(mutex_) = 1;
   bool can_list_ ABSL_GUARDED_BY(mutex_) = true;
   uint64_t allowance_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};

@@ -1,0 +1,239 @@
+#include "daemon/pipeline/verify.h"
+
+#include <algorithm>
+#include <numeric>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/status.h"
+#include "daemon/pipeline/parallel.h"
+
+namespace weightd::pipeline {
+namespace {
+
+// More would take the node's cores from the models that are served.
+constexpr size_t kMostThreads = 4;
+// How far behind a cancellation a thread may be.
+constexpr uint64_t kStepBytes = 4 << 20;
+
+absl::Span<const std::byte> BytesOf(absl::string_view text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
+
+absl::Status Mismatch(const ModelFile& file, const Expected& expected, const std::string& found) {
+  const bool pin = expected.by == Authority::kPin;
+  const source::Checksum& checksum = expected.checksum;
+  const auto parts = static_cast<uint32_t>(checksum.part_sizes.size());
+  return Error(
+      Reason::kVerificationFailed,
+      absl::StrCat(file.name, ": its ", NameOf(checksum.kind), " is ",
+                   source::ShowDigest(found, parts), ", but ", pin ? "the pin" : "the store",
+                   " says ", source::ShowDigest(checksum.value, parts)),
+      pin ? "check the pin, or find out who changed the file"
+          : "the object was damaged in the store or on its way: try again, else store it anew");
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
+                                                   absl::Span<const ModelFile> files,
+                                                   source::Source::PartSizes part_sizes,
+                                                   const source::ReadPolicy& policy,
+                                                   Cancellation& cancellation) {
+  std::vector<std::vector<source::Checksum>> said(files.size());
+  RETURN_IF_ERROR(ForEachAtOnce(files.size(), [&](size_t i) -> absl::Status {
+    ASSIGN_OR_RETURN(said[i], source.Checksums(files[i].version, part_sizes, policy, cancellation));
+    return absl::OkStatus();
+  }));
+  std::vector<Expected> expected;
+  for (uint32_t file = 0; file < said.size(); ++file) {
+    for (source::Checksum& checksum : said[file]) {
+      const std::vector<uint64_t>& sizes = checksum.part_sizes;
+      if (checksum.composite() &&
+          std::accumulate(sizes.begin(), sizes.end(), uint64_t{0}) != files[file].version.size) {
+        return Error(Reason::kSourceProtocol,
+                     absl::StrCat(files[file].name, ": its parts are not as large as it is"));
+      }
+      expected.push_back({file, std::move(checksum), Authority::kStore});
+    }
+  }
+  return expected;
+}
+
+Verifier::Verifier(absl::Span<const ModelFile> files, std::vector<Expected> expected)
+    : files_(files), expected_(std::move(expected)) {
+  for (const Expected& one : expected_) {
+    Add(one);
+  }
+  std::sort(streams_.begin(), streams_.end(), [](const Stream& a, const Stream& b) {
+    return std::tie(a.sum->file, a.rest.begin) < std::tie(b.sum->file, b.rest.begin);
+  });
+}
+
+void Verifier::Add(const Expected& expected) {
+  const source::Checksum& checksum = expected.checksum;
+  const auto same = std::find_if(sums_.begin(), sums_.end(), [&](const Sum& sum) {
+    return sum.file == expected.file && sum.kind == checksum.kind &&
+           sum.part_sizes == checksum.part_sizes;
+  });
+  if (same != sums_.end()) {
+    same->expected.push_back(&expected);
+    return;
+  }
+  Sum& sum = sums_.emplace_back();
+  sum.file = expected.file;
+  sum.kind = checksum.kind;
+  sum.part_sizes = checksum.part_sizes;
+  sum.expected = {&expected};
+  std::vector<uint64_t> sizes = checksum.part_sizes;
+  if (sizes.empty()) {
+    sizes = {files_[expected.file].version.size};
+  }
+  sum.values.resize(sizes.size());
+  sum.parts_left = sizes.size();
+  uint64_t begin = 0;
+  for (size_t part = 0; part < sizes.size(); ++part) {
+    streams_.push_back(
+        {&sum, part, source::MakeHasher(checksum.kind), {begin, begin + sizes[part]}});
+    begin += sizes[part];
+  }
+}
+
+Verifier::~Verifier() {
+  Stop();
+  Join();
+}
+
+void Verifier::TakeHeader(uint32_t file, absl::string_view bytes) {
+  for (Stream& stream : streams_) {
+    const uint64_t end = std::min<uint64_t>(stream.rest.end, bytes.size());
+    if (stream.sum->file == file && stream.rest.begin < end) {
+      stream.hasher->Update(BytesOf(bytes.substr(stream.rest.begin, end - stream.rest.begin)));
+      stream.rest.begin = end;
+    }
+  }
+}
+
+void Verifier::Start(absl::Span<const Extent> chunks, const std::byte* segment,
+                     Cancellation& transfer) {
+  chunks_ = chunks;
+  segment_ = segment;
+  transfer_ = &transfer;
+  there_ = std::vector<std::atomic<bool>>(chunks.size());
+  for (size_t i = 0; i < std::min(kMostThreads, streams_.size()); ++i) {
+    threads_.emplace_back([this] { Work(); });
+  }
+}
+
+void Verifier::OnChunk(size_t index) {
+  there_[index].store(true, std::memory_order_release);
+  news_.fetch_add(1, std::memory_order_release);
+  news_.notify_all();
+}
+
+absl::Status Verifier::Finish() {
+  Join();
+  {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(mismatch_);
+  }
+  return transfer_->status();
+}
+
+std::vector<Verified> Verifier::Proof() const {
+  std::vector<Verified> proof;
+  proof.reserve(expected_.size());
+  for (const Expected& one : expected_) {
+    proof.push_back({.file = one.file,
+                     .kind = one.checksum.kind,
+                     .value = one.checksum.value,
+                     .parts = static_cast<uint32_t>(one.checksum.part_sizes.size()),
+                     .by = one.by});
+  }
+  return proof;
+}
+
+void Verifier::Work() {
+  for (size_t i = next_stream_++; i < streams_.size(); i = next_stream_++) {
+    Stream& stream = streams_[i];
+    if (!Hash(stream)) {
+      return;
+    }
+    Sum& sum = *stream.sum;
+    sum.values[stream.part] = stream.hasher->Finish();
+    stream.hasher.reset();
+    if (sum.parts_left.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      Compare(sum);
+    }
+  }
+}
+
+bool Verifier::Hash(Stream& stream) {
+  ByteRange& rest = stream.rest;
+  while (!rest.empty()) {
+    const size_t index = ChunkOf(stream.sum->file, rest.begin);
+    if (!AwaitChunk(index)) {
+      return false;
+    }
+    const Extent& chunk = chunks_[index];
+    const uint64_t size = std::min({rest.size(), chunk.bytes.end - rest.begin, kStepBytes});
+    stream.hasher->Update({segment_ + chunk.offset + (rest.begin - chunk.bytes.begin), size});
+    rest.begin += size;
+  }
+  return true;
+}
+
+bool Verifier::AwaitChunk(size_t index) {
+  while (!stopped_.load(std::memory_order_relaxed)) {
+    const uint32_t news = news_.load(std::memory_order_acquire);
+    if (there_[index].load(std::memory_order_acquire)) {
+      return true;
+    }
+    if (!stopped_.load(std::memory_order_acquire)) {
+      news_.wait(news, std::memory_order_acquire);
+    }
+  }
+  return false;
+}
+
+size_t Verifier::ChunkOf(uint32_t file, uint64_t offset) const {
+  const auto after = std::partition_point(chunks_.begin(), chunks_.end(), [&](const Extent& chunk) {
+    return std::tie(chunk.file, chunk.bytes.begin) <= std::tie(file, offset);
+  });
+  return static_cast<size_t>(after - chunks_.begin()) - 1;
+}
+
+void Verifier::Compare(const Sum& sum) {
+  const std::string value = sum.part_sizes.empty()
+                                ? sum.values.front()
+                                : source::HashOf(sum.kind, absl::StrJoin(sum.values, ""));
+  for (const Expected* expected : sum.expected) {
+    if (expected->checksum.value == value) {
+      continue;
+    }
+    const absl::Status mismatch = Mismatch(files_[sum.file], *expected, value);
+    {
+      absl::MutexLock lock(&mutex_);
+      mismatch_.Update(mismatch);
+    }
+    transfer_->Cancel(mismatch);
+    return;
+  }
+}
+
+void Verifier::Stop() {
+  stopped_.store(true, std::memory_order_release);
+  news_.fetch_add(1, std::memory_order_release);
+  news_.notify_all();
+}
+
+void Verifier::Join() {
+  for (std::thread& thread : threads_) {
+    thread.join();
+  }
+  threads_.clear();
+}
+
+}  // namespace weightd::pipeline

@@ -1,0 +1,128 @@
+#ifndef WEIGHTD_DAEMON_PIPELINE_VERIFY_H_
+#define WEIGHTD_DAEMON_PIPELINE_VERIFY_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "common/byte_range.h"
+#include "common/cancellation.h"
+#include "daemon/pipeline/layout.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/checksum.h"
+#include "daemon/source/source.h"
+
+namespace weightd::pipeline {
+
+// What somebody says the bytes of a file are.
+struct Expected {
+  // Index into the model's files.
+  uint32_t file = 0;
+  source::Checksum checksum;
+  Authority by = Authority::kStore;
+};
+
+// What the source says of each of `files`.
+absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
+                                                   absl::Span<const ModelFile> files,
+                                                   source::Source::PartSizes part_sizes,
+                                                   const source::ReadPolicy& policy,
+                                                   Cancellation& cancellation);
+
+// Compares a model's bytes with what they should be while they arrive, on threads of its own: each
+// sum is carried on as far as bytes are there without a gap, each byte is hashed once for each kind
+// of checksum. Use it in this order: constructor, TakeHeader for every file, Start, OnChunk,
+// Finish.
+class Verifier {
+ public:
+  // `files` outlive it.
+  Verifier(absl::Span<const ModelFile> files, std::vector<Expected> expected);
+  // Stops and waits for the threads.
+  ~Verifier();
+  Verifier(const Verifier&) = delete;
+
+  // A file's first bytes: those that the layout was made of, wherever else they come to lie.
+  void TakeHeader(uint32_t file, absl::string_view bytes);
+
+  // The rest will come to `segment` in these chunks, which are ordered as PlanTransfer orders them.
+  // A mismatch cancels `transfer`; whoever else does calls Stop(). All outlive it.
+  void Start(absl::Span<const Extent> chunks, const std::byte* segment, Cancellation& transfer);
+
+  // The bytes of chunks[index] are there. Takes no lock. Thread-safe.
+  void OnChunk(size_t index);
+
+  // When all chunks have come: waits for the sums. kVerificationFailed for the first one found that
+  // differs, naming file and kind; `transfer`'s reason if it was cancelled.
+  absl::Status Finish();
+
+  // Ends the threads, whether or not all was compared. Takes no lock. Thread-safe.
+  void Stop();
+
+  // What OK from Finish() means.
+  std::vector<Verified> Proof() const;
+
+ private:
+  // A checksum that is computed, and who expects which value.
+  struct Sum {
+    uint32_t file = 0;
+    source::ChecksumKind kind = source::ChecksumKind::kSha256;
+    std::vector<uint64_t> part_sizes;
+    std::vector<const Expected*> expected;
+    // Of the parts, or of the whole file.
+    std::vector<std::string> values;
+    std::atomic<size_t> parts_left = 0;
+  };
+  // Bytes of a file that are hashed in order: a part, or all of it.
+  struct Stream {
+    Sum* sum = nullptr;
+    size_t part = 0;
+    std::unique_ptr<source::Hasher> hasher;
+    // What has not been hashed yet.
+    ByteRange rest;
+  };
+
+  void Add(const Expected& expected);
+  void Work();
+  // False if stopped.
+  bool Hash(Stream& stream);
+  bool AwaitChunk(size_t index);
+  // The chunk with this byte of the file.
+  size_t ChunkOf(uint32_t file, uint64_t offset) const;
+  void Compare(const Sum& sum);
+  void Join();
+
+  const absl::Span<const ModelFile> files_;
+  const std::vector<Expected> expected_;
+  std::deque<Sum> sums_;
+  // In the order in which bytes are wanted from the source.
+  std::vector<Stream> streams_;
+
+  absl::Span<const Extent> chunks_;
+  const std::byte* segment_ = nullptr;
+  Cancellation* transfer_ = nullptr;
+  std::vector<std::thread> threads_;
+  std::atomic<size_t> next_stream_ = 0;
+
+  std::vector<std::atomic<bool>> there_;
+  // Counts what those who wait for a chunk wait for.
+  std::atomic<uint32_t> news_ = 0;
+  std::atomic<bool> stopped_ = false;
+
+  absl::Mutex mutex_;
+  absl::Status mismatch_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightd::pipeline
+
+#endif  // WEIGHTD_DAEMON_PIPELINE_VERIFY_H_

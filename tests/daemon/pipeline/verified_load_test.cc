@@ -1,0 +1,192 @@
+// Loads from a source that says what its bytes are, and sometimes lies.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "common/cancellation.h"
+#include "common/status.h"
+#include "common/uri.h"
+#include "daemon/host/host_tier.h"
+#include "daemon/pipeline/loader.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/checksum.h"
+#include "daemon/source/registry.h"
+#include "daemon/source/source.h"
+#include "tests/fakes/memory_source.h"
+#include "tests/fakes/safetensors_file.h"
+
+namespace weightd::pipeline {
+namespace {
+
+using fakes::F32Tensor;
+using fakes::SafetensorsFile;
+using source::ChecksumKind;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+constexpr char kModel[] = "http://host/m/model.safetensors";
+constexpr int kAlways = 1000;
+
+source::Checksum Whole(ChecksumKind kind, const std::string& bytes) {
+  return {.kind = kind, .value = HashOf(kind, bytes), .part_sizes = {}};
+}
+
+source::Checksum InParts(ChecksumKind kind, const std::string& bytes, std::vector<uint64_t> sizes) {
+  std::string values;
+  size_t begin = 0;
+  for (const uint64_t size : sizes) {
+    values += HashOf(kind, absl::string_view(bytes).substr(begin, size));
+    begin += size;
+  }
+  return {.kind = kind, .value = HashOf(kind, values), .part_sizes = std::move(sizes)};
+}
+
+class VerifiedLoadTest : public testing::Test {
+ protected:
+  VerifiedLoadTest() {
+    host::HostTierOptions options;
+    options.budget = 256 << 20;
+    options.available_memory = []() -> absl::StatusOr<uint64_t> { return uint64_t{1} << 50; };
+    tier_ = std::make_shared<host::HostTier>(std::move(options));
+    source_->Put(kModel, file_);
+  }
+
+  absl::StatusOr<ResidentModel> Load() {
+    ASSIGN_OR_RETURN(const ResolvedModel resolved,
+                     loader_->Resolve(*Uri::Parse(kModel), policy_, cancellation_));
+    return loader_->Load(
+        resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress_,
+        cancellation_);
+  }
+
+  void ExpectRefused(const absl::Status& status) {
+    EXPECT_EQ(ReasonOf(status), Reason::kVerificationFailed) << status;
+    EXPECT_THAT(status.message(), HasSubstr("model.safetensors"));
+    EXPECT_FALSE(HintOf(status).empty());
+    const host::HostUsage usage = tier_->usage();
+    EXPECT_EQ(usage.loading + usage.resident + usage.draining, 0u);
+  }
+
+  const std::string file_ = SafetensorsFile({F32Tensor("weight", 1'500'000, 1)});
+  std::shared_ptr<fakes::MemorySource> source_ = std::make_shared<fakes::MemorySource>();
+  source::Registry registry_ = [this] {
+    source::Registry registry;
+    registry.Add("http", source_);
+    return registry;
+  }();
+  std::shared_ptr<host::HostTier> tier_;
+  source::ReadPolicy policy_;
+  Progress progress_;
+  Cancellation cancellation_;
+  std::unique_ptr<ModelLoader> loader_ = MakeModelLoader(
+      &registry_,
+      [](const ModelIndex& index) { return absl::StrCat(index.verified.size(), " verified"); },
+      {.chunk_bytes = 1 << 20});
+};
+
+TEST_F(VerifiedLoadTest, WhatWasVerifiedIsPartOfTheIndex) {
+  source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc64Nvme, file_)});
+  const auto model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_THAT(model->index.verified, SizeIs(1));
+  const Verified& verified = model->index.verified[0];
+  EXPECT_EQ(verified.file, 0u);
+  EXPECT_EQ(verified.kind, ChecksumKind::kCrc64Nvme);
+  EXPECT_EQ(verified.value, HashOf(ChecksumKind::kCrc64Nvme, file_));
+  EXPECT_EQ(verified.parts, 0u);
+  EXPECT_EQ(verified.by, Authority::kStore);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(model->encoded_index->bytes().data()),
+                        model->encoded_index_bytes),
+            "1 verified");
+}
+
+TEST_F(VerifiedLoadTest, NothingIsSaidOfSourcesWithoutChecksums) {
+  const auto model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_THAT(model->index.verified, SizeIs(0));
+}
+
+// Files whose tensors are shifted or moved into place are hashed as their writer wrote them.
+TEST_F(VerifiedLoadTest, EveryLayoutIsVerified) {
+  for (const std::string& file :
+       {SafetensorsFile({F32Tensor("a", 700'000, 1)}, {.misalignment = 3, .metadata = {}}),
+        SafetensorsFile({{"flags", "BOOL", {3}, "abc"}, F32Tensor("a", 700'000, 1)}),
+        SafetensorsFile({})}) {
+    source_->Put(kModel, file);
+    source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc32, file),
+                                   InParts(ChecksumKind::kSha256, file, {10, file.size() - 10})});
+    const auto model = Load();
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_THAT(model->index.verified, SizeIs(2));
+  }
+}
+
+TEST_F(VerifiedLoadTest, AFlippedBitIsNeverPublished) {
+  for (const auto& checksum :
+       {Whole(ChecksumKind::kCrc32c, file_),
+        InParts(ChecksumKind::kSha256, file_, {5'000'000, file_.size() - 5'000'000})}) {
+    source_->SetChecksums(kModel, {checksum});
+    for (const uint64_t at : {uint64_t{100'000}, uint64_t{5'500'000}, file_.size() - 1}) {
+      source_->FlipBit(kModel, at, kAlways);
+      ExpectRefused(Load().status());
+    }
+  }
+}
+
+TEST_F(VerifiedLoadTest, ALoadWithAMismatchIsRepeatedOnce) {
+  source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc64Nvme, file_)});
+  source_->FlipBit(kModel, 3'000'000, 1);
+  auto model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(memcmp(model->weights->bytes().data() + model->index.pieces[0].offset,
+                   file_.data() + file_.size() - 6'000'000, 6'000'000),
+            0);
+  model = absl::CancelledError();
+  source_->FlipBit(kModel, 3'000'000, 2);
+  ExpectRefused(Load().status());
+}
+
+// Headers are read before anything else: what they were when the layout was made of them counts.
+TEST_F(VerifiedLoadTest, ABitFlippedInTheHeaderThatWasParsedIsFound) {
+  source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc32, file_)});
+  const size_t name = file_.find("weight");
+  source_->FlipBit(kModel, name, 1);
+  auto model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->index.pieces[0].name, "weight") << "of the second try";
+  model = absl::CancelledError();
+  source_->FlipBit(kModel, name, kAlways);
+  ExpectRefused(Load().status());
+}
+
+TEST_F(VerifiedLoadTest, PartsOfUnlikeSizesAreAskedForWhenTheInferredOnesDiffer) {
+  source::Checksum right =
+      InParts(ChecksumKind::kSha256, file_, {3'000'000, 1'000'000, file_.size() - 4'000'000});
+  source::Checksum inferred = right;
+  inferred.part_sizes = {3'000'000, 3'000'000, file_.size() - 6'000'000};
+  source_->SetChecksums(kModel, {right}, {inferred});
+  const auto model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->index.verified[0].parts, 3u);
+}
+
+TEST_F(VerifiedLoadTest, AChecksumOfAnotherVersionIsNotUsed) {
+  const auto resolved = loader_->Resolve(*Uri::Parse(kModel), policy_, cancellation_);
+  ASSERT_TRUE(resolved.ok());
+  source_->Put(kModel, file_);
+  const auto model = loader_->Load(
+      *resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress_,
+      cancellation_);
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kSourceChanged);
+}
+
+}  // namespace
+}  // namespace weightd::pipeline
