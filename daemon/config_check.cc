@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/algorithm/container.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -16,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/span.h"
+#include "common/pins.h"
 #include "common/status.h"
 #include "common/uri.h"
 #include "daemon/config.h"
@@ -154,6 +156,7 @@ absl::Status CheckListeners(const v1::Config& config, const FieldLines& lines) {
 
 absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
   absl::flat_hash_set<std::string> names;
+  absl::flat_hash_map<std::string, Pins> pins;  // by URI
   for (int i = 0; i < config.models_size(); ++i) {
     const v1::ModelConfig& model = config.models(i);
     const std::string path = absl::StrCat("models[", i, "]");
@@ -161,9 +164,16 @@ absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
     if (!names.insert(model.name()).second) {
       return lines.ErrorAt(path + ".name", "another model has this name");
     }
-    const absl::Status status = Uri::Parse(model.uri()).status();
-    if (!status.ok()) {
-      return lines.ErrorAt(path + ".uri", status.message(), HintOf(status));
+    const absl::StatusOr<Uri> uri = Uri::Parse(model.uri());
+    if (!uri.ok()) {
+      return lines.ErrorAt(path + ".uri", uri.status().message(), HintOf(uri.status()));
+    }
+    for (int j = 0; j < model.sha256_size(); ++j) {
+      const absl::Status pinned = AddPin(model.sha256(j), pins[uri->ToString()]);
+      if (!pinned.ok()) {
+        return lines.ErrorAt(absl::StrCat(path, ".sha256[", j, "]"), pinned.message(),
+                             HintOf(pinned));
+      }
     }
   }
   return absl::OkStatus();

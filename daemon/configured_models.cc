@@ -96,7 +96,7 @@ void ConfiguredModels::StartPreload(size_t index) {
     finished_.push_back({index, loaded.status()});
   };
   preload.wait = cache_->Preload(preload.model.uri, {true, true, true}, preload.model.pin,
-                                 std::move(callbacks));
+                                 /*pins=*/{}, std::move(callbacks));
 }
 
 void ConfiguredModels::FinishPreload(size_t index, const absl::Status& result) {

@@ -133,8 +133,15 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   tier.huge_pages = config.host().huge_pages();
   // By default wherever the kernel allows it.
   tier.mlock = !config.host().has_mlock() || config.host().mlock();
-  loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex,
-                                      {.chunk_bytes = config.sources().http().chunk()});
+  pipeline::LoaderOptions loader;
+  loader.chunk_bytes = config.sources().http().chunk();
+  for (const v1::ModelConfig& model : config.models()) {
+    ASSIGN_OR_RETURN(const Uri uri, names_.Resolve(model.name()));
+    for (const std::string& pin : model.sha256()) {
+      RETURN_IF_ERROR(AddPin(pin, loader.pins[uri.ToString()]));
+    }
+  }
+  loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex, std::move(loader));
   cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
                                  .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
                                  .max_loads = static_cast<int>(config.cache().max_loads())},

@@ -3,9 +3,12 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/pins.h"
 #include "common/status.h"
 #include "common/version.h"
 
@@ -55,6 +58,19 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
   CLI::App* preload = add(Command::kPreload, "preload", "Load a model and wait until it is there");
   AddModel(preload, arguments);
   preload->add_flag("--pin", arguments.pin, "Never evict it to make room");
+  preload
+      ->add_option_function<std::vector<std::string>>(
+          "--sha256",
+          [&arguments](const std::vector<std::string>& pins) {
+            for (const std::string& pin : pins) {
+              if (const absl::Status added = AddPin(pin, arguments.pins); !added.ok()) {
+                throw CLI::ValidationError("--sha256", std::string(added.message()));
+              }
+            }
+          },
+          "Fail unless its file has this SHA-256; of several files: FILE=SHA256, repeated")
+      ->type_name("[FILE=]SHA256")
+      ->expected(1);
   preload->add_flag("!--no-wait", arguments.wait, "Return when the load has begun");
   add(Command::kList, "ls", "List models");
   CLI::App* show = add(Command::kShow, "show", "Describe one model");

@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/cli/push.h"
+#include "common/pins.h"
 
 namespace weightd::cli {
 
@@ -36,6 +37,7 @@ struct Arguments {
   // URI or alias; for inspect a path.
   std::string model;
   bool pin = false;
+  Pins pins;
   bool wait = true;
   bool tensors = false;
   bool force = false;

@@ -51,7 +51,7 @@ absl::Status Print(const absl::StatusOr<T>& result, bool json, PrintTable table,
 absl::Status Preload(const AdminClient& daemon, const Arguments& arguments,
                      const Streams& streams) {
   ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
-  const auto model = daemon.Preload(ModelName(arguments.model), arguments.pin,
+  const auto model = daemon.Preload(ModelName(arguments.model), arguments.pin, arguments.pins,
                                     absl::InfiniteFuture(), [&](const v1::LoadProgress& progress) {
                                       if (!arguments.json) {
                                         printer.Show(progress, absl::Now());

@@ -133,6 +133,12 @@ void PrintDescription(const v1::DescribeModelResponse& description, std::ostream
   for (const v1::ModelFile& file : description.files()) {
     PrintField("file", absl::StrCat(file.name(), "  ", BytesText(file.size())), out);
   }
+  for (const v1::FileCheck& check : description.verification().files()) {
+    PrintField("verified",
+               absl::StrCat(check.file(), "  ", check.kind(), " ", check.value(),
+                            check.by() == v1::FileCheck::PIN ? " (pin)" : " (store)"),
+               out);
+  }
   if (description.tensors().empty()) {
     return;
   }

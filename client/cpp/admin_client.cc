@@ -42,13 +42,14 @@ absl::StatusOr<v1::GetStatusResponse> AdminClient::GetStatus() const {
 }
 
 absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
-    absl::string_view model, bool pin, absl::Time deadline,
+    absl::string_view model, bool pin, const Pins& pins, absl::Time deadline,
     const std::function<bool(const v1::LoadProgress&)>& progress) const {
   grpc::ClientContext context;
   SetDeadline(context, deadline);
   v1::PreloadRequest request;
   request.set_model(std::string(model));
   request.set_pin(pin);
+  request.mutable_sha256()->insert(pins.begin(), pins.end());
   const auto stream = stub_->Preload(&context, request);
   v1::PreloadResponse response;
   v1::ModelSummary summary;

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/pins.h"
 #include "weightd/v1/admin.grpc.pb.h"
 
 namespace weightd::client {
@@ -27,11 +28,11 @@ class AdminClient {
   static absl::StatusOr<AdminClient> Connect(const Options& options);
 
   absl::StatusOr<v1::GetStatusResponse> GetStatus() const;
-  // Loads a model. `progress` is called in this thread until the model is resident or `deadline`
-  // passes; if it returns false, the load goes on unwatched and the result says only that it is
-  // LOADING.
+  // Loads a model; kVerificationFailed if `pins` don't hold. `progress` is called in this thread
+  // until the model is resident or `deadline` passes; if it returns false, the load goes on
+  // unwatched and the result says only that it is LOADING.
   absl::StatusOr<v1::ModelSummary> Preload(
-      absl::string_view model, bool pin, absl::Time deadline,
+      absl::string_view model, bool pin, const Pins& pins, absl::Time deadline,
       const std::function<bool(const v1::LoadProgress&)>& progress) const;
   absl::StatusOr<v1::EvictResponse> Evict(absl::string_view model, bool force) const;
   absl::StatusOr<v1::ModelSummary> Pin(absl::string_view model) const;

@@ -33,6 +33,7 @@ absl::StatusOr<Model> Client::Attach(absl::string_view model, const AttachOption
   request.set_model(std::string(model));
   request.set_resident_only(options.resident_only);
   request.set_revision(options.revision);
+  request.mutable_sha256()->insert(options.sha256.begin(), options.sha256.end());
   ASSIGN_OR_RETURN(const v1::Grant grant,
                    connection_->Acquire(request, deadline, options.progress));
   const LeaseId lease(grant.lease_id());

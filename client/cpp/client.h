@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -54,6 +55,9 @@ struct AttachOptions {
   bool resident_only = false;
   // Only this revision (64 hexadecimal digits, or a prefix of at least 8); empty: the current one.
   std::string revision;
+  // DATA_LOSS (kVerificationFailed) unless these files have this SHA-256: 64 hexadecimal digits by
+  // file name; "" is the model's only file.
+  std::map<std::string, std::string> sha256;
   Access access = Access::kPrivateWritable;
   // Called in the attaching thread while the model loads.
   std::function<void(const LoadProgress&)> progress;

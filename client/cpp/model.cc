@@ -7,12 +7,27 @@
 #include "common/status.h"
 
 namespace weightd::client {
+namespace {
+
+std::vector<FileCheck> ChecksOf(const v1::Verification& verification) {
+  std::vector<FileCheck> checks;
+  for (const v1::FileCheck& check : verification.files()) {
+    checks.push_back({.file = check.file(),
+                      .kind = check.kind(),
+                      .value = check.value(),
+                      .pinned = check.by() == v1::FileCheck::PIN});
+  }
+  return checks;
+}
+
+}  // namespace
 
 Model::State::State(std::shared_ptr<Client::Connection> connection, const v1::Grant& grant)
     : connection_(std::move(connection)),
       lease_(grant.lease_id()),
       name_(grant.model().model()),
-      revision_(grant.model().revision()) {}
+      revision_(grant.model().revision()),
+      verified_(ChecksOf(grant.verification())) {}
 
 absl::StatusOr<std::shared_ptr<const Model::State>> Model::State::Map(
     std::shared_ptr<Client::Connection> connection, const v1::Grant& grant,
@@ -45,6 +60,8 @@ absl::StatusOr<const TensorTable*> Model::State::table() const {
 const std::string& Model::name() const { return state_->name(); }
 
 const std::string& Model::revision() const { return state_->revision(); }
+
+const std::vector<FileCheck>& Model::verified() const { return state_->verified(); }
 
 absl::Span<const std::byte> Model::bytes() const { return state_->bytes(); }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -21,6 +22,18 @@ enum class Access {
   kPrivateWritable,
   // A store ends the process with SIGSEGV.
   kSharedReadOnly,
+};
+
+// All bytes of a file were found to have this checksum.
+struct FileCheck {
+  // Relative to the model's folder; the last path segment for a single file.
+  std::string file;
+  // "crc32", "crc32c", "crc64nvme" or "sha256".
+  std::string kind;
+  // Hexadecimal digits; "-N" after them: the checksum of the checksums of N parts.
+  std::string value;
+  // Whether a pin of the config or of a request said so, not the store.
+  bool pinned = false;
 };
 
 // A model mapped into this process, and the lease that keeps it on the node. Copies are cheap and
@@ -40,6 +53,9 @@ class Model {
   const std::string& name() const;
   // 64 hexadecimal digits.
   const std::string& revision() const;
+  // What the daemon verified of the files, by the time of the attach; not told for models of more
+  // than 1,000 files.
+  const std::vector<FileCheck>& verified() const;
   // The whole mapping.
   absl::Span<const std::byte> bytes() const;
   // What was mapped: read-only, though not asked for, where the kernel refuses private mappings.

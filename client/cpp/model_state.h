@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/base/call_once.h"
 #include "absl/status/statusor.h"
@@ -30,6 +31,7 @@ class Model::State {
 
   const std::string& name() const { return name_; }
   const std::string& revision() const { return revision_; }
+  const std::vector<FileCheck>& verified() const { return verified_; }
   absl::Span<std::byte> bytes() const { return segment_.mapping.span(); }
   Access access() const { return segment_.access; }
   absl::StatusOr<const TensorTable*> table() const;
@@ -41,6 +43,7 @@ class Model::State {
   const LeaseId lease_;
   const std::string name_;
   const std::string revision_;
+  const std::vector<FileCheck> verified_;
   SealedMapping segment_;
   Mapping index_;
   mutable absl::once_flag table_once_;

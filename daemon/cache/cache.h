@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "common/fd.h"
 #include "common/ids.h"
+#include "common/pins.h"
 #include "common/uri.h"
 #include "daemon/cache/events.h"
 #include "daemon/cache/holder.h"
@@ -41,6 +42,9 @@ struct AcquireRequest {
   bool may_load = false;
   // A revision's hexadecimal digits, whole or at least the first 8; empty: the current one.
   std::string revision;
+  // What files have to be; kVerificationFailed if one is not. Compared with what is known of a
+  // resident model, else with its sealed bytes, before it is granted.
+  Pins pins = {};
   Holder holder;
 };
 
@@ -111,9 +115,9 @@ class Cache {
   virtual absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) = 0;
 
   // For operators. The load goes on when the wait dies. With `pin`, the model is pinned once
-  // resident.
+  // resident and, by `pins`, verified.
   virtual std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                        PreloadCallbacks callbacks) = 0;
+                                        Pins pins, PreloadCallbacks callbacks) = 0;
   // kModelNotResident, kModelInUse (leased and not `force`), kModelPinned (and not `force`).
   // Cancels a running load.
   virtual absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) = 0;

@@ -12,6 +12,7 @@
 #include "absl/functional/function_ref.h"
 #include "common/cancellation.h"
 #include "common/ids.h"
+#include "common/pins.h"
 #include "common/uri.h"
 #include "daemon/cache/holder.h"
 #include "daemon/cache/waiter.h"
@@ -43,6 +44,10 @@ struct Interest {
   std::optional<Holder> holder;
   // First digits of the only revision that will do; empty: any.
   std::string revision;
+  // What files have to be.
+  Pins pins;
+  // May load the model, should it be gone by the time its pins are verified.
+  bool may_load = true;
   // The load goes on though nobody waits: preloads, and news of a resident model.
   bool persistent = false;
   // Asked for by an operator: the load doesn't queue behind those that clients started.

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/cache/node_cache.h"
+#include "daemon/pipeline/digests.h"
 
 namespace weightd::cache {
 namespace {
@@ -74,8 +75,7 @@ void NodeCache::Arrive(const Load& load, EntryId id, Outcomes& outcomes) {
   auto flight = flights_.extract(load.uri.ToString());
   for (Interest& interest : flight.mapped().interests) {
     if (MatchesRevision(entry.revision(), interest.revision)) {
-      Grant grant = GrantOn(id, interest);
-      outcomes.push_back({.interest = std::move(interest), .result = std::move(grant)});
+      Settle(id, std::move(interest), outcomes);
     } else {
       absl::Status error = OtherRevision(load.uri, interest.revision, entry.revision());
       outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
@@ -83,15 +83,23 @@ void NodeCache::Arrive(const Load& load, EntryId id, Outcomes& outcomes) {
   }
 }
 
-void NodeCache::TurnAwayOthers(Flight& flight, Outcomes& outcomes) {
+void NodeCache::TurnAwayOthers(Flight& flight, const pipeline::ResolvedModel& coming,
+                               Outcomes& outcomes) {
   std::vector<Interest> others = flight.Split([&flight](const Interest& interest) {
     return !MatchesRevision(flight.revision, interest.revision);
   });
-  flight.TellIfAwaited();
   for (Interest& interest : others) {
     absl::Status error = OtherRevision(flight.load->uri, interest.revision, flight.revision);
     outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
   }
+  std::vector<Interest> pinners = flight.Split([&coming](const Interest& interest) {
+    return !pipeline::MatchPins(interest.pins, coming.files).ok();
+  });
+  for (Interest& interest : pinners) {
+    absl::Status error = pipeline::MatchPins(interest.pins, coming.files).status();
+    outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
+  }
+  flight.TellIfAwaited();
 }
 
 void NodeCache::Crash(const Load& load, const absl::Status& error, Outcomes& outcomes) {
@@ -134,7 +142,13 @@ void NodeCache::GiveUpIfUnwanted(const Uri& uri) {
 
 void NodeCache::Leave(const Uri& uri, const Waiter* waiter) {
   Interest left;
+  Outcomes unheard;
   absl::MutexLock lock(&mutex_);
+  StopPinChecks(
+      [waiter](const Interest& interest) {
+        return interest.waiter.get() == waiter && !interest.persistent;
+      },
+      NobodyWaits(uri), unheard);
   const auto found = flights_.find(uri.ToString());
   if (found == flights_.end()) {
     return;

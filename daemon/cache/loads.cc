@@ -93,7 +93,7 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
       BecomeCurrent(entry->id);
       Arrive(load, entry->id, outcomes);
     } else {
-      TurnAwayOthers(*flight, outcomes);
+      TurnAwayOthers(*flight, resolved, outcomes);
       GiveUpIfUnwanted(load.uri);
     }
   }

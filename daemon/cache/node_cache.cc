@@ -11,6 +11,8 @@ namespace {
 // A source that hangs must not keep the checks of all others waiting.
 constexpr int kCheckThreads = 16;
 constexpr int kNewsThreads = 2;
+// More would take the node's cores from the models that are served.
+constexpr int kHashingThreads = 2;
 
 }  // namespace
 
@@ -33,6 +35,7 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       urgent_loads_("weightd-urgent", std::max(1, options.max_loads)),
       news_loads_("weightd-news", kNewsThreads),
       checks_("weightd-check", kCheckThreads),
+      hashing_("weightd-hash", kHashingThreads),
       ticker_([this] { Tick(); }) {}
 
 NodeCache::~NodeCache() {
@@ -45,11 +48,13 @@ NodeCache::~NodeCache() {
     while (!flights_.empty()) {
       Abort(Uri(flights_.begin()->second.load->uri), reason, outcomes);
     }
+    StopPinChecks([](const Interest&) { return true; }, reason, outcomes);
   }
   shutdown_.Cancel(reason);
   Tell(std::move(outcomes));
   ticker_.join();
   checks_.Stop();
+  hashing_.Stop();
   loads_.Stop();
   urgent_loads_.Stop();
   news_loads_.Stop();

@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "daemon/cache/cache.h"
@@ -27,6 +28,7 @@ absl::Status ShuttingDown();
 
 // The Cache. Its parts, by file:
 //   requests.cc      Acquire, Preload, leases
+//   pins.cc          pins of requests, compared with resident bytes
 //   flights.cc       single flight: who wants which load, and how it ends
 //   loads.cc         what a load's thread does
 //   room.cc          budget for a load: reserve, else evict
@@ -49,7 +51,7 @@ class NodeCache final : public Cache {
   void EndSession(SessionId session) override;
   absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) override;
   std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                PreloadCallbacks callbacks) override;
+                                Pins pins, PreloadCallbacks callbacks) override;
   absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) override;
   absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) override;
   std::vector<ModelSnapshot> Models() const override;
@@ -73,11 +75,29 @@ class NodeCache final : public Cache {
   using Outcomes = std::vector<Outcome>;
 
   // requests.cc
-  std::unique_ptr<Wait> Want(const Uri& uri, Interest interest, bool may_load)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::unique_ptr<Wait> Want(const Uri& uri, Interest interest) ABSL_LOCKS_EXCLUDED(mutex_);
   Grant GrantOn(EntryId id, const Interest& interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndLeases(absl::Span<const LeaseTable::Ended> ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tell(Outcomes outcomes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // pins.cc
+  // Somebody who waits until the pinned files of a resident model are hashed.
+  struct PinCheck {
+    EntryId entry;
+    Uri uri;
+    SharedModel model;
+    Pins pins;
+    // Guarded by the cache's lock, as the list of checks is.
+    Interest interest;
+    Cancellation cancellation;
+  };
+  // Ends an interest in a resident model: a grant, an error, or first a look at its bytes.
+  void Settle(EntryId id, Interest interest, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunPinCheck(const std::shared_ptr<PinCheck>& check) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Stops those for whom `stops` holds; they get `reason`.
+  void StopPinChecks(absl::FunctionRef<bool(const Interest&)> stops, const absl::Status& reason,
+                     Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // flights.cc
   void Join(const Uri& uri, Interest interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -92,8 +112,9 @@ class NodeCache final : public Cache {
   Flight* FlightOf(const Load& load) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Arrive(const Load& load, EntryId id, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Those who want another revision than the one that is coming.
-  void TurnAwayOthers(Flight& flight, Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those who want another revision than the one that is coming, or pin files that it doesn't have.
+  void TurnAwayOthers(Flight& flight, const pipeline::ResolvedModel& coming, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Those who ride get `error`; the others a load of their own.
   void Crash(const Load& load, const absl::Status& error, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -162,6 +183,7 @@ class NodeCache final : public Cache {
   absl::btree_map<std::string, Flight> flights_ ABSL_GUARDED_BY(mutex_);
   // Loads that a thread works on, those given up included.
   absl::flat_hash_set<Load*> running_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<PinCheck>> pin_checks_ ABSL_GUARDED_BY(mutex_);
   uint64_t loads_ended_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::CondVar load_ended_;
   absl::Duration next_tick_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
@@ -173,6 +195,7 @@ class NodeCache final : public Cache {
   Workers urgent_loads_;
   Workers news_loads_;
   Workers checks_;
+  Workers hashing_;
   std::thread ticker_;
 };
 

@@ -7,12 +7,14 @@
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/cache/node_cache.h"
+#include "daemon/pipeline/digests.h"
 
 namespace weightd::cache {
 namespace {
 
 constexpr size_t kLeastRevisionDigits = 8;
 constexpr size_t kRevisionDigits = 64;
+constexpr size_t kMostProofs = 1000;
 
 // Gives the interest up when it dies.
 class NodeWait final : public Wait {
@@ -61,11 +63,13 @@ std::unique_ptr<Wait> NodeCache::Acquire(AcquireRequest request, AcquireCallback
   interest.policy = request.policy;
   interest.holder = std::move(request.holder);
   interest.revision = std::move(request.revision);
-  return Want(request.uri, std::move(interest), request.may_load);
+  interest.pins = std::move(request.pins);
+  interest.may_load = request.may_load;
+  return Want(request.uri, std::move(interest));
 }
 
 std::unique_ptr<Wait> NodeCache::Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                         PreloadCallbacks callbacks) {
+                                         Pins pins, PreloadCallbacks callbacks) {
   Interest interest;
   interest.waiter =
       std::make_shared<Waiter>(std::move(callbacks.progress),
@@ -83,10 +87,11 @@ std::unique_ptr<Wait> NodeCache::Preload(const Uri& uri, const source::ReadPolic
   interest.persistent = true;
   interest.urgent = true;
   interest.pin = pin;
-  return Want(uri, std::move(interest), /*may_load=*/true);
+  interest.pins = std::move(pins);
+  return Want(uri, std::move(interest));
 }
 
-std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest, bool may_load) {
+std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest) {
   auto wait = std::make_unique<NodeWait>(this, uri, interest.waiter);
   Outcomes outcomes;
   {
@@ -96,7 +101,7 @@ std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest, bool ma
       refusal = ShuttingDown();
     }
     const Entry* entry = catalog_.Find(uri, interest.revision);
-    if (refusal.ok() && entry == nullptr && !may_load) {
+    if (refusal.ok() && entry == nullptr && !interest.may_load) {
       refusal = NotResident(uri, interest.revision);
     }
     if (!refusal.ok()) {
@@ -105,8 +110,7 @@ std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest, bool ma
       Join(uri, std::move(interest));
     } else {
       CheckIfDue(*entry);
-      Grant grant = GrantOn(entry->id, interest);
-      outcomes.push_back({.interest = std::move(interest), .result = std::move(grant)});
+      Settle(entry->id, std::move(interest), outcomes);
     }
   }
   Tell(std::move(outcomes));
@@ -130,6 +134,13 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
     Publish(EventKind::kPinned, entry.uri, entry.revision(), entry.model->charged_bytes());
   }
   grant.model = catalog_.Describe(entry);
+  const pipeline::ModelIndex& index = entry.model->index;
+  grant.pinned_to_version = index.pinned_to_version;
+  if (index.files.size() <= kMostProofs) {
+    for (pipeline::Verified& verified : entry.model->digests->verified()) {
+      grant.proofs.push_back({index.files[verified.file].name, std::move(verified)});
+    }
+  }
   return grant;
 }
 
@@ -178,6 +189,11 @@ void NodeCache::EndSession(SessionId session) {
     for (const Uri& uri : left) {
       GiveUpIfUnwanted(uri);
     }
+    StopPinChecks(
+        [session](const Interest& interest) {
+          return interest.holder.has_value() && interest.holder->session == session;
+        },
+        ended, outcomes);
   }
   Tell(std::move(outcomes));
 }

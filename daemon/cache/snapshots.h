@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/pipeline/loader.h"
+#include "daemon/pipeline/model.h"
 
 // What the cache tells of itself: copies, true at one moment.
 
@@ -47,10 +49,19 @@ struct ModelSnapshot {
   std::string last_error;
 };
 
+// What was verified of a file.
+struct FileProof {
+  std::string file;
+  pipeline::Verified verified;
+};
+
 // A lease, and the model that it is on.
 struct Grant {
   LeaseId lease;
   ModelSnapshot model;
+  // Empty for models of more than 1,000 files: that much is not copied for each attach.
+  std::vector<FileProof> proofs = {};
+  bool pinned_to_version = false;
 };
 
 struct LeaseSnapshot {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -19,6 +20,7 @@
 #include "daemon/format/header.h"
 #include "daemon/format/shard_index.h"
 #include "daemon/host/host_segment.h"
+#include "daemon/pipeline/digests.h"
 #include "daemon/pipeline/layout.h"
 #include "daemon/pipeline/plan.h"
 #include "daemon/pipeline/read_headers.h"
@@ -51,7 +53,8 @@ uint64_t HeapBytes(const ModelIndex& index) {
   const auto text = [](const std::string& s) {
     return s.capacity() < sizeof(std::string) ? 0 : s.capacity() + kBlock;
   };
-  uint64_t bytes = index.pieces.capacity() * sizeof(Piece);
+  constexpr uint64_t kHasher = 512;
+  uint64_t bytes = index.pieces.capacity() * sizeof(Piece) + index.files.size() * kHasher;
   for (const Verified& verified : index.verified) {
     bytes += sizeof(Verified) + text(verified.value);
   }
@@ -149,8 +152,12 @@ class Load {
     progress_.phase = Phase::kResolving;
     ASSIGN_OR_RETURN(Heads heads, ReadHeads(make_room));
     Verifier verifier(resolved_.files, std::move(heads.expected));
+    std::vector<std::unique_ptr<source::Hasher>> hashers;
     for (uint32_t file = 0; file < heads.bytes.size(); ++file) {
       verifier.TakeHeader(file, heads.bytes[file]);
+      hashers.push_back(source::MakeHasher(source::ChecksumKind::kSha256));
+      hashers.back()->Update(
+          {reinterpret_cast<const std::byte*>(heads.bytes[file].data()), heads.bytes[file].size()});
     }
     std::vector<std::string>().swap(heads.bytes);
     ASSIGN_OR_RETURN(SegmentLayout layout, LayOut(resolved_.files, heads.headers));
@@ -158,6 +165,7 @@ class Load {
     model.index = DescribeModel(resolved_, std::move(heads.headers), std::move(layout.pieces),
                                 layout.segment_bytes);
     model.index.verified = verifier.Proof();
+    model.digests = std::make_shared<Digests>(model.index, std::move(hashers));
     std::string encoded_index = encode_index_(model.index);
     model.encoded_index_bytes = encoded_index.size();
 
@@ -192,6 +200,9 @@ class Load {
     return model;
   }
 
+  // Whether the bytes were found not to be what the source says they are.
+  bool damaged() const { return damaged_; }
+
  private:
   struct Heads {
     std::vector<format::FileHeader> headers;
@@ -203,6 +214,7 @@ class Load {
   // Asks for headers and checksums at once.
   absl::StatusOr<Heads> ReadHeads(const MakeRoom& make_room) {
     Heads heads;
+    ASSIGN_OR_RETURN(const std::vector<PinnedFile> pinned, MatchPins(Pinned(), resolved_.files));
     Cancellation asking;
     const Cancellation::Registration link =
         cancellation_.OnCancel([&asking] { asking.Cancel(Error(Reason::kCancelled, "stopped")); });
@@ -218,7 +230,19 @@ class Load {
     RETURN_IF_ERROR(cancellation_.status());
     ASSIGN_OR_RETURN(heads.headers, std::move(headers));
     ASSIGN_OR_RETURN(heads.expected, std::move(expected));
+    for (const PinnedFile& pin : pinned) {
+      heads.expected.push_back({pin.file,
+                                {.kind = source::ChecksumKind::kSha256,
+                                 .value = absl::HexStringToBytes(pin.digest),
+                                 .part_sizes = {}},
+                                Authority::kPin});
+    }
     return heads;
+  }
+
+  Pins Pinned() const {
+    const auto found = options_.pins.find(resolved_.uri.ToString());
+    return found == options_.pins.end() ? Pins() : found->second;
   }
 
   absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders(const MakeRoom& make_room,
@@ -300,6 +324,7 @@ class Load {
     }
     progress_.phase = Phase::kSealing;
     const absl::Status verified = verifier.Finish();
+    damaged_ = verifier.damaged();
     RETURN_IF_ERROR(cancellation_.status());
     RETURN_IF_ERROR(verified);
     return transfer.status();
@@ -318,6 +343,7 @@ class Load {
   const source::ReadPolicy& policy_;
   Progress& progress_;
   Cancellation& cancellation_;
+  bool damaged_ = false;
   // Room for what is parsed; none for small headers.
   std::vector<host::Reservation> parsing_;
 };
@@ -341,14 +367,17 @@ class Loader : public ModelLoader {
                                      const source::ReadPolicy& policy, const MakeRoom& make_room,
                                      Progress& progress, Cancellation& cancellation) override {
     ASSIGN_OR_RETURN(source::Source* const source, sources_->For(resolved.uri));
+    bool damaged = false;
     const auto load = [&](source::Source::PartSizes part_sizes) {
-      return pipeline::Load(*source, encode_index_, options_, resolved, part_sizes, policy,
-                            progress, cancellation)
-          .Run(make_room);
+      pipeline::Load once(*source, encode_index_, options_, resolved, part_sizes, policy, progress,
+                          cancellation);
+      auto loaded = once.Run(make_room);
+      damaged = once.damaged();
+      return loaded;
     };
     absl::StatusOr<ResidentModel> model = load(source::Source::PartSizes::kInferred);
-    if (ReasonOf(model.status()) == Reason::kVerificationFailed) {
-      // Damaged on its way, or a composite of parts of unlike sizes: once more, taking nothing for
+    if (damaged) {
+      // On its way; or it is a composite of parts of unlike sizes. Once more, taking nothing for
       // granted.
       model = load(source::Source::PartSizes::kAsked);
     }

@@ -4,11 +4,13 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "common/cancellation.h"
+#include "common/pins.h"
 #include "common/uri.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/model.h"
@@ -67,6 +69,8 @@ class ModelLoader {
 struct LoaderOptions {
   // Largest single read that is asked of a source.
   uint64_t chunk_bytes = 32 << 20;
+  // What files of models have to be, by the model's URI: no load that differs succeeds.
+  std::map<std::string, Pins> pins = {};
 };
 
 // `sources` outlives the loader.

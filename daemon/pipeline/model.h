@@ -82,6 +82,8 @@ struct ModelIndex {
   std::vector<Verified> verified;
 };
 
+class Digests;
+
 // A published revision: the segment, and the index as clients get it.
 struct ResidentModel {
   ModelIndex index;
@@ -89,6 +91,8 @@ struct ResidentModel {
   std::shared_ptr<host::HostSegment> encoded_index;
   // Bytes of `encoded_index` that count (its segment is whole pages).
   uint64_t encoded_index_bytes = 0;
+  // Of the files; shared by all who hold the model.
+  std::shared_ptr<Digests> digests;
   // For `index`, if it is large.
   host::Reservation index_memory;
 

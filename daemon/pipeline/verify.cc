@@ -213,6 +213,7 @@ void Verifier::Compare(const Sum& sum) {
     if (expected->checksum.value == value) {
       continue;
     }
+    damaged_ = damaged_ || expected->by == Authority::kStore;
     const absl::Status mismatch = Mismatch(files_[sum.file], *expected, value);
     {
       absl::MutexLock lock(&mutex_);

@@ -69,6 +69,9 @@ class Verifier {
   // Ends the threads, whether or not all was compared. Takes no lock. Thread-safe.
   void Stop();
 
+  // Whether what Finish() found differs from what the store says, not only from a pin.
+  bool damaged() const { return damaged_; }
+
   // What OK from Finish() means.
   std::vector<Verified> Proof() const;
 
@@ -118,6 +121,7 @@ class Verifier {
   // Counts what those who wait for a chunk wait for.
   std::atomic<uint32_t> news_ = 0;
   std::atomic<bool> stopped_ = false;
+  std::atomic<bool> damaged_ = false;
 
   absl::Mutex mutex_;
   absl::Status mismatch_ ABSL_GUARDED_BY(mutex_);

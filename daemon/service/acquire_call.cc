@@ -58,6 +58,7 @@ void AcquireCall::OnGrant(absl::StatusOr<cache::Grant> grant) {
   v1::AcquireResponse response;
   response.mutable_grant()->set_lease_id(lease.value());
   *response.mutable_grant()->mutable_model() = ToProto(grant->model, *daemon_.names);
+  *response.mutable_grant()->mutable_verification() = VerificationOf(*grant);
   if (!End(absl::OkStatus(), std::move(response))) {
     cache->Release(session, lease).IgnoreError();
   }

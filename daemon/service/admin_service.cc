@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "common/status.h"
 #include "common/version.h"
+#include "daemon/pipeline/digests.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/service/convert.h"
 #include "daemon/service/grpc_status.h"
@@ -24,10 +25,13 @@ grpc::ServerWriteReactor<v1::PreloadResponse>* AdminService::Preload(
     grpc::CallbackServerContext* context, const v1::PreloadRequest* request) {
   auto* const call = new PreloadCall(context, request->model(), daemon_.names);
   const absl::StatusOr<Uri> uri = daemon_.names->Resolve(request->model());
-  if (uri.ok()) {
-    call->Start(daemon_.cache, *uri, request->pin());
-  } else {
+  absl::StatusOr<Pins> pins = PinsOf(request->sha256());
+  if (!uri.ok()) {
     call->End(uri.status());
+  } else if (!pins.ok()) {
+    call->End(pins.status());
+  } else {
+    call->Start(daemon_.cache, *uri, request->pin(), *std::move(pins));
   }
   return call;
 }
@@ -109,8 +113,8 @@ absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
     response.mutable_metadata()->insert(index.metadata.begin(), index.metadata.end());
     // It asks the kernel about every page of the model.
     response.set_huge_page_fraction((*resident)->weights->HugePageFraction().value_or(0));
+    *response.mutable_verification() = VerificationOf(index, (*resident)->digests->verified());
   }
-  *response.mutable_verification() = VerificationOf(index);
   return absl::OkStatus();
 }
 

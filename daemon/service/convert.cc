@@ -9,6 +9,7 @@
 #include "common/status.h"
 #include "daemon/service/error_detail.h"
 #include "daemon/service/paging.h"
+#include "daemon/service/tensor_index_codec.h"
 
 namespace weightd::service {
 namespace {
@@ -97,6 +98,23 @@ v1::TierStatus ToProto(const host::HostUsage& usage) {
   proto.set_loading(usage.loading);
   proto.set_draining(usage.draining);
   return proto;
+}
+
+v1::Verification VerificationOf(const cache::Grant& grant) {
+  v1::Verification proto;
+  proto.set_pinned_to_version(grant.pinned_to_version);
+  for (const cache::FileProof& proof : grant.proofs) {
+    AddCheck(proof.file, proof.verified, proto);
+  }
+  return proto;
+}
+
+absl::StatusOr<Pins> PinsOf(const google::protobuf::Map<std::string, std::string>& sha256) {
+  Pins pins;
+  for (const auto& [file, digest] : sha256) {
+    RETURN_IF_ERROR(AddPin(file, digest, pins));
+  }
+  return pins;
 }
 
 std::vector<cache::ModelSnapshot> AllModels(const cache::Cache& cache, const ModelNames& names) {

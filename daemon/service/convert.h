@@ -1,9 +1,12 @@
 #ifndef WEIGHTD_DAEMON_SERVICE_CONVERT_H_
 #define WEIGHTD_DAEMON_SERVICE_CONVERT_H_
 
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/pins.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
 #include "daemon/cache/snapshots.h"
@@ -21,6 +24,11 @@ v1::ModelSummary ToProto(const cache::ModelSnapshot& model, const ModelNames& na
 v1::Lease ToProto(const cache::LeaseSnapshot& lease);
 v1::Event ToProto(const cache::Event& event);
 v1::TierStatus ToProto(const host::HostUsage& usage);
+
+v1::Verification VerificationOf(const cache::Grant& grant);
+
+// The other way; kInvalidArgument for digests that are none.
+absl::StatusOr<Pins> PinsOf(const google::protobuf::Map<std::string, std::string>& sha256);
 
 // What the cache knows and what is configured but absent, ordered by model, then by load time.
 std::vector<cache::ModelSnapshot> AllModels(const cache::Cache& cache, const ModelNames& names);

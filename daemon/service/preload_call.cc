@@ -7,7 +7,7 @@
 
 namespace weightd::service {
 
-void PreloadCall::Start(cache::Cache* cache, const Uri& uri, bool pin) {
+void PreloadCall::Start(cache::Cache* cache, const Uri& uri, bool pin, Pins pins) {
   cache::PreloadCallbacks callbacks;
   callbacks.progress = [this](const cache::ProgressSnapshot& progress) {
     v1::PreloadResponse response;
@@ -21,8 +21,8 @@ void PreloadCall::Start(cache::Cache* cache, const Uri& uri, bool pin) {
     }
     End(model.status(), std::move(response));
   };
-  std::unique_ptr<cache::Wait> wait =
-      cache->Preload(uri, source::ReadPolicy{true, true, true}, pin, std::move(callbacks));
+  std::unique_ptr<cache::Wait> wait = cache->Preload(uri, source::ReadPolicy{true, true, true}, pin,
+                                                     std::move(pins), std::move(callbacks));
   absl::MutexLock lock(&mutex_);
   wait_ = std::move(wait);
 }

@@ -2,6 +2,8 @@
 
 #include <google/protobuf/arena.h>
 
+#include <algorithm>
+
 #include "daemon/service/error_detail.h"
 
 namespace weightd::service {
@@ -34,9 +36,27 @@ v1::ModelFile ToProto(const pipeline::ModelFile& file) {
   return proto;
 }
 
-v1::Verification VerificationOf(const pipeline::ModelIndex& index) {
+void AddCheck(const std::string& file, const pipeline::Verified& verified,
+              v1::Verification& proto) {
+  const std::string kind(NameOf(verified.kind));
+  const auto& kinds = proto.checks();
+  if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) {
+    proto.add_checks(kind);
+  }
+  v1::FileCheck& check = *proto.add_files();
+  check.set_file(ToUtf8(file));
+  check.set_kind(kind);
+  check.set_value(source::ShowDigest(verified.value, verified.parts));
+  check.set_by(static_cast<v1::FileCheck::Authority>(verified.by));
+}
+
+v1::Verification VerificationOf(const pipeline::ModelIndex& index,
+                                absl::Span<const pipeline::Verified> verified) {
   v1::Verification proto;
   proto.set_pinned_to_version(index.pinned_to_version);
+  for (const pipeline::Verified& one : verified) {
+    AddCheck(index.files[one.file].name, one, proto);
+  }
   return proto;
 }
 
@@ -58,7 +78,7 @@ std::string EncodeTensorIndex(const pipeline::ModelIndex& index) {
   for (const auto& [key, value] : index.metadata) {
     (*proto.mutable_metadata())[key] = value;
   }
-  *proto.mutable_verification() = VerificationOf(index);
+  *proto.mutable_verification() = VerificationOf(index, index.verified);
   proto.set_segment_bytes(index.segment_bytes);
   return proto.SerializeAsString();
 }

@@ -17,7 +17,12 @@ std::string EncodeTensorIndex(const pipeline::ModelIndex& index);
 
 v1::TensorPiece ToProto(const pipeline::Piece& piece);
 v1::ModelFile ToProto(const pipeline::ModelFile& file);
-v1::Verification VerificationOf(const pipeline::ModelIndex& index);
+// `verified` are checks of files of `index`.
+v1::Verification VerificationOf(const pipeline::ModelIndex& index,
+                                absl::Span<const pipeline::Verified> verified);
+
+// Adds that a file was verified.
+void AddCheck(const std::string& file, const pipeline::Verified& verified, v1::Verification& proto);
 
 }  // namespace weightd::service
 

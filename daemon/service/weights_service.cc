@@ -50,6 +50,7 @@ absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
   admitted.policy = decision.policy;
   admitted.may_load = decision.load && !request.resident_only();
   admitted.revision = request.revision();
+  ASSIGN_OR_RETURN(admitted.pins, PinsOf(request.sha256()));
   return admitted;
 }
 

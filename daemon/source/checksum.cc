@@ -33,6 +33,8 @@ class Crc32 final : public Hasher {
   }
   std::string Finish() override { return BigEndian(crc_); }
 
+  std::unique_ptr<Hasher> Clone() const override { return std::make_unique<Crc32>(*this); }
+
  private:
   uint32_t crc_ = 0;
 };
@@ -51,6 +53,8 @@ class Crc32c final : public Hasher {
   }
   std::string Finish() override { return BigEndian(~crc_); }
 
+  std::unique_ptr<Hasher> Clone() const override { return std::make_unique<Crc32c>(*this); }
+
  private:
   // The function leaves the first and the last inversion to its caller.
   uint32_t crc_ = ~uint32_t{0};
@@ -60,6 +64,8 @@ class Crc64 final : public Hasher {
  public:
   void Update(absl::Span<const std::byte> bytes) override { crc_ = Crc64Nvme(crc_, bytes); }
   std::string Finish() override { return BigEndian(crc_); }
+
+  std::unique_ptr<Hasher> Clone() const override { return std::make_unique<Crc64>(*this); }
 
  private:
   uint64_t crc_ = 0;
@@ -77,6 +83,12 @@ class Sha256 final : public Hasher {
     std::string value(SizeOf(ChecksumKind::kSha256), '\0');
     EVP_DigestFinal_ex(context_.get(), reinterpret_cast<unsigned char*>(value.data()), nullptr);
     return value;
+  }
+
+  std::unique_ptr<Hasher> Clone() const override {
+    auto clone = std::make_unique<Sha256>();
+    EVP_MD_CTX_copy_ex(clone->context_.get(), context_.get());
+    return clone;
   }
 
  private:

@@ -46,6 +46,8 @@ class Hasher {
   virtual void Update(absl::Span<const std::byte> bytes) = 0;
   // The value of all bytes so far. Once, as the last call.
   virtual std::string Finish() = 0;
+  // One that has taken the same bytes.
+  virtual std::unique_ptr<Hasher> Clone() const = 0;
 };
 
 std::unique_ptr<Hasher> MakeHasher(ChecksumKind kind);

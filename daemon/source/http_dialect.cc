@@ -4,7 +4,9 @@ namespace weightd::source {
 
 absl::StatusOr<Hop> PlainHttp::FirstHop(const Uri& uri) { return source::FirstHop(uri); }
 
-absl::StatusOr<Proof> PlainHttp::Headers(const Uri&, const Hop&, Question, Cancellation&) { return Proof(); }
+absl::StatusOr<Proof> PlainHttp::Headers(const Uri&, const Hop&, Question, Cancellation&) {
+  return Proof();
+}
 
 HttpFailure PlainHttp::FailureOf(const Uri&, const Proof&, const Answer& answer, absl::string_view,
                                  absl::string_view name) {

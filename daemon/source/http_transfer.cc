@@ -107,7 +107,8 @@ bool Transfer::GoesDirect() const {
 }
 
 absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
-  absl::StatusOr<Proof> proof = settings_->dialect->Headers(exchange_->uri(), hop_, exchange_->question(), *cancellation_);
+  absl::StatusOr<Proof> proof =
+      settings_->dialect->Headers(exchange_->uri(), hop_, exchange_->question(), *cancellation_);
   if (!proof.ok() && !policy_.any_path && !cancellation_->cancelled()) {
     // Why not may tell of this node's files and services, which are no client's business.
     return Error(ReasonOf(proof.status()),

@@ -262,6 +262,7 @@ TEST(Config, RefusesWhatMakesNoSense) {
       {"models:\n- {name: a, uri: /m}\n- {name: a, uri: /n}", "3: models[1].name: another model"},
       {"models: [{name: /a, uri: /m}]", "1: models[0].name: not a name"},
       {"models: [{name: a}]", "1: models[0].uri: "},
+      {"models:\n- name: a\n  uri: /a\n  sha256: [m=12]", "4: models[0].sha256[0]: \"12\" is no"},
       {"models:\n- name: a\n  uri: ftp://host/x", "3: models[0].uri: "},
       {"sources:\n  file:\n    roots:\n    - models", "4: sources.file.roots[0]: not an absolute"},
       {"sources: {http: {allowed_networks: [10.0.0.0]}}",

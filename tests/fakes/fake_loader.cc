@@ -5,12 +5,15 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/byte_range.h"
 #include "common/status.h"
 #include "daemon/host/host_segment.h"
+#include "daemon/pipeline/digests.h"
+#include "daemon/source/checksum.h"
 
 namespace weightd::fakes {
 namespace {
@@ -197,6 +200,10 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Fill(const pipeline::Resolve
   model.index.revision = resolved.revision;
   model.index.files = resolved.files;
   model.index.segment_bytes = resolved.total_bytes;
+  // Of one file without a byte.
+  std::vector<std::unique_ptr<source::Hasher>> headers;
+  headers.push_back(source::MakeHasher(source::ChecksumKind::kSha256));
+  model.digests = std::make_shared<pipeline::Digests>(model.index, std::move(headers));
   model.encoded_index_bytes = kPageBytes;
   host::Reservation index_room = room.Split(kPageBytes);
   ASSIGN_OR_RETURN(model.encoded_index, SealFilled(absl::StrCat(label, " index"), kPageBytes, value,

@@ -48,7 +48,7 @@ TEST_F(AdminClientTest, ReadsAllPagesOfTensorsIfAsked) {
 TEST_F(AdminClientTest, PreloadWatchesUntilTheModelIsThere) {
   daemon_.Set({.progress = std::vector<v1::LoadProgress>(3)});
   int seen = 0;
-  const auto model = Connect().Preload("a", true, absl::InfiniteFuture(), [&](const auto&) {
+  const auto model = Connect().Preload("a", true, {}, absl::InfiniteFuture(), [&](const auto&) {
     ++seen;
     return true;
   });
@@ -61,7 +61,7 @@ TEST_F(AdminClientTest, PreloadWatchesUntilTheModelIsThere) {
 TEST_F(AdminClientTest, PreloadCanBeLeftAlone) {
   daemon_.Set({.progress = std::vector<v1::LoadProgress>(1)});
   const auto model =
-      Connect().Preload("a", false, absl::InfiniteFuture(), [&](const auto&) { return false; });
+      Connect().Preload("a", false, {}, absl::InfiniteFuture(), [&](const auto&) { return false; });
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->state(), v1::LOADING);
 }

@@ -15,6 +15,7 @@
 #include "common/status.h"
 #include "common/uri.h"
 #include "daemon/host/host_tier.h"
+#include "daemon/pipeline/digests.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/source/checksum.h"
@@ -29,6 +30,7 @@ namespace {
 using fakes::F32Tensor;
 using fakes::SafetensorsFile;
 using source::ChecksumKind;
+using source::ShowDigest;
 using testing::HasSubstr;
 using testing::SizeIs;
 
@@ -176,6 +178,63 @@ TEST_F(VerifiedLoadTest, PartsOfUnlikeSizesAreAskedForWhenTheInferredOnesDiffer)
   const auto model = Load();
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->index.verified[0].parts, 3u);
+}
+
+// What a resident model's bytes are computed to be is what sha256sum says of the file.
+TEST_F(VerifiedLoadTest, TheDigestOfResidentBytesIsThatOfTheFileInEveryLayout) {
+  for (const std::string& file :
+       {file_, SafetensorsFile({F32Tensor("a", 700'000, 1)}, {.misalignment = 3, .metadata = {}}),
+        SafetensorsFile({{"flags", "BOOL", {3}, "abc"},
+                         F32Tensor("z", 700'000, 1),
+                         {"none", "F64", {0}, ""},
+                         F32Tensor("a", 300, 2)}),
+        SafetensorsFile({})}) {
+    source_->Put(kModel, file);
+    const auto model = Load();
+    ASSERT_TRUE(model.ok()) << model.status();
+    const Pins right = {{"model.safetensors", ShowDigest(HashOf(ChecksumKind::kSha256, file), 0)}};
+    const Pins wrong = {{"", std::string(64, '0')}};
+    Digests& digests = *model->digests;
+    EXPECT_FALSE(digests.Hold(model->index.files, right).value());
+    ASSERT_TRUE(digests.Compute(model->index, *model->weights, right, cancellation_).ok());
+    EXPECT_TRUE(digests.Hold(model->index.files, right).value());
+    EXPECT_EQ(ReasonOf(digests.Hold(model->index.files, wrong).status()),
+              Reason::kVerificationFailed);
+    EXPECT_THAT(digests.verified(), SizeIs(1));
+  }
+}
+
+TEST_F(VerifiedLoadTest, WhatTheStoreVerifiedNeedsNoSecondLook) {
+  source_->SetChecksums(kModel, {Whole(ChecksumKind::kSha256, file_)});
+  const auto model = Load();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_TRUE(
+      model->digests
+          ->Hold(model->index.files, {{"", ShowDigest(HashOf(ChecksumKind::kSha256, file_), 0)}})
+          .value());
+}
+
+TEST_F(VerifiedLoadTest, PinsOfTheConfigDecideWhatLoads) {
+  const auto with_pins = [this](Pins pins) {
+    LoaderOptions options;
+    options.pins[Uri::Parse(kModel)->ToString()] = std::move(pins);
+    loader_ = MakeModelLoader(
+        &registry_, [](const ModelIndex&) { return std::string("index"); }, options);
+    return Load();
+  };
+  const std::string digest = ShowDigest(HashOf(ChecksumKind::kSha256, file_), 0);
+  {
+    const auto model = with_pins({{"", digest}});
+    ASSERT_TRUE(model.ok()) << model.status();
+    ASSERT_THAT(model->index.verified, SizeIs(1));
+    EXPECT_EQ(model->index.verified[0].by, Authority::kPin);
+  }
+  const uint64_t before = source_->bytes_read();
+  ExpectRefused(with_pins({{"model.safetensors", std::string(64, '0')}}).status());
+  EXPECT_LT(source_->bytes_read() - before, 2 * file_.size())
+      << "a wrong pin is no reason to repeat";
+  EXPECT_EQ(ReasonOf(with_pins({{"other.safetensors", digest}}).status()),
+            Reason::kInvalidArgument);
 }
 
 TEST_F(VerifiedLoadTest, AChecksumOfAnotherVersionIsNotUsed) {

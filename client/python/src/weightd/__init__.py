@@ -23,7 +23,7 @@ from weightd.errors import (
     TensorNotFoundError,
     UnavailableError,
 )
-from weightd.model import Model
+from weightd.model import FileCheck, Model
 from weightd.progress import Progress
 from weightd.tensors import TensorInfo
 
@@ -31,6 +31,7 @@ __all__ = [
     "ClosedError",
     "DeadlineError",
     "Error",
+    "FileCheck",
     "InternalError",
     "InvalidRequestError",
     "MalformedModelError",

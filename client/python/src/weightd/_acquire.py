@@ -21,13 +21,14 @@ def acquire(
     directory: Path,
     token: str,
     model: str,
+    pins: dict[str, str],
     deadline: Deadline,
     on_progress: Callable[[weights_pb2.LoadProgress], None],
 ) -> weights_pb2.Grant:
     """Waits until the model is resident and returns the grant of a lease that belongs to the token's session."""
     if len(model.encode()) > _MAX_MODEL:
         raise error("INVALID_URI", f"a name of {len(model)} characters", model=model[:100])
-    request = weights_pb2.AcquireRequest(model=model).SerializeToString()
+    request = weights_pb2.AcquireRequest(model=model, sha256=pins).SerializeToString()
     grant: weights_pb2.Grant | None = None
     try:
         with Call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from weightd import _frameworks
@@ -25,6 +25,7 @@ def attach(
     framework: str = "auto",
     timeout: float | None = None,
     progress: Callable[[Progress], object] | None = None,
+    sha256: str | Mapping[str, str] | None = None,
 ) -> Model:
     """Attaches to a model: waits until the node's daemon has it, maps its bytes, and holds a lease on it.
 
@@ -37,6 +38,8 @@ def attach(
         timeout: Seconds to wait in all. Default: until the model is there or fails.
         progress: Called with a Progress while the model loads; what it raises ends the wait. Default: a tqdm bar if
             stderr is a terminal and tqdm is installed.
+        sha256: What the model's only file must have (64 hexadecimal digits), or each of several, by name. Raises
+            MalformedModelError (VERIFICATION_FAILED) if one differs, even if the model was on the node before.
 
     Raises:
         Error: One of its subclasses, with `reason`, `model` and `hint`.
@@ -48,7 +51,7 @@ def attach(
             "INVALID_ARGUMENT", f"timeout {timeout!r}", model=uri, hint="give seconds, more than 0, or None for no end"
         )
     try:
-        return _attach(uri, _folder(socket_dir), device, framework, Deadline(timeout), progress)
+        return _attach(uri, _folder(socket_dir), device, framework, Deadline(timeout), progress, _pins(sha256))
     except Error as failure:
         failure.model = failure.model or uri
         raise
@@ -61,6 +64,7 @@ def _attach(
     framework: str,
     deadline: Deadline,
     progress: Callable[[Progress], object] | None,
+    pins: dict[str, str],
 ) -> Model:
     if str(device) != "cpu":
         raise error("UNSUPPORTED", f"device {device!r}", hint='use device="cpu"')
@@ -70,7 +74,7 @@ def _attach(
     try:
         reporter = Reporter(uri, progress)
         try:
-            grant = acquire(directory, session.token, uri, deadline, reporter.report)
+            grant = acquire(directory, session.token, uri, pins, deadline, reporter.report)
         finally:
             reporter.close()
         return _open(session, grant, framework, deadline)
@@ -99,7 +103,16 @@ def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: 
             os.close(descriptor)
     # When the last view has died and the bytes are unmapped, not when the interpreter ends with tensors in use.
     weakref.finalize(segment, session.close).atexit = False
-    return Model(segment, index, framework)
+    return Model(segment, index, framework, grant.verification)
+
+
+def _pins(sha256: str | Mapping[str, str] | None) -> dict[str, str]:
+    """By file name; "" is a model's only file."""
+    pins = {"": sha256} if isinstance(sha256, str) else {} if sha256 is None else sha256
+    if not isinstance(pins, Mapping) or not all(isinstance(text, str) for pin in pins.items() for text in pin):
+        hint = "give 64 hexadecimal digits, or a dict of them by file name"
+        raise error("INVALID_ARGUMENT", f"sha256 is {sha256!r}", hint=hint)
+    return dict(pins)
 
 
 def _folder(socket_dir: str | os.PathLike[str] | None) -> Path:

@@ -7,12 +7,25 @@ import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from weightd import _frameworks
 from weightd.errors import error
 from weightd.tensors import TensorInfo, TensorTable
 from weightd.v1 import tensor_index_pb2
+
+
+class FileCheck(NamedTuple):
+    """All bytes of a file were found to have this checksum."""
+
+    file: str
+    """Name, relative to the model's folder."""
+    kind: str
+    """"crc32", "crc32c", "crc64nvme" or "sha256"."""
+    value: str
+    """Hexadecimal digits; "-N" after them: the checksum of the checksums of N parts."""
+    by: str
+    """Who said so: "store", or "pin" (of the config or of a request)."""
 
 
 class Model:
@@ -26,10 +39,18 @@ class Model:
     attaches for itself.
     """
 
-    def __init__(self, segment: mmap.mmap, index: tensor_index_pb2.TensorIndex, framework: str) -> None:
+    def __init__(
+        self,
+        segment: mmap.mmap,
+        index: tensor_index_pb2.TensorIndex,
+        framework: str,
+        verification: tensor_index_pb2.Verification,
+    ) -> None:
         self._bytes: memoryview | None = memoryview(segment)
         self._index = index
         self._framework = framework
+        # The grant tells of pins that held since the model was loaded; of very many files it says nothing.
+        self._verification = verification if verification.files else index.verification
         self._builder: _frameworks.Builder | None = None
         self._tensors = TensorTable(index)
 
@@ -47,6 +68,15 @@ class Model:
     def metadata(self) -> dict[str, str]:
         """Free text that the model's files carry (`__metadata__` in safetensors)."""
         return dict(self._index.metadata)
+
+    @property
+    def verified(self) -> list[FileCheck]:
+        """What the daemon verified of the files' bytes; empty if nobody said what they have to be."""
+        by = {tensor_index_pb2.FileCheck.STORE: "store", tensor_index_pb2.FileCheck.PIN: "pin"}
+        return [
+            FileCheck(check.file, check.kind, check.value, by.get(check.by, "unknown"))
+            for check in self._verification.files
+        ]
 
     @property
     def framework(self) -> str:

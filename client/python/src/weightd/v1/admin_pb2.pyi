@@ -173,12 +173,21 @@ class PinResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
 
 class PreloadRequest(_message.Message):
-    __slots__ = ["model", "pin"]
+    __slots__ = ["model", "pin", "sha256"]
+    class Sha256Entry(_message.Message):
+        __slots__ = ["key", "value"]
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PIN_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     model: str
     pin: bool
-    def __init__(self, model: _Optional[str] = ..., pin: bool = ...) -> None: ...
+    sha256: _containers.ScalarMap[str, str]
+    def __init__(self, model: _Optional[str] = ..., pin: bool = ..., sha256: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class PreloadResponse(_message.Message):
     __slots__ = ["model", "progress"]

@@ -29,6 +29,23 @@ U32: DType
 U64: DType
 U8: DType
 
+class FileCheck(_message.Message):
+    __slots__ = ["by", "file", "kind", "value"]
+    class Authority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    AUTHORITY_UNSPECIFIED: FileCheck.Authority
+    BY_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PIN: FileCheck.Authority
+    STORE: FileCheck.Authority
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    by: FileCheck.Authority
+    file: str
+    kind: str
+    value: str
+    def __init__(self, file: _Optional[str] = ..., kind: _Optional[str] = ..., value: _Optional[str] = ..., by: _Optional[_Union[FileCheck.Authority, str]] = ...) -> None: ...
+
 class Layout(_message.Message):
     __slots__ = ["name", "pieces"]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -95,12 +112,14 @@ class TensorPiece(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., strides: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ..., nbytes: _Optional[int] = ..., file: _Optional[int] = ..., derived_from: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Verification(_message.Message):
-    __slots__ = ["checks", "pinned_to_version"]
+    __slots__ = ["checks", "files", "pinned_to_version"]
     CHECKS_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
     PINNED_TO_VERSION_FIELD_NUMBER: _ClassVar[int]
     checks: _containers.RepeatedScalarFieldContainer[str]
+    files: _containers.RepeatedCompositeFieldContainer[FileCheck]
     pinned_to_version: bool
-    def __init__(self, checks: _Optional[_Iterable[str]] = ..., pinned_to_version: bool = ...) -> None: ...
+    def __init__(self, checks: _Optional[_Iterable[str]] = ..., pinned_to_version: bool = ..., files: _Optional[_Iterable[_Union[FileCheck, _Mapping]]] = ...) -> None: ...
 
 class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []

@@ -1,4 +1,5 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from weightd.v1 import tensor_index_pb2 as _tensor_index_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -20,14 +21,23 @@ SEALING: LoadPhase
 TRANSFERRING: LoadPhase
 
 class AcquireRequest(_message.Message):
-    __slots__ = ["model", "resident_only", "revision"]
+    __slots__ = ["model", "resident_only", "revision", "sha256"]
+    class Sha256Entry(_message.Message):
+        __slots__ = ["key", "value"]
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_ONLY_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     model: str
     resident_only: bool
     revision: str
-    def __init__(self, model: _Optional[str] = ..., resident_only: bool = ..., revision: _Optional[str] = ...) -> None: ...
+    sha256: _containers.ScalarMap[str, str]
+    def __init__(self, model: _Optional[str] = ..., resident_only: bool = ..., revision: _Optional[str] = ..., sha256: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class AcquireResponse(_message.Message):
     __slots__ = ["grant", "progress"]
@@ -50,12 +60,14 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelSummary, _Mapping]] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ["lease_id", "model"]
+    __slots__ = ["lease_id", "model", "verification"]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_FIELD_NUMBER: _ClassVar[int]
     lease_id: int
     model: ModelSummary
-    def __init__(self, lease_id: _Optional[int] = ..., model: _Optional[_Union[ModelSummary, _Mapping]] = ...) -> None: ...
+    verification: _tensor_index_pb2.Verification
+    def __init__(self, lease_id: _Optional[int] = ..., model: _Optional[_Union[ModelSummary, _Mapping]] = ..., verification: _Optional[_Union[_tensor_index_pb2.Verification, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ["page_size", "page_token"]
