@@ -22,8 +22,10 @@ struct Lie {
   void (*tell)(WireAnswer& answer, Dice& dice) = nullptr;
 
   // Whom it is told to.
-  enum class About { kObjects, kObjectsOfS3, kListing };
+  enum class About { kObjects, kObjectsOfS3, kChecksums, kListing };
   About about = About::kObjects;
+  // The store tells the checksums of its objects.
+  bool checksums = false;
   // The server falls silent or slow: clients had better not wait for long.
   bool stalls = false;
   bool never_right = false;

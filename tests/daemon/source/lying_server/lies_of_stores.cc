@@ -1,5 +1,6 @@
 // Lies of S3 stores: listings, errors, regions.
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "tests/daemon/source/lying_server/lies.h"
@@ -133,6 +134,26 @@ void StrangeErrors(WireAnswer& answer, Dice& dice) {
                                               "Mon, 32 Foo 99999 99:99:99 GMT"}));
 }
 
+void FlippedBit(WireAnswer& answer, Dice& dice) {
+  if (!answer.body.empty()) {
+    char& byte = answer.body[dice.Below(answer.body.size())];
+    byte = static_cast<char>(byte ^ 1 << dice.Below(8));
+  }
+}
+
+void WrongChecksum(WireAnswer& answer, Dice& dice) {
+  for (auto& [name, value] : answer.fields) {
+    if (absl::StartsWith(name, "x-amz-checksum-") && name != "x-amz-checksum-type") {
+      const std::string another = (value[0] == 'A' ? "B" : "A") + value.substr(1);
+      value = dice.OneOf<std::string>({another, another, "", value + "-2", value + "-99999999999",
+                                       "====", std::string(5000, 'A'), "\x80"});
+    }
+  }
+  if (dice.Chance(30)) {
+    answer.Set("x-amz-checksum-type", dice.OneOf<std::string>({"COMPOSITE", "", "NONE"}));
+  }
+}
+
 }  // namespace
 
 std::vector<Lie> LiesOfStores() {
@@ -169,6 +190,17 @@ std::vector<Lie> LiesOfStores() {
        .reasons = {kProtocol},
        .tell = EndlessList,
        .about = About::kListing},
+      {.name = "FlippedBit",
+       // A shard's name in an index may be hit, too.
+       .reasons = {Reason::kVerificationFailed, Reason::kMalformedModel, kNotFound},
+       .tell = FlippedBit,
+       .about = About::kObjectsOfS3,
+       .checksums = true},
+      {.name = "WrongChecksum",
+       .reasons = {Reason::kVerificationFailed, kProtocol},
+       .tell = WrongChecksum,
+       .about = About::kChecksums,
+       .checksums = true},
       {.name = "WrongRegion",
        .reasons = {kProtocol, kUnavailable, kDenied},
        .tell = WrongRegion,

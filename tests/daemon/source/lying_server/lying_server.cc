@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "daemon/source/checksum.h"
 
 namespace weightd::source {
 namespace {
@@ -36,6 +37,11 @@ std::optional<ByteRange> RangeOf(absl::string_view head) {
   return range;
 }
 
+// A load asks for a listing, and for each file's checksums, once.
+bool IsAskedOnce(Lie::About about) {
+  return about == Lie::About::kListing || about == Lie::About::kChecksums;
+}
+
 }  // namespace
 
 LyingServer::LyingServer(const Lie& lie, uint64_t seed, const Files& files, const Files& newer)
@@ -44,7 +50,7 @@ LyingServer::LyingServer(const Lie& lie, uint64_t seed, const Files& files, cons
       files_(files),
       newer_(newer),
       when_(Dice(seed).OneOf({When::kOnce, When::kFromThenOn, When::kNowAndThen})),
-      first_(lie.about == Lie::About::kListing ? 0 : Dice(seed + 1).Below(4)),
+      first_(IsAskedOnce(lie.about) ? 0 : Dice(seed + 1).Below(4)),
       elsewhere_([this](int connection) { Serve(connection, /*lies=*/false); }),
       server_([this](int connection) { Serve(connection, /*lies=*/true); }) {}
 
@@ -101,7 +107,8 @@ WireAnswer LyingServer::RightAnswer(const std::string& request, bool* may_be_lie
     answer.Become(404, "<Error><Code>NoSuchKey</Code></Error>");
     return answer;
   }
-  *may_be_lied = lie_.about != Lie::About::kListing && !asks_for_head;
+  *may_be_lied = lie_.about != Lie::About::kListing &&
+                 asks_for_head == (lie_.about == Lie::About::kChecksums);
   WireAnswer answer = WireAnswer::Right({.object = &file->second,
                                          .newer = &newer_.at(file->first),
                                          .range = RangeOf(request),
@@ -110,6 +117,13 @@ WireAnswer LyingServer::RightAnswer(const std::string& request, bool* may_be_lie
                                          .here = absl::StrCat("127.0.0.1:", server_.port())});
   if (asks_for_head) {
     answer.body.clear();
+  }
+  if (asks_for_head && lie_.checksums) {
+    const ChecksumKind kind = Dice(seed_).OneOf({ChecksumKind::kCrc32, ChecksumKind::kCrc32c,
+                                                 ChecksumKind::kCrc64Nvme, ChecksumKind::kSha256});
+    answer.Set(absl::StrCat("x-amz-checksum-", NameOf(kind)),
+               ToS3({.kind = kind, .value = HashOf(kind, file->second), .part_sizes = {}}));
+    answer.Set("x-amz-checksum-type", "FULL_OBJECT");
   }
   return answer;
 }
