@@ -14,7 +14,12 @@ namespace weightd::cli {
 Interrupt::Interrupt(Cancellation* cancellation) {
   sigemptyset(&signals_);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    sigaddset(&signals_, signal);
+    // A signal that is ignored (by nohup, by a shell for what runs in the background) stays so:
+    // blocked, it would come through the descriptor all the same.
+    struct sigaction action = {};
+    if (sigaction(signal, nullptr, &action) == 0 && action.sa_handler != SIG_IGN) {
+      sigaddset(&signals_, signal);
+    }
   }
   pthread_sigmask(SIG_BLOCK, &signals_, &before_);
   caught_ = Fd(signalfd(-1, &signals_, SFD_CLOEXEC));

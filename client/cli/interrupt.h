@@ -10,8 +10,8 @@
 
 namespace weightd::cli {
 
-// While it lives, the first SIGINT, SIGTERM or SIGHUP cancels; a second one ends the process as
-// always. Made before any other thread that lives as long.
+// While it lives, the first SIGINT, SIGTERM or SIGHUP that is not ignored cancels; a second one
+// ends the process as always. Made before any other thread that lives as long.
 class Interrupt {
  public:
   // `cancellation` outlives it.

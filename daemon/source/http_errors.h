@@ -3,6 +3,8 @@
 
 #include <curl/curl.h>
 
+#include <cstddef>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -27,6 +29,9 @@ HttpFailure FailureOfStatus(int status, absl::Duration retry_after, absl::string
 HttpFailure FailureOfCurl(CURLcode code, absl::string_view tls_detail, absl::string_view name);
 
 HttpFailure ShortBody(absl::string_view name);
+// Of an answer's lines before and after its body, and of the answers that only inform: a server
+// could send them for ever.
+inline constexpr size_t kMostHeadBytes = 256 << 10;
 absl::Status HeadTooLong(absl::string_view name);
 absl::Status TooManyRedirects(absl::string_view name);
 absl::Status AddressRefused(absl::string_view name);

@@ -42,6 +42,7 @@ std::variant<HttpAnswer, HttpFailure> HttpSender::Send(const HttpRequest& reques
                                                        Cancellation& cancellation) {
   request_ = &request;
   sent_ = 0;
+  head_bytes_ = 0;
   answer_ = HttpAnswer();
   verdict_ = absl::OkStatus();
   Prepare(request);
@@ -135,7 +136,14 @@ void HttpSender::SetBody() {
 }
 
 size_t HttpSender::OnHeader(char* data, size_t size, size_t count, void* self) {
-  static_cast<HttpSender*>(self)->answer_.head.AddLine({data, size * count});
+  auto* const sender = static_cast<HttpSender*>(self);
+  sender->head_bytes_ += size * count;
+  if (sender->head_bytes_ > kMostHeadBytes) {
+    sender->verdict_ = Error(Reason::kSourceProtocol, "the server's headers are too long",
+                             "check that the endpoint speaks S3");
+    return 0;  // which is too few: libcurl gives up
+  }
+  sender->answer_.head.AddLine({data, size * count});
   return size * count;
 }
 

@@ -90,6 +90,7 @@ class HttpSender {
   // Of the request in progress.
   const HttpRequest* request_ = nullptr;
   uint64_t sent_ = 0;
+  size_t head_bytes_ = 0;
   HttpAnswer answer_;
   absl::Status verdict_;
 };

@@ -23,9 +23,6 @@ constexpr long kReceiveBytesTogether = 16 << 20;
 constexpr absl::string_view kHttpPrefix = "http://";
 constexpr absl::string_view kUserAgent = "weightd";
 constexpr absl::Duration kLongestConnect = absl::Seconds(10);
-// Of an answer's lines before and after its body, and of the answers that only inform: a server
-// could send them for ever.
-constexpr size_t kMostHeadBytes = 256 << 10;
 // A short answer that is not wanted is read to its end: it may say why, and its connection can
 // serve the next request.
 constexpr uint64_t kWorthReading = 16 << 10;

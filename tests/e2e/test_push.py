@@ -253,6 +253,21 @@ def test_an_interrupted_push_leaves_nothing(store: Store, files: pathlib.Path) -
     assert store.unfinished() == 0 and store.names() == []
 
 
+def test_a_push_that_ignores_the_hang_up_goes_on(store: Store, files: pathlib.Path) -> None:
+    path = large_model(files / "m.safetensors")
+    store.proxy.judge = gate = Gate(free=2)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    process = store.start(path, "m.safetensors")
+    signal.signal(signal.SIGHUP, before)
+    wait_until(lambda: stored_parts(store) == 2, "two parts are stored")
+    process.send_signal(signal.SIGHUP)
+    store.proxy.judge = lambda _: None
+    gate.open()
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert store.bytes("m.safetensors") == path.read_bytes()
+
+
 def test_a_file_that_changes_is_not_pushed(store: Store, files: pathlib.Path) -> None:
     path = large_model(files / "m.safetensors")
     store.proxy.judge = gate = Gate(free=2)

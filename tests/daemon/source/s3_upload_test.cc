@@ -405,6 +405,17 @@ TEST_P(S3UploadTest, AnotherRegionIsSignedFor) {
   EXPECT_EQ(store_.objects()["m/a"], Bytes(kLarge, 'a'));
 }
 
+TEST_P(S3UploadTest, HeadersWithoutEndEndARequest) {
+  ServiceReply reply;
+  for (int i = 0; i < 300; ++i) {
+    reply.headers.push_back(absl::StrCat("x-more-", i, ": ", std::string(1000, 'h')));
+  }
+  store_.SetFault([reply](const ServiceRequest&) { return std::make_optional(reply); });
+  const absl::Status status = Upload({File("a", "x")});
+  EXPECT_EQ(ReasonOf(status), Reason::kSourceProtocol);
+  EXPECT_THAT(status.ToString(), HasSubstr("headers are too long"));
+}
+
 TEST_P(S3UploadTest, RequestsSayWhatTheySend) {
   ASSERT_EQ(Upload({File("a", Bytes(kLarge, 'a')), File("b", "x")}), absl::OkStatus());
   for (const ServiceRequest& request : store_.requests()) {
