@@ -93,6 +93,7 @@ absl::StatusOr<std::vector<Answer>> HttpReader::AskChecksums(const ObjectVersion
   }
   RETURN_IF_ERROR(Run(exchanges, policy, cancellation));
   std::vector<Answer> answers;
+  answers.reserve(probes.size());
   for (const ChecksumProbe& probe : probes) {
     answers.push_back(probe.answer());
   }
