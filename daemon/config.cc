@@ -17,7 +17,7 @@ constexpr uint64_t kDefaultChunkBytes = 32 << 20;
 constexpr int64_t kDefaultStallSeconds = 30;
 constexpr uint32_t kDefaultAttempts = 5;
 constexpr int64_t kDefaultUnclaimedLeaseSeconds = 30;
-constexpr uint32_t kDefaultMaxLoads = 4;
+constexpr uint32_t kDefaultMaxLoads = 8;
 constexpr char kDefaultListener[] = "default";
 
 void DefaultSocketDir(const ConfigOverrides& overrides, v1::Config& config) {

@@ -32,7 +32,7 @@ struct CacheOptions {
   // A lease that nobody claims ends after this.
   absl::Duration unclaimed_lease = absl::Seconds(30);
   // Loads that run at once; further ones queue.
-  int max_loads = 4;
+  int max_loads = 8;
 };
 
 struct AcquireRequest {

@@ -263,6 +263,7 @@ class Load {
     RETURN_IF_ERROR(room_for(0));
     HeaderOptions options;
     options.make_room = room_for;
+    options.awaited = [this] { return progress_.awaited.load(); };
     options.on_bytes = [&bytes](size_t file, absl::string_view more) {
       absl::StrAppend(&bytes[file], more);
     };

@@ -24,6 +24,7 @@ source::ReadRequest RequestInto(const ModelFile& file, ByteRange range, char* de
 absl::StatusOr<std::vector<std::string>> ReadFirstParts(source::Source& source,
                                                         absl::Span<const ModelFile> files,
                                                         const source::ReadPolicy& policy,
+                                                        const source::ReadObserver& observer,
                                                         Cancellation& cancellation) {
   std::vector<std::string> parts;
   std::vector<source::ReadRequest> requests;
@@ -34,7 +35,7 @@ absl::StatusOr<std::vector<std::string>> ReadFirstParts(source::Source& source,
       requests.push_back(RequestInto(file, {0, parts.back().size()}, parts.back().data()));
     }
   }
-  RETURN_IF_ERROR(source.Read(requests, policy, {}, cancellation));
+  RETURN_IF_ERROR(source.Read(requests, policy, observer, cancellation));
   return parts;
 }
 
@@ -55,11 +56,13 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
                                                             const HeaderOptions& options) {
   std::vector<format::FileHeader> headers;
   uint64_t header_bytes = 0;
+  source::ReadObserver observer;
+  observer.awaited = options.awaited;
   headers.reserve(files.size());
   for (size_t begin = 0; begin < files.size(); begin += kFilesAtOnce) {
     const auto batch = files.subspan(begin, kFilesAtOnce);
     ASSIGN_OR_RETURN(const std::vector<std::string> firsts,
-                     ReadFirstParts(source, batch, policy, cancellation));
+                     ReadFirstParts(source, batch, policy, observer, cancellation));
     for (size_t i = 0; i < batch.size(); ++i) {
       const std::string& first = firsts[i];
       const auto read = [&](ByteRange range) -> absl::StatusOr<std::string> {
@@ -78,7 +81,7 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
           bytes.resize(range.size());
           const source::ReadRequest request =
               RequestInto(batch[i], rest, bytes.data() + (rest.begin - range.begin));
-          RETURN_IF_ERROR(source.Read({&request, 1}, policy, {}, cancellation));
+          RETURN_IF_ERROR(source.Read({&request, 1}, policy, observer, cancellation));
         }
         if (options.on_bytes) {
           options.on_bytes(begin + i, bytes);

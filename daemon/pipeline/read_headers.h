@@ -26,6 +26,8 @@ struct HeaderOptions {
   std::function<absl::Status(uint64_t bytes)> make_room = {};
   // Told of the bytes that headers are made of, each file's from its first on without gaps.
   std::function<void(size_t file, absl::string_view bytes)> on_bytes = {};
+  // As ReadObserver's.
+  std::function<bool()> awaited = [] { return true; };
 };
 
 // The header of each file, in their order. The first part of many files is read at once, large

@@ -136,7 +136,7 @@ TEST(Config, FillsInDefaults) {
     EXPECT_EQ(config.sources().http().attempts(), 5);
     EXPECT_EQ(RevalidateInterval(config.cache()), absl::Seconds(60));
     EXPECT_EQ(config.cache().unclaimed_lease().seconds(), 30);
-    EXPECT_EQ(config.cache().max_loads(), 4);
+    EXPECT_EQ(config.cache().max_loads(), 8);
     EXPECT_EQ(config.log().level(), "info");
     EXPECT_EQ(config.log().format(), "json");
   }

@@ -54,6 +54,31 @@ TEST_F(ReadHeadersTest, ShortAndLongOnesAreReadInOrder) {
   EXPECT_EQ((*headers)[71].metadata.at("note").size(), kMiB);
 }
 
+// Counts the reads that say that nobody waits for them.
+class Patient : public fakes::MemorySource {
+ public:
+  absl::Status Read(absl::Span<const source::ReadRequest> requests,
+                    const source::ReadPolicy& policy, const source::ReadObserver& observer,
+                    Cancellation& cancellation) override {
+    unawaited += observer.awaited() ? 0 : 1;
+    return MemorySource::Read(requests, policy, observer, cancellation);
+  }
+  int unawaited = 0;
+};
+
+TEST_F(ReadHeadersTest, ReadsSayWhetherSomebodyWaits) {
+  PutShards(1, kMiB);
+  Patient source;
+  fakes::SafetensorsOptions options;
+  options.metadata["note"] = std::string(kMiB, 'n');
+  source.Put(files_[0].version.uri.ToString(),
+             fakes::SafetensorsFile({fakes::F32Tensor("t0", 4, 1)}, options));
+  HeaderOptions headers;
+  headers.awaited = [] { return false; };
+  ASSERT_TRUE(ReadHeaders(source, files_, policy_, cancellation_, headers).ok());
+  EXPECT_EQ(source.unawaited, 2);  // its first part, and the rest
+}
+
 TEST_F(ReadHeadersTest, AllOfAModelTogetherAreBounded) {
   PutShards(4, kMiB);
   EXPECT_TRUE(ReadHeaders(source_, files_, policy_, cancellation_, {.max_bytes = 5 * kMiB}).ok());
