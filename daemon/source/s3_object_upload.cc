@@ -29,12 +29,6 @@ bool TellsOfParts(absl::string_view etag, size_t parts) {
          etag.substr(kMd5Digits) == (parts == 1 ? "" : absl::StrCat("-", parts));
 }
 
-// A question that the store refuses or answers in a way that nobody understands.
-bool SaysNothing(const absl::Status& status) {
-  const Reason reason = ReasonOf(status);
-  return reason == Reason::kSourceDenied || reason == Reason::kSourceProtocol;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ObjectUpload>> ObjectUpload::Make(LocalFile file, Uri object,

@@ -44,6 +44,11 @@ absl::Status TooLong(const Uri& object) {
 
 }  // namespace
 
+bool SaysNothing(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return reason == Reason::kSourceDenied || reason == Reason::kSourceProtocol;
+}
+
 absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Uri& object,
                                                       Cancellation& cancellation) {
   const absl::StatusOr<HttpAnswer> answer = client.Call(

@@ -20,6 +20,10 @@
 
 namespace weightd::source {
 
+// Whether a question was refused, or answered in a way that nobody understands: who may only write
+// is told nothing.
+bool SaysNothing(const absl::Status& status);
+
 // What a store says of an object.
 struct ObjectFacts {
   uint64_t size = 0;

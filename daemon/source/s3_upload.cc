@@ -92,7 +92,10 @@ class Uploader {
     RETURN_IF_ERROR(ForEach(must_be_absent_.size(), [this](size_t i, S3Lane& lane) {
       const Uri& uri = must_be_absent_[i];
       const auto facts = HeadObject(lane.client, uri, stop_);
-      return facts.ok() && facts->has_value()
+      if (!facts.ok()) {
+        return SaysNothing(facts.status()) ? absl::OkStatus() : facts.status();
+      }
+      return facts->has_value()
                  ? Error(Reason::kNotAllowed,
                          absl::StrCat(uri.Redacted(), " is of another model, and would be read"),
                          "push to another folder, or remove it")

@@ -392,6 +392,20 @@ TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeThere) {
   EXPECT_FALSE(store_.objects().contains("m/b"));
 }
 
+TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeOverlooked) {
+  const Uri index = *Uri::Parse("s3://bucket/m/index");
+  store_.PutObject("m/index", "of another model");
+  const auto is_asked_for = [](const ServiceRequest& request) {
+    return request.method == "HEAD" && absl::StrContains(request.path, "/m/index");
+  };
+  store_.SetFault(FirstFail(99, is_asked_for, S3ErrorReply(503, "SlowDown")));
+  EXPECT_EQ(ReasonOf(Upload({File("a", "x")}, {index})), Reason::kSourceUnavailable);
+  EXPECT_FALSE(store_.objects().contains("m/a"));
+  // Who may only write can't know.
+  store_.SetFault(FirstFail(99, is_asked_for, S3ErrorReply(403, "AccessDenied")));
+  EXPECT_EQ(Upload({File("a", "x")}, {index}), absl::OkStatus());
+}
+
 TEST_P(S3UploadTest, AnotherRegionIsSignedFor) {
   ServiceReply elsewhere = S3ErrorReply(400, "AuthorizationHeaderMalformed");
   elsewhere.body = absl::StrCat(elsewhere.body.substr(0, elsewhere.body.rfind("</Error>")),
