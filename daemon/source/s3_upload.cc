@@ -162,11 +162,15 @@ class Uploader {
 
   // Where the index will be: readers that come meanwhile fail, and are told why.
   absl::Status PutNotice() {
-    return ForEach(items_.size(), [&](size_t i, S3Lane& lane) {
-      return needs_notice_ && items_[i].file->role == Role::kIndex
-                 ? PutObject(lane.client, items_[i].file->object, BodyOf(kNotice),
-                             HashOf(ChecksumKind::kSha256, kNotice), stop_)
-                 : absl::OkStatus();
+    return ForEach(items_.size(), [this](size_t i, S3Lane& lane) {
+      if (!needs_notice_ || items_[i].file->role != Role::kIndex) {
+        return absl::OkStatus();
+      }
+      const absl::Status status = PutObject(lane.client, items_[i].file->object, BodyOf(kNotice),
+                                            HashOf(ChecksumKind::kSha256, kNotice), stop_);
+      // It may be there although its answer was lost.
+      has_notice_ = has_notice_ || !SaysNothing(status);
+      return status;
     });
   }
 
@@ -182,7 +186,15 @@ class Uploader {
     });
   }
 
+  // What an error leaves to be said or removed.
   absl::Status CleanUp(absl::Status status) {
+    if (has_notice_) {
+      status = Error(ReasonOf(status),
+                     absl::StrCat(status.message(),
+                                  "; the index in the store says that the model is being pushed, "
+                                  "and readers fail until it is pushed again"),
+                     HintOf(status));
+    }
     const bool any = std::any_of(items_.begin(), items_.end(),
                                  [](const Item& item) { return item.upload->HasBegun(); });
     if (any && CuredByRepetition(status)) {
@@ -227,6 +239,7 @@ class Uploader {
   S3Lanes lanes_;
   std::vector<Item> items_;
   bool needs_notice_ = false;
+  std::atomic<bool> has_notice_ = false;
   // Stops everything but the cleaning up, with the first reason.
   Cancellation stop_;
   // For Report().

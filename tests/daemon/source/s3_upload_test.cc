@@ -406,6 +406,24 @@ TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeOverlooked) {
   EXPECT_EQ(Upload({File("a", "x")}, {index}), absl::OkStatus());
 }
 
+TEST_P(S3UploadTest, AnErrorSaysThatReadersFail) {
+  const FileToUpload index = File("index", "i", Role::kIndex);
+  ASSERT_EQ(Upload({File("a", "old"), index}), absl::OkStatus());
+  const auto is_weight = [](const ServiceRequest& request) {
+    return request.method == "PUT" && absl::StrContains(request.path, "/m/a");
+  };
+  for (const int code : {403, 503}) {
+    store_.SetFault(FirstFail(99, is_weight, S3ErrorReply(code, "Trouble")));
+    EXPECT_THAT(std::string(Upload({File("a", "new"), index}).message()),
+                HasSubstr("readers fail until it is pushed again"));
+    EXPECT_THAT(store_.objects()["m/index"], HasSubstr("being-pushed"));
+  }
+  // Nothing was in the way of readers when this one failed.
+  store_.SetFault(FirstFail(99, IsPart, S3ErrorReply(403, "Trouble")));
+  EXPECT_THAT(std::string(Upload({File("b", Bytes(kLarge, 'b'))}).message()),
+              Not(HasSubstr("readers fail")));
+}
+
 TEST_P(S3UploadTest, AnotherRegionIsSignedFor) {
   ServiceReply elsewhere = S3ErrorReply(400, "AuthorizationHeaderMalformed");
   elsewhere.body = absl::StrCat(elsewhere.body.substr(0, elsewhere.body.rfind("</Error>")),
