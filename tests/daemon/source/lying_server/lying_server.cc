@@ -107,8 +107,8 @@ WireAnswer LyingServer::RightAnswer(const std::string& request, bool* may_be_lie
     answer.Become(404, "<Error><Code>NoSuchKey</Code></Error>");
     return answer;
   }
-  *may_be_lied = lie_.about != Lie::About::kListing &&
-                 asks_for_head == (lie_.about == Lie::About::kChecksums);
+  *may_be_lied =
+      lie_.about != Lie::About::kListing && asks_for_head == (lie_.about == Lie::About::kChecksums);
   WireAnswer answer = WireAnswer::Right({.object = &file->second,
                                          .newer = &newer_.at(file->first),
                                          .range = RangeOf(request),
