@@ -267,7 +267,7 @@ std::vector<Lie> LiesAboutHttp() {
       {.name = "OnlyAHead", .reasons = {kUnavailable}, .tell = OnlyAHead},
       {.name = "Drip", .reasons = {kUnavailable}, .tell = Drip, .stalls = true},
       {.name = "PoisonedConnection",
-       .reasons = {kProtocol, kUnavailable, kChanged},
+       .reasons = {kProtocol, kUnavailable, kChanged, kNotFound},
        .tell = PoisonedConnection},
       {.name = "Http10", .reasons = {}, .tell = Http10},
       {.name = "NoHttp", .reasons = {kProtocol, kUnavailable}, .tell = NoHttp, .stalls = true},
