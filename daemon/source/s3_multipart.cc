@@ -191,13 +191,18 @@ class PartFields : public Fields {
   Field sha256_;
 };
 
-// Only its root counts: some stores leave the ETag empty.
 class CompletionFields : public Fields {
  public:
   CompletionFields() : Fields("CompleteMultipartUploadResult") {}
 
+  std::string Finish() && { return std::move(etag_).value_or(""); }
+
  private:
-  Field* At(absl::string_view /*path*/) override { return nullptr; }
+  Field* At(absl::string_view path) override {
+    return path == "CompleteMultipartUploadResult/ETag" ? &etag_ : nullptr;
+  }
+
+  Field etag_;
 };
 
 }  // namespace
@@ -235,9 +240,10 @@ absl::StatusOr<PartListing> ParsePartListing(absl::string_view document) {
   return std::move(fields).Finish();
 }
 
-absl::Status CheckCompletion(absl::string_view document) {
+absl::StatusOr<std::string> ParseCompletion(absl::string_view document) {
   CompletionFields fields;
-  return ReadXml(document, fields);
+  RETURN_IF_ERROR(ReadXml(document, fields));
+  return std::move(fields).Finish();
 }
 
 std::string CompletionOf(absl::Span<const StoredPart> parts, bool with_checksums) {

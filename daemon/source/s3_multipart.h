@@ -76,9 +76,9 @@ absl::StatusOr<std::string> ParseCreatedUpload(absl::string_view document);
 absl::StatusOr<UploadListing> ParseUploadListing(absl::string_view document);
 absl::StatusOr<PartListing> ParsePartListing(absl::string_view document);
 
-// OK if the answer to CompleteMultipartUpload says that the object is there. A store may also send
-// an error, after it promised success with its status.
-absl::Status CheckCompletion(absl::string_view document);
+// The answer to CompleteMultipartUpload, which says that the object is there: its ETag, which some
+// stores leave empty. A store may also send an error, after it promised success with its status.
+absl::StatusOr<std::string> ParseCompletion(absl::string_view document);
 
 // The body of CompleteMultipartUpload. Checksums are named only if `with_checksums`: a store that
 // was asked for them wants them all, another refuses them.

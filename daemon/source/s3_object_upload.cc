@@ -19,10 +19,14 @@ std::string EtagOfMd5(const std::string& md5) {
   return absl::StrCat("\"", absl::BytesToHexString(md5), "\"");
 }
 
+absl::string_view WithoutQuotes(absl::string_view etag) {
+  return absl::StripPrefix(absl::StripSuffix(etag, "\""), "\"");
+}
+
 // Whether an object that was stored in so many parts could have this ETag: the digits of an MD5,
 // and the number of parts if it is not one.
 bool TellsOfParts(absl::string_view etag, size_t parts) {
-  etag = absl::StripPrefix(absl::StripSuffix(etag, "\""), "\"");
+  etag = WithoutQuotes(etag);
   const absl::string_view digits = etag.substr(0, kMd5Digits);
   return digits.size() == kMd5Digits &&
          std::all_of(digits.begin(), digits.end(), absl::ascii_isxdigit) &&
@@ -60,10 +64,23 @@ absl::Status ObjectUpload::Survey(S3Client& client, Cancellation& cancellation) 
 }
 
 bool ObjectUpload::IsComparable(const ObjectFacts& facts) const {
-  const size_t parts = parts_.size() == 1 ? 0 : parts_.size();
   return facts.size == file_.size() &&
-         ((facts.sha256.has_value() && facts.sha256->parts == parts) ||
-          TellsOfParts(facts.etag, parts_.size()));
+         (HasSha256(facts) || TellsOfParts(facts.etag, parts_.size()));
+}
+
+// Of an object that is cut as ours.
+bool ObjectUpload::HasSha256(const ObjectFacts& facts) const {
+  return facts.sha256.has_value() &&
+         facts.sha256->parts == (parts_.size() == 1 ? 0 : parts_.size());
+}
+
+// As a store states it, when all parts are digested.
+std::string ObjectUpload::Sha256() const {
+  std::string sha256s;
+  for (const Part& part : parts_) {
+    absl::StrAppend(&sha256s, part.digest.sha256);
+  }
+  return parts_.size() == 1 ? sha256s : HashOf(ChecksumKind::kSha256, sha256s);
 }
 
 absl::Status ObjectUpload::ComparePart(size_t index, Cancellation& cancellation) {
@@ -74,17 +91,15 @@ bool ObjectUpload::IsThere() const {
   if (survey_ != Found::kComparable) {
     return false;
   }
-  std::string sha256s;
+  if (HasSha256(facts_)) {
+    return facts_.sha256->value == Sha256();
+  }
   std::vector<StoredPart> md5s;
   for (const Part& part : parts_) {
-    absl::StrAppend(&sha256s, part.digest.sha256);
     md5s.push_back({.etag = EtagOfMd5(part.digest.md5)});
   }
-  const bool whole = parts_.size() == 1;
-  if (facts_.sha256.has_value() && facts_.sha256->parts == (whole ? 0 : parts_.size())) {
-    return facts_.sha256->value == (whole ? sha256s : HashOf(ChecksumKind::kSha256, sha256s));
-  }
-  return absl::AsciiStrToLower(facts_.etag) == (whole ? md5s.front().etag : EtagOf(md5s));
+  return absl::AsciiStrToLower(facts_.etag) ==
+         (parts_.size() == 1 ? md5s.front().etag : EtagOf(md5s));
 }
 
 absl::Status ObjectUpload::Begin(S3Client& client, Cancellation& cancellation) {
@@ -182,7 +197,7 @@ absl::Status ObjectUpload::Finish(S3Client& client, Cancellation& cancellation) 
     RETURN_IF_ERROR(Digest(part, /*with_md5=*/false, cancellation));
     std::atomic<uint64_t> sent = 0;
     ASSIGN_OR_RETURN(const HttpBody body, BodyOf(part, sent));
-    RETURN_IF_ERROR(PutObject(client, object_, body, part.digest.sha256, cancellation));
+    ASSIGN_OR_RETURN(etag_, PutObject(client, object_, body, part.digest.sha256, cancellation));
     bytes_sent_ = part.range.size();
     return file_.CheckUnchanged();
   }
@@ -191,9 +206,32 @@ absl::Status ObjectUpload::Finish(S3Client& client, Cancellation& cancellation) 
   for (const Part& part : parts_) {
     stored.push_back(*part.stored);
   }
-  RETURN_IF_ERROR(CompleteUpload(client, object_, *upload_, stored, cancellation));
+  ASSIGN_OR_RETURN(etag_, CompleteUpload(client, object_, *upload_, stored, cancellation));
   upload_.reset();
   return absl::OkStatus();
+}
+
+absl::Status ObjectUpload::CheckStored(S3Client& client, Cancellation& cancellation) {
+  const absl::StatusOr<std::optional<ObjectFacts>> facts =
+      HeadObject(client, object_, cancellation);
+  if (!facts.ok()) {
+    return SaysNothing(facts.status()) ? absl::OkStatus() : facts.status();
+  }
+  return facts->has_value() && IsOurs(**facts)
+             ? absl::OkStatus()
+             : Error(Reason::kSourceChanged,
+                     absl::StrCat(object_.Redacted(), ": somebody else changed it meanwhile"),
+                     "push it again, once at a time");
+}
+
+// By its checksum, or else by the ETag that the store gave to ours.
+bool ObjectUpload::IsOurs(const ObjectFacts& facts) const {
+  if (HasSha256(facts)) {
+    return facts.sha256->value == Sha256();
+  }
+  const std::string& etag = IsThere() ? facts_.etag : etag_;
+  return etag.empty() || facts.etag.empty() ||
+         absl::EqualsIgnoreCase(WithoutQuotes(etag), WithoutQuotes(facts.etag));
 }
 
 absl::Status ObjectUpload::Abort(S3Client& client, Cancellation& cancellation) {

@@ -29,7 +29,8 @@ namespace weightd::source {
 //   Begin            unless IsThere(): goes on with an unfinished upload, or starts one
 //   SendPart         for each part: unless the store has it. A file of one part goes with Finish.
 //   Finish           makes the object
-//   Abort            at any time instead: nothing of an upload stays behind
+//   CheckStored      after all: whether the store still has the file, not what another one put
+//   there Abort            at any time instead: nothing of an upload stays behind
 //
 // ComparePart and SendPart may be called by several threads at once, for different parts; all other
 // steps by one thread at a time.
@@ -46,6 +47,8 @@ class ObjectUpload {
   absl::Status SendPart(size_t index, S3Client& client, std::atomic<uint64_t>& sent,
                         Cancellation& cancellation);
   absl::Status Finish(S3Client& client, Cancellation& cancellation);
+  // kSourceChanged if it hasn't. OK if the store doesn't tell.
+  absl::Status CheckStored(S3Client& client, Cancellation& cancellation);
   absl::Status Abort(S3Client& client, Cancellation& cancellation);
 
   const LocalFile& file() const { return file_; }
@@ -78,6 +81,9 @@ class ObjectUpload {
       : file_(std::move(file)), object_(std::move(object)), parts_(std::move(parts)) {}
 
   bool IsComparable(const ObjectFacts& facts) const;
+  bool HasSha256(const ObjectFacts& facts) const;
+  std::string Sha256() const;
+  bool IsOurs(const ObjectFacts& facts) const;
   absl::Status Resume(S3Client& client, Cancellation& cancellation);
   bool Fits(const std::vector<StoredPart>& stored) const;
   absl::StatusOr<bool> IsStored(Part& part, Cancellation& cancellation);
@@ -90,6 +96,8 @@ class ObjectUpload {
   Found survey_ = Found::kUnknown;
   ObjectFacts facts_;
   std::optional<UnfinishedUpload> upload_;
+  // Of the object that Finish made; may be empty.
+  std::string etag_;
   std::atomic<uint64_t> bytes_sent_ = 0;
 };
 

@@ -66,16 +66,15 @@ absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Ur
   return facts;
 }
 
-absl::Status PutObject(S3Client& client, const Uri& object, const HttpBody& body,
-                       const std::string& sha256, Cancellation& cancellation) {
-  return client
-      .Call({.method = "PUT",
-             .uri = object,
-             .headers = ChecksumHeaders(sha256),
-             .body = body,
-             .sha256 = sha256},
-            cancellation)
-      .status();
+absl::StatusOr<std::string> PutObject(S3Client& client, const Uri& object, const HttpBody& body,
+                                      const std::string& sha256, Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(HttpAnswer answer, client.Call({.method = "PUT",
+                                                   .uri = object,
+                                                   .headers = ChecksumHeaders(sha256),
+                                                   .body = body,
+                                                   .sha256 = sha256},
+                                                  cancellation));
+  return std::move(answer.head.etag);
 }
 
 absl::StatusOr<UnfinishedUpload> CreateUpload(S3Client& client, const Uri& object,
@@ -164,8 +163,10 @@ absl::StatusOr<StoredPart> PutPart(S3Client& client, const Uri& object,
   return StoredPart{number, body.size, answer.head.etag, sha256};
 }
 
-absl::Status CompleteUpload(S3Client& client, const Uri& object, const UnfinishedUpload& upload,
-                            absl::Span<const StoredPart> parts, Cancellation& cancellation) {
+absl::StatusOr<std::string> CompleteUpload(S3Client& client, const Uri& object,
+                                           const UnfinishedUpload& upload,
+                                           absl::Span<const StoredPart> parts,
+                                           Cancellation& cancellation) {
   ASSIGN_OR_RETURN(const Uri uri, WithQuery(object, IdQuery(upload)));
   const std::string text = CompletionOf(parts, KeepsChecksums(upload));
   const absl::StatusOr<HttpAnswer> answer =
@@ -180,14 +181,14 @@ absl::Status CompleteUpload(S3Client& client, const Uri& object, const Unfinishe
     const auto there = HeadObject(client, object, cancellation);
     if (there.ok() && there->has_value() && !(*there)->etag.empty() &&
         (*there)->etag == EtagOf(parts)) {
-      return absl::OkStatus();
+      return (*there)->etag;
     }
     return Error(Reason::kSourceChanged,
                  absl::StrCat(object.Redacted(), ": somebody else ended its upload"),
                  "push it again, once at a time");
   }
   RETURN_IF_ERROR(answer.status());
-  return CheckCompletion(answer->body);
+  return ParseCompletion(answer->body);
 }
 
 absl::Status AbortUpload(S3Client& client, const Uri& object, const UnfinishedUpload& upload,

@@ -37,8 +37,9 @@ absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Ur
                                                       Cancellation& cancellation);
 
 // `sha256` is the body's, raw: the store refuses other bytes, and keeps it if it keeps checksums.
-absl::Status PutObject(S3Client& client, const Uri& object, const HttpBody& body,
-                       const std::string& sha256, Cancellation& cancellation);
+// The result is the object's ETag; may be empty.
+absl::StatusOr<std::string> PutObject(S3Client& client, const Uri& object, const HttpBody& body,
+                                      const std::string& sha256, Cancellation& cancellation);
 
 // Begins an upload whose parts have SHA-256 checksums.
 absl::StatusOr<UnfinishedUpload> CreateUpload(S3Client& client, const Uri& object,
@@ -58,9 +59,11 @@ absl::StatusOr<StoredPart> PutPart(S3Client& client, const Uri& object,
                                    Cancellation& cancellation);
 
 // Makes the object of all parts. Safe to repeat; a completion whose answer was lost is recognised
-// by the object that is there.
-absl::Status CompleteUpload(S3Client& client, const Uri& object, const UnfinishedUpload& upload,
-                            absl::Span<const StoredPart> parts, Cancellation& cancellation);
+// by the object that is there. The result is its ETag, with quotes or without; may be empty.
+absl::StatusOr<std::string> CompleteUpload(S3Client& client, const Uri& object,
+                                           const UnfinishedUpload& upload,
+                                           absl::Span<const StoredPart> parts,
+                                           Cancellation& cancellation);
 
 // OK also if there is none.
 absl::Status AbortUpload(S3Client& client, const Uri& object, const UnfinishedUpload& upload,

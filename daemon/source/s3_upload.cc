@@ -85,6 +85,7 @@ class Uploader {
     RETURN_IF_ERROR(Send());
     RETURN_IF_ERROR(PutNotice());
     RETURN_IF_ERROR(Finish([](Role role) { return role != Role::kIndex; }));
+    RETURN_IF_ERROR(CheckWeights());
     return Finish([](Role role) { return role == Role::kIndex; });
   }
 
@@ -167,7 +168,8 @@ class Uploader {
         return absl::OkStatus();
       }
       const absl::Status status = PutObject(lane.client, items_[i].file->object, BodyOf(kNotice),
-                                            HashOf(ChecksumKind::kSha256, kNotice), stop_);
+                                            HashOf(ChecksumKind::kSha256, kNotice), stop_)
+                                      .status();
       // It may be there although its answer was lost.
       has_notice_ = has_notice_ || !SaysNothing(status);
       return status;
@@ -183,6 +185,18 @@ class Uploader {
       const absl::Status status = item.upload->Finish(lane.client, stop_);
       done_ += status.ok() && item.upload->parts() == 1 ? item.upload->file().size() : 0;
       return status;
+    });
+  }
+
+  // Before an index says that they are there: another push may have replaced some.
+  absl::Status CheckWeights() {
+    const bool sends_index = std::any_of(items_.begin(), items_.end(), [](const Item& item) {
+      return item.file->role == Role::kIndex && !item.was_there;
+    });
+    return ForEach(items_.size(), [this, sends_index](size_t i, S3Lane& lane) {
+      return sends_index && items_[i].file->role == Role::kWeights
+                 ? items_[i].upload->CheckStored(lane.client, stop_)
+                 : absl::OkStatus();
     });
   }
 

@@ -226,9 +226,11 @@ ServiceReply MemoryS3::Complete(const std::string& id, const std::string& body) 
   }
   object.etag = Etag(absl::StrCat(Md5Hex(md5s), "-", upload.parts.size()));
   object.sha256 = absl::StrCat(Sha256Text(sha256s), "-", upload.parts.size());
+  ServiceReply reply = {.body = absl::StrCat("<CompleteMultipartUploadResult><ETag>", object.etag,
+                                             "</ETag></CompleteMultipartUploadResult>")};
   objects_[upload.key] = std::move(object);
   uploads_.erase(id);
-  return {.body = "<CompleteMultipartUploadResult/>"};
+  return reply;
 }
 
 }  // namespace weightd

@@ -124,12 +124,15 @@ TEST(S3MultipartTest, AListOfPartsThatMakesNoSenseIsRefused) {
 }
 
 TEST(S3MultipartTest, OnlyOneAnswerMeansCompletion) {
-  EXPECT_TRUE(CheckCompletion("<CompleteMultipartUploadResult><ETag/>"
-                              "</CompleteMultipartUploadResult>")
-                  .ok());
-  EXPECT_FALSE(CheckCompletion("<Error><Code>InternalError</Code></Error>").ok());
-  EXPECT_FALSE(CheckCompletion("<CompleteMultipartUploadResult>").ok());
-  EXPECT_FALSE(CheckCompletion("").ok());
+  EXPECT_EQ(*ParseCompletion("<CompleteMultipartUploadResult><ETag>&quot;aa-1&quot;</ETag>"
+                             "</CompleteMultipartUploadResult>"),
+            "\"aa-1\"");
+  EXPECT_EQ(*ParseCompletion("<CompleteMultipartUploadResult><ETag/>"
+                             "</CompleteMultipartUploadResult>"),
+            "");
+  EXPECT_FALSE(ParseCompletion("<Error><Code>InternalError</Code></Error>").ok());
+  EXPECT_FALSE(ParseCompletion("<CompleteMultipartUploadResult>").ok());
+  EXPECT_FALSE(ParseCompletion("").ok());
 }
 
 TEST(S3MultipartTest, ACompletionNamesItsParts) {

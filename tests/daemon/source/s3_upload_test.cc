@@ -406,6 +406,35 @@ TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeOverlooked) {
   EXPECT_EQ(Upload({File("a", "x")}, {index}), absl::OkStatus());
 }
 
+TEST_P(S3UploadTest, NoIndexNamesWeightsOfAnotherPush) {
+  const std::string large = Bytes(kLarge, 'a');
+  const std::vector<FileToUpload> files = {File("large", large), File("small", "x"),
+                                           File("index", "i", Role::kIndex)};
+  for (const bool was_there : {false, true}) {
+    for (const std::string key : {"m/large", "m/small"}) {
+      ASSERT_EQ(Upload(files), absl::OkStatus());
+      const std::string bytes = store_.objects()[key];
+      // The index and, for the first round, the file are sent anew.
+      store_.PutObject("m/index", "old");
+      if (!was_there) {
+        store_.PutObject(key, "old");
+      }
+      // Another push puts its own there before we look for the last time.
+      store_.SetFault([&, heads = std::make_shared<std::atomic<int>>(0)](
+                          const ServiceRequest& request) -> std::optional<ServiceReply> {
+        if (request.method == "HEAD" && absl::EndsWith(request.path, key) && (*heads)++ == 1) {
+          EXPECT_EQ(store_.objects()[key], bytes);
+          store_.PutObject(key, "another's");
+        }
+        return std::nullopt;
+      });
+      EXPECT_EQ(ReasonOf(Upload(files)), Reason::kSourceChanged);
+      EXPECT_NE(store_.objects()["m/index"], "i");
+      store_.SetFault(nullptr);
+    }
+  }
+}
+
 TEST_P(S3UploadTest, AnErrorSaysThatReadersFail) {
   const FileToUpload index = File("index", "i", Role::kIndex);
   ASSERT_EQ(Upload({File("a", "old"), index}), absl::OkStatus());
