@@ -52,14 +52,15 @@ uint64_t Allowance::Take(uint64_t wanted) {
     // What a later limit withholds stays with the earlier ones.
     for (size_t earlier = 0; earlier < i && taken < wanted; ++earlier) {
       absl::MutexLock lock(&limits_[earlier].bandwidth->mutex_);
-      limits_[earlier].bandwidth->bucket_.Return(limits_[earlier].account, wanted - taken);
+      limits_[earlier].bandwidth->bucket_.Return(limits_[earlier].account,
+                                                 static_cast<int64_t>(wanted - taken));
     }
     wanted = taken;
   }
   return wanted;
 }
 
-void Allowance::Return(uint64_t bytes) {
+void Allowance::Return(int64_t bytes) {
   for (const Limit& limit : limits_) {
     absl::MutexLock lock(&limit.bandwidth->mutex_);
     limit.bandwidth->bucket_.Return(limit.account, bytes);

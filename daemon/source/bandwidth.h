@@ -42,8 +42,8 @@ class Allowance {
   uint64_t step() const;
   // At most `wanted`; 0: nothing for the moment.
   uint64_t Take(uint64_t wanted);
-  // Of what was taken.
-  void Return(uint64_t bytes);
+  // Of what was taken; less than 0: what was received beyond it, a debt that later reads pay too.
+  void Return(int64_t bytes);
   // Whether somebody waits for the read: such reads go before the others.
   void SetAwaited(bool awaited);
 

@@ -18,7 +18,7 @@ class Pace {
       : allowance_(*allowance),
         step_(static_cast<int64_t>(allowance->step())),
         left_(allowance->limited() ? 0 : std::numeric_limits<int64_t>::max()) {}
-  ~Pace() { allowance_.Return(left()); }
+  ~Pace() { allowance_.Return(left_); }
   Pace(const Pace&) = delete;
 
   // 0: nothing may be received for the moment.

@@ -21,8 +21,9 @@ int TokenBucket::Open(bool awaited, Time now) {
 
 void TokenBucket::Close(int account, Time now) {
   Fill(now);
-  const bool awaited = accounts_.extract(account).mapped().awaited;
-  --(awaited ? counts_.awaited : counts_.background);
+  const Account closed = accounts_.extract(account).mapped();
+  debt_ += std::max(-closed.tokens, 0.0);
+  --(closed.awaited ? counts_.awaited : counts_.background);
 }
 
 void TokenBucket::SetAwaited(int account, bool awaited, Time now) {
@@ -38,18 +39,21 @@ void TokenBucket::SetAwaited(int account, bool awaited, Time now) {
 uint64_t TokenBucket::Take(int account, uint64_t wanted, Time now) {
   Fill(now);
   double& tokens = accounts_.at(account).tokens;
-  const uint64_t taken = std::min(wanted, static_cast<uint64_t>(tokens));
+  const uint64_t taken = std::min(wanted, static_cast<uint64_t>(std::max(tokens, 0.0)));
   tokens -= static_cast<double>(taken);
   return taken;
 }
 
-void TokenBucket::Return(int account, uint64_t bytes) {
+void TokenBucket::Return(int account, int64_t bytes) {
   accounts_.at(account).tokens += static_cast<double>(bytes);
 }
 
 void TokenBucket::Fill(Time now) {
   const double most = rate_ * Seconds(kBurst);
   double fresh = rate_ * Seconds(now - std::exchange(filled_, now));
+  const double paid = std::min(fresh, debt_);
+  debt_ -= paid;
+  fresh -= paid;
   // Each turn fills an account to the brim or is the last.
   while (fresh > 0) {
     double parts = 0;

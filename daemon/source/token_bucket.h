@@ -23,13 +23,14 @@ class TokenBucket {
 
   // A new account, empty. Its number is never used again.
   int Open(bool awaited, Time now);
+  // What it owes, the others pay.
   void Close(int account, Time now);
   void SetAwaited(int account, bool awaited, Time now);
 
   // At most `wanted`; 0: nothing for the moment.
   uint64_t Take(int account, uint64_t wanted, Time now);
-  // Of what was taken.
-  void Return(int account, uint64_t bytes);
+  // Of what was taken; less than 0: a debt.
+  void Return(int account, int64_t bytes);
 
  private:
   struct Account {
@@ -41,6 +42,8 @@ class TokenBucket {
 
   const double rate_;
   Time filled_;
+  // Of closed accounts.
+  double debt_ = 0;
   std::map<int, Account> accounts_;
   ReadCounts counts_;
   int next_ = 0;

@@ -103,6 +103,18 @@ TEST_P(HttpBandwidthTest, SeveralReadsKeepALimitTogether) {
   EXPECT_LT(seconds, 6);
 }
 
+TEST_P(HttpBandwidthTest, ManySmallReadsKeepALimitToo) {
+  Limit(2'000'000);
+  const std::unique_ptr<Source> source = *MakeHttpSource(options_);
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < 10; ++i) {
+    Reading reading;
+    Read(*source, reading, 200'000);
+  }
+  // All but the last one's debt.
+  EXPECT_GT(absl::ToDoubleSeconds(absl::Now() - begin), 0.8);
+}
+
 TEST_P(HttpBandwidthTest, APacedTransferHasNotStalled) {
   // libcurl's blocks of 16 KiB: each connection has one in two thirds of a second.
   Limit(100'000);

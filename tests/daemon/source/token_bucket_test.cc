@@ -58,6 +58,19 @@ TEST_F(TokenBucketTest, WhatIsReturnedCanBeTakenAgain) {
   EXPECT_EQ(bucket_.Take(account, kPlenty, now_), 3'000);
 }
 
+TEST_F(TokenBucketTest, WhatWasReceivedTooMuchIsPaidAlsoAfterItsAccountIsClosed) {
+  const int debtor = bucket_.Open(true, now_);
+  bucket_.Return(debtor, -30'000);
+  now_ += milliseconds(10);
+  EXPECT_EQ(bucket_.Take(debtor, kPlenty, now_), 0);
+  bucket_.Close(debtor, now_);
+  const int next = bucket_.Open(true, now_);
+  now_ += milliseconds(19);
+  EXPECT_EQ(bucket_.Take(next, kPlenty, now_), 0);
+  now_ += milliseconds(11);
+  EXPECT_NEAR(static_cast<double>(bucket_.Take(next, kPlenty, now_)), 10'000, 1);
+}
+
 TEST_F(TokenBucketTest, ReadsOfAKindShareEvenly) {
   for (const bool awaited : {true, false}) {
     std::vector<int> accounts;
