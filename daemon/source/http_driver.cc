@@ -30,7 +30,7 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr size_t kMostThreads = 2;
 // A try that brought this much was no failure of the server's, and is not counted.
 constexpr uint64_t kGoodProgress = 1 << 20;
-// Enough for a long load on a bad day; see RetryBudget.
+// Of those used at first: enough for a long load on a bad day; see RetryBudget.
 constexpr int kRetriesPerConnection = 5;
 constexpr int kMostPollMilliseconds = 1000;
 // How long to wait where nothing may be received for the moment: less than Allowance::step() lasts.
@@ -83,7 +83,7 @@ class Driver {
 
     Wire wire;
     Exchange* exchange = nullptr;
-    int failed_tries = 0;
+    FailedTries failed;
     uint64_t arrived_before = 0;
     // Of all slots, when the last try failed.
     uint64_t successes_before = 0;
@@ -106,7 +106,7 @@ class Driver {
       Slot& slot = *slots_[i];
       if (slot.exchange == nullptr && i < allowed) {
         slot.exchange = run_.Next();
-        slot.failed_tries = 0;
+        slot.failed = {};
         slot.due = now;
       }
       if (slot.exchange != nullptr && !slot.wire.busy() && slot.due <= now) {
@@ -228,22 +228,17 @@ class Driver {
       return;
     }
     const uint64_t successes = run_.retries().successes();
-    // A server that serves others meanwhile is busy, not down.
-    if (slot.exchange->arrived() - slot.arrived_before >= kGoodProgress ||
-        successes > slot.successes_before) {
-      slot.failed_tries = 0;
-    }
-    slot.successes_before = successes;
+    slot.failed.Add(slot.exchange->arrived() - slot.arrived_before >= kGoodProgress,
+                    successes > std::exchange(slot.successes_before, successes));
     if (slot.wire.AskedTooMuch()) {
       run_.regulator().Refused();
     }
-    ++slot.failed_tries;
     const std::optional<absl::Duration> wait =
-        NextTry(slot.failed_tries, settings_.options.attempts, failure.wait,
+        NextTry(slot.failed, settings_.options.attempts, failure.wait,
                 std::uniform_real_distribution<double>(0, 1)(random_));
     if (!wait.has_value() || !run_.retries().Take()) {
       run_.Fail(
-          Annotate(failure.status, absl::StrCat("gave up after ", slot.failed_tries, " tries")));
+          Annotate(failure.status, absl::StrCat("gave up after ", slot.failed.in_a_row, " tries")));
       return;
     }
     slot.due = SteadyClock::now() + absl::ToChronoNanoseconds(*wait);
@@ -297,7 +292,9 @@ absl::Status RunExchanges(ExchangeQueue& exchanges, const HttpSettings& settings
                           Cancellation& cancellation) {
   const int most = settings.options.connections;
   const size_t threads = exchanges.single() || most == 1 ? 1 : kMostThreads;
-  Run run(&exchanges, &regulator, kRetriesPerConnection * most);
+  // A background read may begin with one connection.
+  const int first = std::max(regulator.connections(), ConnectionCount::kFirst);
+  Run run(&exchanges, &regulator, kRetriesPerConnection * first);
   std::vector<std::unique_ptr<Connections>> kept;
   std::vector<std::unique_ptr<Driver>> drivers;
   for (size_t i = 0; i < threads; ++i) {

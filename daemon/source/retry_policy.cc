@@ -12,13 +12,18 @@ constexpr double kEarnedBySuccess = 0.2;
 
 }  // namespace
 
-std::optional<absl::Duration> NextTry(int tries, int attempts, absl::Duration server_asks,
-                                      double random) {
-  if (tries >= attempts) {
+void FailedTries::Add(bool progressed, bool served_others) {
+  counted = progressed || served_others ? 1 : counted + 1;
+  in_a_row = progressed ? 1 : in_a_row + 1;
+}
+
+std::optional<absl::Duration> NextTry(const FailedTries& failed, int attempts,
+                                      absl::Duration server_asks, double random) {
+  if (failed.counted >= attempts) {
     return std::nullopt;
   }
   absl::Duration wait = kFirstWait;
-  for (int i = 1; i < tries && wait < kLongestWait; ++i) {
+  for (int i = 1; i < failed.in_a_row && wait < kLongestWait; ++i) {
     wait *= 2;
   }
   wait = std::min(wait, kLongestWait) * (0.5 + random / 2);

@@ -12,12 +12,23 @@
 
 namespace weightd::source {
 
-// How long to wait before the next try, or nothing if there shall be none. `tries` were made and
-// failed, `attempts` are allowed. The wait doubles from try to try; `random` in [0, 1) spreads it
-// over half of its length, so that many readers don't come back at once. `server_asks`
-// (Retry-After) prolongs it, within reason.
-std::optional<absl::Duration> NextTry(int tries, int attempts, absl::Duration server_asks,
-                                      double random);
+// The tries of one request that failed.
+struct FailedTries {
+  // `progressed`: the try brought enough to be no failure of the server's. `served_others`: the
+  // server did since the last failure, so it is busy, not down.
+  void Add(bool progressed, bool served_others);
+
+  // Those that count against the tries allowed.
+  int counted = 0;
+  // Those after one another, for the wait.
+  int in_a_row = 0;
+};
+
+// How long to wait before the next try, or nothing if there shall be none. `attempts` are allowed.
+// The wait doubles from try to try; `random` in [0, 1) spreads it over half of its length, so that
+// many readers don't come back at once. `server_asks` (Retry-After) prolongs it, within reason.
+std::optional<absl::Duration> NextTry(const FailedTries& failed, int attempts,
+                                      absl::Duration server_asks, double random);
 
 // Bounds the retries of one read, however many requests it has: each retry takes one, each success
 // gives back a fifth, so a server that fails more than every sixth request is soon left alone.

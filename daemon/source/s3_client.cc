@@ -31,7 +31,8 @@ S3Client::S3Client(S3Dialect* dialect, RetryBudget* budget, const HttpSourceOpti
       random_(static_cast<uint32_t>(absl::GetCurrentTimeNanos())) {}
 
 absl::StatusOr<HttpAnswer> S3Client::Call(const S3Request& request, Cancellation& cancellation) {
-  for (int tries = 1;; ++tries) {
+  FailedTries failed;
+  while (true) {
     std::variant<HttpAnswer, HttpFailure> result = Try(request, cancellation);
     if (HttpAnswer* const answer = std::get_if<HttpAnswer>(&result)) {
       budget_->Succeeded();
@@ -42,10 +43,11 @@ absl::StatusOr<HttpAnswer> S3Client::Call(const S3Request& request, Cancellation
     if (!failure.passing) {
       return failure.status;
     }
+    failed.Add(/*progressed=*/false, /*served_others=*/false);
     const std::optional<absl::Duration> wait = NextTry(
-        tries, attempts_, failure.wait, std::uniform_real_distribution<double>(0, 1)(random_));
+        failed, attempts_, failure.wait, std::uniform_real_distribution<double>(0, 1)(random_));
     if (!wait.has_value() || !budget_->Take()) {
-      return Annotate(failure.status, absl::StrCat("gave up after ", tries, " tries"));
+      return Annotate(failure.status, absl::StrCat("gave up after ", failed.in_a_row, " tries"));
     }
     cancellation.WaitFor(*wait);
   }

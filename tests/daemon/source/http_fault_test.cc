@@ -134,6 +134,20 @@ TEST_F(HttpFaultTest, AServerThatServesOthersMeanwhileIsBusyAndNotDown) {
   ExpectRightBytes();
 }
 
+TEST_F(HttpFaultTest, AServerThatFailsEverySecondRequestIsSoonLeftAlone) {
+  std::vector<Reply> script;
+  for (int i = 0; i < 600; ++i) {
+    script.push_back(i % 2 == 0 ? Reply::Status(503) : Reply::Right());
+  }
+  HttpSourceOptions options;
+  options.connections = 64;
+  options.chunk_bytes = kObjectBytes / 200;
+  options.attempts = 1000;
+  source_ = *MakeHttpSource(options);
+  EXPECT_EQ(ReasonOf(ReadWhile(script)), Reason::kSourceUnavailable);
+  EXPECT_LT(server_.requests().size(), 100);
+}
+
 TEST_F(HttpFaultTest, WhatWillNotPassIsNotRetried) {
   const std::pair<int, Reason> refusals[] = {
       {401, Reason::kSourceDenied},   {403, Reason::kSourceDenied},  {404, Reason::kModelNotFound},

@@ -56,13 +56,25 @@ TEST(AnswerTest, AVersionNeedsASize) {
 }
 
 TEST(RetryPolicyTest, WaitsDoubleAreSpreadAndBounded) {
-  EXPECT_EQ(NextTry(1, 5, {}, 1), absl::Milliseconds(200));
-  EXPECT_EQ(NextTry(1, 5, {}, 0), absl::Milliseconds(100));
-  EXPECT_EQ(NextTry(3, 5, {}, 1), absl::Milliseconds(800));
-  EXPECT_EQ(NextTry(50, 99, {}, 1), absl::Seconds(10));
-  EXPECT_EQ(NextTry(1, 5, absl::Seconds(7), 1), absl::Seconds(7));
-  EXPECT_EQ(NextTry(1, 5, absl::Hours(7), 1), absl::Minutes(1));
-  EXPECT_EQ(NextTry(5, 5, {}, 0), std::nullopt);
+  EXPECT_EQ(NextTry({1, 1}, 5, {}, 1), absl::Milliseconds(200));
+  EXPECT_EQ(NextTry({1, 1}, 5, {}, 0), absl::Milliseconds(100));
+  EXPECT_EQ(NextTry({3, 3}, 5, {}, 1), absl::Milliseconds(800));
+  EXPECT_EQ(NextTry({50, 50}, 99, {}, 1), absl::Seconds(10));
+  EXPECT_EQ(NextTry({1, 1}, 5, absl::Seconds(7), 1), absl::Seconds(7));
+  EXPECT_EQ(NextTry({1, 1}, 5, absl::Hours(7), 1), absl::Minutes(1));
+  EXPECT_EQ(NextTry({5, 5}, 5, {}, 0), std::nullopt);
+}
+
+TEST(RetryPolicyTest, TheWaitDoublesAlsoWhereABusyServersFailuresDoNotCount) {
+  FailedTries failed;
+  for (const int milliseconds : {200, 400, 800}) {
+    failed.Add(/*progressed=*/false, /*served_others=*/true);
+    EXPECT_EQ(NextTry(failed, 2, {}, 1), absl::Milliseconds(milliseconds));
+  }
+  failed.Add(/*progressed=*/true, /*served_others=*/false);
+  EXPECT_EQ(NextTry(failed, 2, {}, 1), absl::Milliseconds(200));
+  failed.Add(/*progressed=*/false, /*served_others=*/false);
+  EXPECT_EQ(NextTry(failed, 2, {}, 1), std::nullopt);
 }
 
 TEST(RetryPolicyTest, ABudgetIsSpentByFailuresAndEarnedBySuccesses) {
