@@ -58,6 +58,8 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
   CLI::App* preload = add(Command::kPreload, "preload", "Load a model and wait until it is there");
   AddModel(preload, arguments);
   preload->add_flag("--pin", arguments.pin, "Never evict it to make room");
+  CLI::Option* const no_wait =
+      preload->add_flag("!--no-wait", arguments.wait, "Return when the load has begun");
   preload
       ->add_option_function<std::vector<std::string>>(
           "--sha256",
@@ -70,8 +72,8 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
           },
           "Fail unless its file has this SHA-256; of several files: FILE=SHA256, repeated")
       ->type_name("[FILE=]SHA256")
-      ->expected(1);
-  preload->add_flag("!--no-wait", arguments.wait, "Return when the load has begun");
+      ->allow_extra_args(false)  // one each time
+      ->excludes(no_wait);       // nobody would hear of a mismatch
   add(Command::kList, "ls", "List models");
   CLI::App* show = add(Command::kShow, "show", "Describe one model");
   AddModel(show, arguments);

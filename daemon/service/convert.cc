@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/status.h"
 #include "daemon/service/error_detail.h"
@@ -110,6 +111,11 @@ v1::Verification VerificationOf(const cache::Grant& grant) {
 }
 
 absl::StatusOr<Pins> PinsOf(const google::protobuf::Map<std::string, std::string>& sha256) {
+  if (sha256.size() > kMostPins) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat(sha256.size(), " SHA-256 pins; at most ", kMostPins, " are allowed"),
+                 "pin the other files in the daemon's configuration");
+  }
   Pins pins;
   for (const auto& [file, digest] : sha256) {
     RETURN_IF_ERROR(AddPin(file, digest, pins));

@@ -27,7 +27,10 @@ v1::TierStatus ToProto(const host::HostUsage& usage);
 
 v1::Verification VerificationOf(const cache::Grant& grant);
 
-// The other way; kInvalidArgument for digests that are none.
+// The most pins of one request: each is looked for among the model's files.
+inline constexpr size_t kMostPins = 500;
+
+// The other way; kInvalidArgument for digests that are none, and for more than kMostPins.
 absl::StatusOr<Pins> PinsOf(const google::protobuf::Map<std::string, std::string>& sha256);
 
 // What the cache knows and what is configured but absent, ordered by model, then by load time.

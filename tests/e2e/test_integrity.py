@@ -106,7 +106,9 @@ def test_pins_of_requests(daemon: Daemon, files: pathlib.Path) -> None:
         with attach(daemon, str(path), sha256=pins) as model:
             assert same(model, path)
             assert model.verified == [weightd.FileCheck("m.safetensors", "sha256", digest, "pin")]
-    for pins in ("", "12", 12, {"other.safetensors": digest}, {"m.safetensors": 12}):
+    many = {f"model-{i:05}-of-00500.safetensors": digest for i in range(500)}  # as many as a request may have
+    more = {f"model-{i:05}-of-02000.safetensors": digest for i in range(2000)}
+    for pins in ("", "12", 12, {"other.safetensors": digest}, {"m.safetensors": 12}, many, more):
         with pytest.raises(weightd.InvalidRequestError):
             attach(daemon, str(path), sha256=pins)
 

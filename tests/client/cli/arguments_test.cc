@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "client/cli/exit_code.h"
 #include "common/status.h"
 
@@ -37,6 +39,17 @@ TEST(ArgumentsTest, Preload) {
   EXPECT_FALSE(all->wait);
   EXPECT_TRUE(all->pin);
   EXPECT_EQ(all->model, "m");
+}
+
+TEST(ArgumentsTest, PinsOfSeveralFiles) {
+  const std::string a = absl::StrCat("a.safetensors=", std::string(64, 'a'));
+  const std::string b = absl::StrCat("b.safetensors=", std::string(64, 'b'));
+  const auto both = Parse({"preload", "--sha256", a.c_str(), "--sha256", b.c_str(), "m"});
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_EQ(both->model, "m");
+  EXPECT_EQ(both->pins.size(), 2u);
+  EXPECT_FALSE(Parse({"preload", "--sha256", a.c_str(), "--sha256", a.c_str(), "m"}).ok());
+  EXPECT_FALSE(Parse({"preload", "--sha256", a.c_str(), "--no-wait", "m"}).ok());
 }
 
 TEST(ArgumentsTest, Push) {

@@ -3,8 +3,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/service/convert.h"
 #include "daemon/service/error_detail.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/paging.h"
@@ -22,6 +24,16 @@ TEST(ErrorDetailTest, CarriesReasonHintAndRedactedModel) {
   EXPECT_EQ(detail.hint(), "ask for a key");
   EXPECT_EQ(detail.message(), "no entry");
   EXPECT_EQ(detail.model(), "https://store.example/a.safetensors");
+}
+
+TEST(PinsOfTest, TooManyAreRefused) {
+  google::protobuf::Map<std::string, std::string> pins;
+  for (size_t i = 0; i < kMostPins; ++i) {
+    pins[absl::StrCat("f", i)] = std::string(64, 'a');
+  }
+  EXPECT_TRUE(PinsOf(pins).ok());
+  pins["one more"] = std::string(64, 'a');
+  EXPECT_EQ(ReasonOf(PinsOf(pins).status()), Reason::kInvalidArgument);
 }
 
 TEST(ErrorDetailTest, EveryReasonHasAHint) {

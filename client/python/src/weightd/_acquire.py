@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from weightd._deadline import Deadline
-from weightd._grpc import Call, CallFailed
+from weightd._grpc import MAX_REQUEST, Call, CallFailed
 from weightd._session import from_detail
 from weightd.errors import Error, error
 from weightd.v1 import error_pb2, weights_pb2
@@ -29,6 +29,9 @@ def acquire(
     if len(model.encode()) > _MAX_MODEL:
         raise error("INVALID_URI", f"a name of {len(model)} characters", model=model[:100])
     request = weights_pb2.AcquireRequest(model=model, sha256=pins).SerializeToString()
+    if len(request) > MAX_REQUEST:
+        hint = "pin the other files in the daemon's configuration"
+        raise error("INVALID_ARGUMENT", f"{len(pins)} SHA-256 pins are too many", model=model, hint=hint)
     grant: weights_pb2.Grant | None = None
     try:
         with Call(

@@ -36,7 +36,9 @@ _CANCELLED = 1
 _CANCELLED_BY_DAEMON = "the daemon cancelled the call"
 # Far above any message that weightd sends.
 _MAX_MESSAGE = 4 << 20
-_MAX_REQUEST = 16_000
+# What may be sent before the other side says that it takes more, less its headers (RFC 9113, section 6.9.2).
+MAX_REQUEST = 65_000
+_FRAME = 16_384  # RFC 9113, section 4.2
 
 Headers = dict[str, str]
 
@@ -52,11 +54,12 @@ class CallFailed(Exception):
 
 
 class Call:
-    """A call whose answers are read by iterating, to the end. A context manager: leaving it early cancels the call."""
+    """A call whose answers are read by iterating, to the end. A context manager: leaving it early cancels the call.
+
+    The request has at most MAX_REQUEST bytes.
+    """
 
     def __init__(self, path: Path, method: str, request: bytes, metadata: Headers, deadline: Deadline) -> None:
-        if len(request) > _MAX_REQUEST:
-            raise ValueError(f"a request of {len(request)} bytes")
         self._deadline = deadline
         self._buffer = bytearray()
         self._trailers: Headers = {}
@@ -116,7 +119,9 @@ class Call:
         self._http.initiate_connection()
         self._http.send_headers(_STREAM, headers.items())
         frame = b"\0" + len(request).to_bytes(4, "big") + request
-        self._http.send_data(_STREAM, frame, end_stream=True)
+        for begin in range(0, len(frame), _FRAME):
+            part = frame[begin : begin + _FRAME]
+            self._http.send_data(_STREAM, part, end_stream=begin + len(part) == len(frame))
         self._send()
 
     def _send(self) -> None:
