@@ -95,6 +95,7 @@ bool ObjectUpload::IsThere() const {
     return facts_.sha256->value == Sha256();
   }
   std::vector<StoredPart> md5s;
+  md5s.reserve(parts_.size());
   for (const Part& part : parts_) {
     md5s.push_back({.etag = EtagOfMd5(part.digest.md5)});
   }
