@@ -8,13 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/config.h"
-#include "daemon/source/bandwidth.h"
-#include "daemon/source/credential_provider.h"
-#include "daemon/source/credential_source.h"
-#include "daemon/source/file_source.h"
-#include "daemon/source/http_source.h"
-#include "daemon/source/s3_source.h"
-#include "daemon/source/s3_store.h"
+#include "daemon/source/credentials/credential_provider.h"
+#include "daemon/source/credentials/credential_source.h"
+#include "daemon/source/file/file_source.h"
+#include "daemon/source/http/bandwidth.h"
+#include "daemon/source/http/http_source.h"
+#include "daemon/source/s3/s3_source.h"
+#include "daemon/source/s3/s3_store.h"
 
 namespace weightd {
 namespace {

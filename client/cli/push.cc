@@ -5,9 +5,9 @@
 #include "absl/strings/match.h"
 #include "client/cli/push_plan.h"
 #include "common/status.h"
-#include "daemon/source/credential_provider.h"
-#include "daemon/source/credential_source.h"
-#include "daemon/source/s3_store.h"
+#include "daemon/source/credentials/credential_provider.h"
+#include "daemon/source/credentials/credential_source.h"
+#include "daemon/source/s3/s3_store.h"
 
 namespace weightd::cli {
 namespace {

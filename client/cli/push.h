@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
-#include "daemon/source/s3_upload.h"
+#include "daemon/source/s3/s3_upload.h"
 
 namespace weightd::cli {
 

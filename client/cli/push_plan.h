@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "common/uri.h"
-#include "daemon/source/s3_upload.h"
+#include "daemon/source/s3/s3_upload.h"
 
 namespace weightd::cli {
 

@@ -3,9 +3,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "daemon/source/credential_document.h"
-#include "daemon/source/credential_source.h"
-#include "daemon/source/ini_file.h"
+#include "daemon/source/credentials/credential_document.h"
+#include "daemon/source/credentials/credential_source.h"
+#include "daemon/source/credentials/ini_file.h"
 #include "tests/fuzz/targets.h"
 
 namespace weightd::fuzz {

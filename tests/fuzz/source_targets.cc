@@ -9,8 +9,8 @@
 #include "common/status.h"
 #include "common/utf8.h"
 #include "daemon/source/percent_encoding.h"
-#include "daemon/source/s3_list.h"
-#include "daemon/source/s3_multipart.h"
+#include "daemon/source/s3/s3_list.h"
+#include "daemon/source/s3/s3_multipart.h"
 #include "tests/fuzz/targets.h"
 
 namespace weightd::fuzz {

@@ -19,7 +19,7 @@
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
-#include "daemon/source/file_source.h"
+#include "daemon/source/file/file_source.h"
 #include "daemon/source/registry.h"
 #include "daemon/source/source.h"
 #include "gtest/gtest.h"

@@ -32,10 +32,10 @@
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
-#include "daemon/source/credential_provider.h"
-#include "daemon/source/http_source.h"
+#include "daemon/source/credentials/credential_provider.h"
+#include "daemon/source/http/http_source.h"
 #include "daemon/source/registry.h"
-#include "daemon/source/s3_source.h"
+#include "daemon/source/s3/s3_source.h"
 #include "tests/daemon/source/lying_server/lies.h"
 #include "tests/fakes/safetensors_file.h"
 

@@ -1,0 +1,98 @@
+#include "daemon/source/http/connection_policy.h"
+
+#include <algorithm>
+
+#include "common/byte_range.h"
+
+namespace weightd::source {
+namespace {
+
+// What twice the connections must bring to be worth it: on a link where each is slow they bring
+// close to twice as much.
+constexpr double kWorthwhile = 1.25;
+// A connection takes some round trips to come up to speed.
+constexpr int kPatience = 3;
+constexpr int kLookAgain = 50;
+// Smaller requests cost more than they bring.
+constexpr uint64_t kLeastRange = 4 << 20;
+// Of what is left, per connection.
+constexpr int kRangesLeft = 2;
+constexpr int kAwaitedPerBackground = 4;
+
+}  // namespace
+
+ConnectionCount::ConnectionCount(int first, int most)
+    : count_(std::min(first, most)), most_(most) {}
+
+int ConnectionCount::count() const { return std::min(count_, most_); }
+
+void ConnectionCount::Observe(double bytes_per_second) {
+  ++observed_;
+  switch (stage_) {
+    case Stage::kStarting:
+      // Connections were made; what they bring is seen from now on.
+      stage_ = Stage::kMeasuring;
+      break;
+    case Stage::kMeasuring:
+      rate_before_ = bytes_per_second;
+      Try();
+      break;
+    case Stage::kTrying:
+      if (bytes_per_second >= kWorthwhile * rate_before_) {
+        rate_before_ = bytes_per_second;
+        Try();
+      } else if (observed_ >= kPatience) {
+        Settle(count_before_);
+      }
+      break;
+    case Stage::kSettled:
+      if (observed_ >= kLookAgain) {
+        rate_before_ = bytes_per_second;
+        Try();
+      }
+  }
+}
+
+void ConnectionCount::Try() {
+  if (count_ >= most_) {
+    Settle(most_);
+    return;
+  }
+  count_before_ = count_;
+  count_ = std::min(2 * count_, most_);
+  stage_ = Stage::kTrying;
+  observed_ = 0;
+}
+
+void ConnectionCount::Settle(int count) {
+  count_ = count;
+  stage_ = Stage::kSettled;
+  observed_ = 0;
+}
+
+void ConnectionCount::Refused() { Settle(std::max(count() / 2, std::min(kFirst, count()))); }
+
+void ConnectionCount::SetMost(int most) {
+  // What was held down may try at once.
+  if (most > most_ && count_ >= most_ && settled()) {
+    stage_ = Stage::kMeasuring;
+    count_ = most_;
+  }
+  most_ = most;
+}
+
+int MostConnections(int budget, bool awaited, ReadCounts counts, int awaited_in_use) {
+  double most = budget * ShareOf(awaited, counts);
+  if (!awaited && counts.awaited > 0) {
+    most = std::min(
+        most, static_cast<double>(awaited_in_use) / kAwaitedPerBackground / counts.background);
+  }
+  return std::max(static_cast<int>(most), 1);
+}
+
+uint64_t RangeBytes(uint64_t rest, int connections, uint64_t largest) {
+  const uint64_t even = rest / (static_cast<uint64_t>(connections) * kRangesLeft);
+  return std::min(std::max(AlignUp(even, kPageBytes), kLeastRange), largest);
+}
+
+}  // namespace weightd::source

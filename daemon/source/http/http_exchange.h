@@ -1,0 +1,166 @@
+#ifndef WEIGHTD_DAEMON_SOURCE_HTTP_HTTP_EXCHANGE_H_
+#define WEIGHTD_DAEMON_SOURCE_HTTP_HTTP_EXCHANGE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/byte_range.h"
+#include "common/uri.h"
+#include "daemon/source/http/http_answer.h"
+#include "daemon/source/http/http_dialect.h"
+#include "daemon/source/http/http_piece.h"
+#include "daemon/source/source.h"
+
+namespace weightd::source {
+
+// What is asked of a server in one request, and what is made of the answer. Used by one thread at a
+// time.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+
+  virtual const Uri& uri() const = 0;
+  virtual Question question() const { return Question::kBytes; }
+  // The value of Range, without "bytes="; empty: none. Asked anew for each try.
+  virtual std::string Range() const = 0;
+  // The ETag of If-Match; empty: none.
+  virtual std::string IfMatch() const = 0;
+
+  // A 200 or 206. Not OK ends the exchange for good.
+  virtual absl::Status OnHead(const Answer& answer) = 0;
+  // Where the next bytes of the body go, if it is one place; Took() says how many came. Both only
+  // for exchanges that are worth a connection of their own.
+  virtual bool has_place() const { return false; }
+  virtual absl::Span<std::byte> Space() { return {}; }
+  virtual bool Took(size_t) { return false; }
+  // Bytes of its body that came elsewhere. False: no more are wanted.
+  virtual bool OnBody(absl::Span<const char> bytes) = 0;
+  // The body came to its end.
+  virtual void OnEnd() {}
+  // Whether all that is wanted has come.
+  virtual bool complete() const = 0;
+  // Bytes that came so far, over all tries.
+  virtual uint64_t arrived() const = 0;
+};
+
+// What is asked of servers in one go. Thread-safe.
+class ExchangeQueue {
+ public:
+  virtual ~ExchangeQueue() = default;
+
+  // The next one, for one of so many connections; null if there is none, now and for good.
+  virtual Exchange* Next(int connections) = 0;
+  // Whether there is only one.
+  virtual bool single() const = 0;
+};
+
+// Finds out what version an object has, by asking for its first byte: a HEAD is not allowed by
+// presigned URLs, and some servers answer it otherwise than a GET.
+class Probe final : public Exchange {
+ public:
+  // Without `ranged`, asks for the whole object and stops after the head: for servers that refuse
+  // the first byte of an empty object.
+  Probe(const Uri& uri, bool ranged) : uri_(uri), ranged_(ranged) {}
+
+  const Uri& uri() const override { return uri_; }
+  std::string Range() const override { return ranged_ ? "0-0" : ""; }
+  std::string IfMatch() const override { return ""; }
+  absl::Status OnHead(const Answer& answer) override;
+  // More than the one byte is not waited for.
+  bool OnBody(absl::Span<const char> bytes) override {
+    return version_->ranges && bytes.size() <= 1;
+  }
+  bool complete() const override { return version_.has_value(); }
+  uint64_t arrived() const override { return 0; }
+
+  const ObjectVersion& version() const { return *version_; }
+
+ private:
+  const Uri uri_;
+  const bool ranged_;
+  std::optional<ObjectVersion> version_;
+};
+
+// Asks what a server knows of the checksums of a version of an object, or, with a query of its own,
+// of a part of it.
+class ChecksumProbe final : public Exchange {
+ public:
+  // `object` outlives it; `uri` leads to it.
+  ChecksumProbe(const ObjectVersion* object, Uri uri) : object_(object), uri_(std::move(uri)) {}
+
+  const Uri& uri() const override { return uri_; }
+  Question question() const override { return Question::kChecksums; }
+  std::string Range() const override { return ""; }
+  std::string IfMatch() const override;
+  absl::Status OnHead(const Answer& answer) override;
+  bool OnBody(absl::Span<const char>) override { return false; }
+  bool complete() const override { return answer_.has_value(); }
+  uint64_t arrived() const override { return 0; }
+
+  // After the exchange succeeded.
+  const Answer& answer() const { return *answer_; }
+
+ private:
+  const ObjectVersion* const object_;
+  const Uri uri_;
+  std::optional<Answer> answer_;
+};
+
+// Brings a piece.
+class PieceRead final : public Exchange {
+ public:
+  // Both outlive it.
+  PieceRead(Piece* piece, ReadTally* tally) : piece_(piece), tally_(tally) {}
+
+  const Uri& uri() const override { return piece_->object().uri; }
+  std::string Range() const override;
+  std::string IfMatch() const override;
+  absl::Status OnHead(const Answer& answer) override;
+  bool has_place() const override;
+  absl::Span<std::byte> Space() override;
+  bool Took(size_t bytes) override;
+  bool OnBody(absl::Span<const char> bytes) override;
+  bool complete() const override { return piece_->rest().empty(); }
+  uint64_t arrived() const override { return piece_->arrived(); }
+
+ private:
+  Piece* const piece_;
+  ReadTally* const tally_;
+  // Where in the object the rest of the body lies.
+  ByteRange body_;
+};
+
+// Brings a whole answer that is small.
+class TextFetch final : public Exchange {
+ public:
+  TextFetch(const Uri& uri, size_t most_bytes) : uri_(uri), most_bytes_(most_bytes) {}
+
+  const Uri& uri() const override { return uri_; }
+  std::string Range() const override { return ""; }
+  std::string IfMatch() const override { return ""; }
+  absl::Status OnHead(const Answer& answer) override;
+  bool OnBody(absl::Span<const char> bytes) override;
+  void OnEnd() override { ended_ = true; }
+  // An answer that is too long is not waited for; TakeText() says so.
+  bool complete() const override { return ended_ || text_.size() > most_bytes_; }
+  uint64_t arrived() const override { return 0; }
+
+  // After the exchange succeeded.
+  absl::StatusOr<std::string> TakeText();
+
+ private:
+  const Uri uri_;
+  const size_t most_bytes_;
+  std::string text_;
+  bool ended_ = false;
+};
+
+}  // namespace weightd::source
+
+#endif  // WEIGHTD_DAEMON_SOURCE_HTTP_HTTP_EXCHANGE_H_

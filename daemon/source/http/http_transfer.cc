@@ -1,0 +1,373 @@
+#include "daemon/source/http/http_transfer.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "common/status.h"
+
+namespace weightd::source {
+namespace {
+
+constexpr int kMostRedirects = 5;
+// libcurl's default of 16 KiB costs a third of the speed; but all connections together shall not
+// take much memory.
+constexpr long kReceiveBytes = 512 << 10;
+constexpr long kReceiveBytesTogether = 16 << 20;
+constexpr absl::string_view kHttpPrefix = "http://";
+constexpr absl::string_view kUserAgent = "weightd";
+constexpr absl::Duration kLongestConnect = absl::Seconds(10);
+// A short answer that is not wanted is read to its end: it may say why, and its connection can
+// serve the next request.
+constexpr uint64_t kWorthReading = 16 << 10;
+
+bool IsBody(int status) { return status == 200 || status == 206; }
+
+}  // namespace
+
+Transfer::Transfer(const HttpSettings* settings, const ReadPolicy& policy, Pace* pace,
+                   const std::atomic<bool>* stopped, Cancellation* cancellation)
+    : settings_(settings),
+      policy_(policy),
+      pace_(pace),
+      stopped_(stopped),
+      cancellation_(cancellation),
+      handle_(curl_easy_init()) {}
+
+Transfer::~Transfer() {
+  curl_easy_cleanup(handle_);
+  curl_slist_free_all(headers_);
+}
+
+absl::Status Transfer::Begin(Exchange* exchange) {
+  exchange_ = exchange;
+  only_libcurl_ = false;
+  name_ = exchange->uri().Redacted();
+  redirects_ = 0;
+  ASSIGN_OR_RETURN(hop_, settings_->dialect->FirstHop(exchange->uri()));
+  return Prepare();
+}
+
+absl::Status Transfer::Prepare() {
+  // A name with its root's dot is the same host.
+  const absl::string_view host = absl::StripSuffix(hop_.host, ".");
+  const std::string& proxy = settings_->proxies.For(hop_.scheme, host);
+  proxied_ = !proxy.empty();
+  answer_ = Answer();
+  head_done_ = false;
+  head_bytes_ = 0;
+  error_text_.clear();
+  refused_ = false;
+  opened_ = false;
+  held_back_ = false;
+  moved_ = 0;
+  verdict_ = absl::OkStatus();
+  tls_detail_[0] = '\0';
+  if (proxied_ && !policy_.any_address) {
+    // The proxy connects, so the socket can't be checked: see ProxyChoice.
+    const std::optional<IpAddress> literal = IpAddress::Parse(host);
+    if (host == "localhost" || absl::EndsWith(host, ".localhost") ||
+        (literal.has_value() && !MayConnect(*literal, settings_->allowed))) {
+      return AddressRefused(name_);
+    }
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> lines, HeaderLines());
+  const size_t path = std::min(hop_.url.find('/', kHttpPrefix.size()), hop_.url.size());
+  origin_ = hop_.url.substr(0, path);
+  again_ = false;
+  direct_ = GoesDirect();
+  if (direct_) {
+    request_ = absl::StrCat("GET ", path < hop_.url.size() ? hop_.url.substr(path) : "/",
+                            " HTTP/1.1\r\nHost: ", origin_.substr(kHttpPrefix.size()),
+                            "\r\nUser-Agent: ", kUserAgent,
+                            "\r\nAccept: */*\r\nRange: bytes=", exchange_->Range(), "\r\n",
+                            absl::StrJoin(lines, "\r\n"), "\r\n\r\n");
+  } else {
+    SetRequest(lines);
+  }
+  return absl::OkStatus();
+}
+
+// A request of ours is plain text: nothing in it may look like the end of a line.
+bool Transfer::GoesDirect() const {
+  return !only_libcurl_ && origin_ != libcurls_origin_ && !proxied_ &&
+         absl::StartsWith(hop_.url, kHttpPrefix) && hop_.user.empty() && hop_.password.empty() &&
+         exchange_->has_place() && std::all_of(hop_.url.begin(), hop_.url.end(), [](char c) {
+           return absl::ascii_isgraph(c);
+         });
+}
+
+absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
+  absl::StatusOr<Proof> proof =
+      settings_->dialect->Headers(exchange_->uri(), hop_, exchange_->question(), *cancellation_);
+  if (!proof.ok() && !policy_.any_path && !cancellation_->cancelled()) {
+    // Why not may tell of this node's files and services, which are no client's business.
+    return Error(ReasonOf(proof.status()),
+                 absl::StrCat(name_, ": the store's credentials can't be had"),
+                 "ask an operator, who sees why with weightctl preload");
+  }
+  ASSIGN_OR_RETURN(proof_, std::move(proof));
+  std::vector<std::string> lines = proof_.lines;
+  lines.push_back("Accept-Encoding: identity");
+  if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
+    lines.push_back(absl::StrCat("If-Match: ", etag));
+  }
+  for (const std::string& line : lines) {
+    if (std::any_of(line.begin(), line.end(), absl::ascii_iscntrl)) {
+      return Error(Reason::kSourceProtocol,
+                   absl::StrCat(name_, ": its ETag can't be sent back: it has control characters"),
+                   "look at the server, or at a proxy on the way to it");
+    }
+  }
+  return lines;
+}
+
+// How a connection is made, by whichever handle.
+void Transfer::SetConnection(CURL* handle) {
+  const HttpSourceOptions& options = settings_->options;
+  curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
+  // Parallel ranges want connections of their own, not streams of one.
+  curl_easy_setopt(handle, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+  // A name that is still being resolved is not waited for when the transfer is dropped.
+  curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
+  // Else libcurl would read no_proxy by rules of its own, and connect where nobody checks.
+  curl_easy_setopt(handle, CURLOPT_NOPROXY, "");
+  const absl::Duration connect = std::min(options.stall_timeout, kLongestConnect);
+  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(absl::ToInt64Milliseconds(connect)));
+  curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OpenSocket);
+  curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, this);
+}
+
+void Transfer::PrepareConnect(CURL* handle) {
+  SetConnection(handle);
+  curl_easy_setopt(handle, CURLOPT_URL, origin_.c_str());
+  curl_easy_setopt(handle, CURLOPT_PROXY, "");
+  curl_easy_setopt(handle, CURLOPT_CONNECT_ONLY, 1L);
+}
+
+void Transfer::SetRequest(const std::vector<std::string>& lines) {
+  const HttpSourceOptions& options = settings_->options;
+  curl_easy_reset(handle_);
+  SetConnection(handle_);
+  curl_easy_setopt(handle_, CURLOPT_URL, hop_.url.c_str());
+  curl_easy_setopt(handle_, CURLOPT_PROXY,
+                   settings_->proxies.For(hop_.scheme, absl::StripSuffix(hop_.host, ".")).c_str());
+  curl_easy_setopt(handle_, CURLOPT_BUFFERSIZE,
+                   std::min(kReceiveBytes, kReceiveBytesTogether / options.connections));
+  curl_easy_setopt(handle_, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  curl_easy_setopt(handle_, CURLOPT_USERAGENT, kUserAgent.data());
+  curl_easy_setopt(handle_, CURLOPT_ERRORBUFFER, tls_detail_);
+  if (!options.ca_file.empty()) {
+    curl_easy_setopt(handle_, CURLOPT_CAINFO, options.ca_file.c_str());
+  }
+  if (!hop_.user.empty() || !hop_.password.empty()) {
+    curl_easy_setopt(handle_, CURLOPT_USERNAME, hop_.user.c_str());
+    curl_easy_setopt(handle_, CURLOPT_PASSWORD, hop_.password.c_str());
+  }
+  if (exchange_->question() == Question::kChecksums) {
+    curl_easy_setopt(handle_, CURLOPT_NOBODY, 1L);
+  }
+  if (const std::string range = exchange_->Range(); !range.empty()) {
+    curl_easy_setopt(handle_, CURLOPT_RANGE, range.c_str());
+  }
+  curl_slist_free_all(std::exchange(headers_, nullptr));
+  for (const std::string& line : lines) {
+    headers_ = curl_slist_append(headers_, line.c_str());
+  }
+  curl_easy_setopt(handle_, CURLOPT_HTTPHEADER, headers_);
+  curl_easy_setopt(handle_, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
+  curl_easy_setopt(handle_, CURLOPT_HEADERDATA, this);
+  curl_easy_setopt(handle_, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);
+  curl_easy_setopt(handle_, CURLOPT_WRITEDATA, this);
+  curl_easy_setopt(handle_, CURLOPT_PREREQFUNCTION, &Transfer::BeforeRequest);
+  curl_easy_setopt(handle_, CURLOPT_PREREQDATA, this);
+}
+
+bool Transfer::MayUse(const DirectConnection& connection) {
+  const bool may = connection.origin() == origin_ && MayReach(connection.Peer());
+  refused_ = false;
+  return may;
+}
+
+std::optional<CURLcode> Transfer::Pump(DirectConnection& connection) {
+  using State = DirectConnection::State;
+  switch (connection.Drive(*this)) {
+    case State::kGoesOn:
+      return std::nullopt;
+    case State::kEnded:
+      return CURLE_OK;
+    case State::kUnwanted:
+      return CURLE_WRITE_ERROR;
+    case State::kCutShort:
+      return head_done_ ? CURLE_PARTIAL_FILE : CURLE_GOT_NOTHING;
+    case State::kUnsuited:
+      only_libcurl_ = true;
+      if (IsBody(answer_.status)) {
+        libcurls_origin_ = origin_;
+      }
+      break;
+    case State::kUnseen:
+      break;
+  }
+  again_ = true;
+  return CURLE_OK;
+}
+
+bool Transfer::MayReach(const std::optional<IpAddress>& address) {
+  if (policy_.any_address || proxied_ ||
+      (address.has_value() && MayConnect(*address, settings_->allowed))) {
+    return true;
+  }
+  refused_ = true;
+  return false;
+}
+
+bool Transfer::TakeHeadLine(absl::string_view line) {
+  moved_ += line.size();
+  head_bytes_ += line.size();
+  if (head_bytes_ > kMostHeadBytes) {
+    verdict_ = HeadTooLong(name_);
+    return false;
+  }
+  // What comes after the body (trailers) says nothing that counts.
+  if (head_done_) {
+    return true;
+  }
+  if (line == "\r\n" || line == "\n") {
+    return answer_.status < 200 || TakeHead();
+  }
+  answer_.AddLine(line);
+  return true;
+}
+
+// False: the body is neither wanted nor worth reading.
+bool Transfer::TakeHead() {
+  head_done_ = true;
+  if (IsBody(answer_.status)) {
+    verdict_ = exchange_->OnHead(answer_);
+    if (verdict_.ok()) {
+      return true;
+    }
+  }
+  return answer_.content_length.value_or(0) <= kWorthReading;
+}
+
+bool Transfer::TakesBody() const { return head_done_ && IsBody(answer_.status) && verdict_.ok(); }
+
+absl::Span<char> Transfer::Space() {
+  if (!TakesBody()) {
+    return {};
+  }
+  const absl::Span<std::byte> space = exchange_->Space();
+  return {reinterpret_cast<char*>(space.data()), space.size()};
+}
+
+bool Transfer::Took(size_t bytes) {
+  moved_ += bytes;
+  pace_->Spend(bytes);
+  return exchange_->Took(bytes) && !stopped_->load(std::memory_order_relaxed);
+}
+
+bool Transfer::TakeBody(absl::Span<const char> bytes) {
+  moved_ += bytes.size();
+  pace_->Spend(bytes.size());
+  if (stopped_->load(std::memory_order_relaxed)) {
+    return false;
+  }
+  if (!TakesBody()) {
+    error_text_.append(bytes.data(), bytes.size());
+    return error_text_.size() <= kWorthReading;
+  }
+  return exchange_->OnBody(bytes);
+}
+
+std::optional<CURLcode> Transfer::Resume() {
+  if (!held_back_) {
+    return std::nullopt;
+  }
+  const CURLcode code = curl_easy_pause(handle_, CURLPAUSE_CONT);
+  return code == CURLE_OK ? std::nullopt : std::optional(code);
+}
+
+Transfer::End Transfer::Fail(HttpFailure failure) {
+  failure_ = std::move(failure);
+  return End::kFailed;
+}
+
+Transfer::End Transfer::Finish(CURLcode code) {
+  // Of a name's several addresses one that may be reached is enough, also if it doesn't answer.
+  if (refused_ && !opened_ && !head_done_) {
+    return Fail({.status = AddressRefused(name_)});
+  }
+  if (!verdict_.ok()) {
+    return Fail({.status = verdict_});
+  }
+  // A transfer that we cut short ourselves ends with an error of libcurl's.
+  if (head_done_ && IsBody(answer_.status)) {
+    if (code == CURLE_OK) {
+      exchange_->OnEnd();
+    }
+    if (exchange_->complete()) {
+      return End::kDone;
+    }
+    return Fail(code == CURLE_OK || code == CURLE_PARTIAL_FILE
+                    ? ShortBody(name_)
+                    : FailureOfCurl(code, tls_detail_, name_));
+  }
+  if (head_done_ && answer_.IsRedirect() && settings_->dialect->follows_redirects()) {
+    if (++redirects_ > kMostRedirects) {
+      return Fail({.status = TooManyRedirects(name_)});
+    }
+    absl::StatusOr<Hop> next = NextHop(hop_, answer_.location, name_);
+    if (!next.ok()) {
+      return Fail({.status = next.status()});
+    }
+    hop_ = *std::move(next);
+    const absl::Status prepared = Prepare();
+    return prepared.ok() ? End::kNextHop : Fail({.status = prepared});
+  }
+  if (head_done_) {
+    return Fail(
+        settings_->dialect->FailureOf(exchange_->uri(), proof_, answer_, error_text_, name_));
+  }
+  return Fail(FailureOfCurl(code, tls_detail_, name_));
+}
+
+size_t Transfer::OnHeader(char* data, size_t size, size_t count, void* self) {
+  const size_t bytes = size * count;
+  return static_cast<Transfer*>(self)->TakeHeadLine({data, bytes}) ? bytes : 0;
+}
+
+size_t Transfer::OnBody(char* data, size_t size, size_t count, void* self) {
+  const size_t bytes = size * count;
+  Transfer& transfer = *static_cast<Transfer*>(self);
+  transfer.held_back_ = transfer.pace_->left() == 0;
+  if (transfer.held_back_) {
+    return CURL_WRITEFUNC_PAUSE;
+  }
+  return transfer.TakeBody({data, bytes}) ? bytes : 0;
+}
+
+curl_socket_t Transfer::OpenSocket(void* self, curlsocktype, curl_sockaddr* address) {
+  if (!static_cast<Transfer*>(self)->MayReach(IpAddress::Of(address->addr))) {
+    return CURL_SOCKET_BAD;
+  }
+  static_cast<Transfer*>(self)->opened_ = true;
+  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+// A connection that is used again was opened under its first user's policy, perhaps a wider one.
+int Transfer::BeforeRequest(void* self, char* remote, char*, int, int) {
+  return static_cast<Transfer*>(self)->MayReach(IpAddress::Parse(remote)) ? CURL_PREREQFUNC_OK
+                                                                          : CURL_PREREQFUNC_ABORT;
+}
+
+}  // namespace weightd::source

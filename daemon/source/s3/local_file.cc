@@ -1,0 +1,114 @@
+#include "daemon/source/s3/local_file.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+
+namespace weightd::source {
+namespace {
+
+// Stays in the processor's cache between its reading and its hashing.
+constexpr size_t kBlockBytes = 256 << 10;
+
+absl::Status Changed(const std::string& path) {
+  return Error(Reason::kSourceChanged, absl::StrCat(path, " changed while it was uploaded"),
+               "push it again when nobody writes to it");
+}
+
+class Digest {
+ public:
+  explicit Digest(const EVP_MD* kind) : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
+    EVP_DigestInit_ex(context_.get(), kind, nullptr);
+  }
+  void Update(absl::Span<const char> bytes) {
+    EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size());
+  }
+  std::string Finish() {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> value;
+    unsigned size = 0;
+    EVP_DigestFinal_ex(context_.get(), value.data(), &size);
+    return {reinterpret_cast<const char*>(value.data()), size};
+  }
+
+ private:
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+};
+
+}  // namespace
+
+absl::StatusOr<LocalFile> LocalFile::At(std::string path) {
+  struct stat about{};
+  if (stat(path.c_str(), &about) != 0) {
+    return ErrnoError(errno, path);
+  }
+  if (!S_ISREG(about.st_mode)) {
+    return Error(Reason::kInvalidArgument, absl::StrCat(path, " is not a regular file"),
+                 "name a file, or a folder of them");
+  }
+  FileStamp stamp(path, about);
+  return LocalFile(std::move(path), static_cast<uint64_t>(about.st_size), std::move(stamp));
+}
+
+absl::StatusOr<Fd> LocalFile::Open() const {
+  // Non-blocking: it may have become a pipe.
+  Fd file(open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.valid()) {
+    return ErrnoError(errno, path_);
+  }
+  RETURN_IF_ERROR(CheckUnchanged());
+  return file;
+}
+
+absl::Status LocalFile::CheckUnchanged() const {
+  return stamp_.Changed() ? Changed(path_) : absl::OkStatus();
+}
+
+absl::Status LocalFile::Read(const Fd& file, uint64_t offset, absl::Span<char> space) const {
+  while (!space.empty()) {
+    const ssize_t count = pread(file.get(), space.data(), space.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0) {
+      return ErrnoError(errno, absl::StrCat("read ", path_));
+    }
+    if (count == 0) {
+      return Changed(path_);
+    }
+    offset += static_cast<uint64_t>(count);
+    space.remove_prefix(static_cast<size_t>(count));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RangeDigest> DigestOf(const LocalFile& file, ByteRange range, bool with_md5,
+                                     Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(const Fd descriptor, file.Open());
+  Digest sha256(EVP_sha256());
+  Digest md5(EVP_md5());
+  std::vector<char> block(std::min<uint64_t>(kBlockBytes, range.size()));
+  while (!range.empty()) {
+    RETURN_IF_ERROR(cancellation.status());
+    const absl::Span<char> bytes =
+        absl::MakeSpan(block).first(std::min<uint64_t>(block.size(), range.size()));
+    RETURN_IF_ERROR(file.Read(descriptor, range.begin, bytes));
+    sha256.Update(bytes);
+    if (with_md5) {
+      md5.Update(bytes);
+    }
+    range.begin += bytes.size();
+  }
+  return RangeDigest{sha256.Finish(), with_md5 ? md5.Finish() : ""};
+}
+
+}  // namespace weightd::source

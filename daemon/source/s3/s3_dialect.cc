@@ -1,0 +1,229 @@
+#include "daemon/source/s3/s3_dialect.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/status.h"
+
+namespace weightd::source {
+namespace {
+
+// What a URL says after its scheme.
+struct Target {
+  std::string host;
+  std::string path;
+  std::string query;
+};
+
+Target TargetOf(const Hop& hop) {
+  const size_t begin = hop.url.find("://") + 3;
+  const size_t path = std::min(hop.url.find('/', begin), hop.url.size());
+  const size_t question = std::min(hop.url.find('?', path), hop.url.size());
+  return {.host = hop.url.substr(begin, path - begin),
+          .path = hop.url.substr(path, question - path),
+          .query = hop.url.substr(std::min(question + 1, hop.url.size()))};
+}
+
+// "the store refuses credentials from the environment". Without what follows in brackets: which
+// file it was is no client's business.
+std::string WhoIsRefused(const Proof& proof) {
+  if (!proof.credentials.has_value()) {
+    return "the store refuses unsigned requests";
+  }
+  const absl::string_view kind = proof.credentials->kind;
+  return absl::StrCat("the store refuses credentials from ", kind.substr(0, kind.find(" (")));
+}
+
+// Codes of "Amazon S3 API Reference", Error Responses.
+bool MeansOtherCredentials(absl::string_view code) {
+  return code == "ExpiredToken" || code == "TokenRefreshRequired" || code == "InvalidToken" ||
+         code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch";
+}
+
+// What arrived is not what was sent.
+bool MeansDamage(absl::string_view code) {
+  return code == "BadDigest" || code == "XAmzContentSHA256Mismatch" || code == "IncompleteBody";
+}
+
+HttpFailure Denied(absl::string_view name, absl::string_view what, absl::string_view hint) {
+  return {.status = Error(Reason::kSourceDenied, absl::StrCat(name, ": ", what), hint)};
+}
+
+}  // namespace
+
+absl::StatusOr<Hop> S3Dialect::FirstHop(const Uri& uri) {
+  return LocateObject(LocationOf(uri), uri);
+}
+
+absl::StatusOr<Proof> S3Dialect::Headers(const Uri& uri, const Hop& hop, Question question,
+                                         Cancellation& cancellation) {
+  Request request;
+  if (question == Question::kChecksums) {
+    request.method = "HEAD";
+    request.headers.push_back({"x-amz-checksum-mode", "ENABLED"});
+  }
+  return Sign(uri, hop, std::move(request), cancellation);
+}
+
+absl::StatusOr<Proof> S3Dialect::Sign(const Uri& uri, const Hop& hop, Request asked,
+                                      Cancellation& cancellation) {
+  RequestToSign request;
+  request.method = std::move(asked.method);
+  request.headers = std::move(asked.headers);
+  request.payload_hash = std::move(asked.payload_hash);
+  if (options_.requester_pays) {
+    request.headers.push_back({"x-amz-request-payer", "requester"});
+  }
+  Proof proof;
+  for (const Header& header : request.headers) {
+    proof.lines.push_back(absl::StrCat(header.name, ": ", header.value));
+  }
+  if (options_.credentials != nullptr) {
+    ASSIGN_OR_RETURN(proof.credentials, options_.credentials->Get(cancellation));
+  }
+  request.scope.time = absl::Now();
+  {
+    absl::MutexLock lock(&mutex_);
+    proof.refused_before = proof.credentials.has_value() && refused_.has_value() &&
+                           SameKeys(*proof.credentials, *refused_);
+    request.scope.time += ahead_;
+  }
+  if (!proof.credentials.has_value()) {
+    return proof;
+  }
+  Target target = TargetOf(hop);
+  request.host = std::move(target.host);
+  request.path = std::move(target.path);
+  request.query = std::move(target.query);
+  request.scope.region = LocationOf(uri).region;
+  request.scope.service = "s3";
+  for (const Header& header : SignInHeaders(request, *proof.credentials)) {
+    proof.lines.push_back(absl::StrCat(header.name, ": ", header.value));
+  }
+  return proof;
+}
+
+HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
+                                 absl::string_view body, absl::string_view name) {
+  const S3Error error = ParseS3Error(body).value_or(S3Error());
+  if (Learn(uri, answer, error)) {
+    HttpFailure failure = {
+        .status = Error(Reason::kSourceUnavailable,
+                        absl::StrCat(name, ": the store answers ", answer.status, " ", error.code),
+                        "try again"),
+        .passing = true};
+    return failure;
+  }
+  if (MeansDamage(error.code)) {
+    return {.status = Error(Reason::kSourceUnavailable,
+                            absl::StrCat(name, ": the bytes were damaged on their way (",
+                                         answer.status, " ", error.code, ")"),
+                            "try again; if it stays, look at proxies on the way and at this node"),
+            .passing = true};
+  }
+  if (error.code == "RequestTimeout") {
+    return FailureOfStatus(/*status=*/408, answer.retry_after, name);
+  }
+  if (error.code == "InvalidObjectState") {
+    return Denied(name, "the object is archived", "restore it in the store, then try again");
+  }
+  if (error.code == "NoSuchBucket") {
+    return {.status = Error(Reason::kModelNotFound, absl::StrCat(name, ": there is no such bucket"),
+                            "check the bucket's name and the store's endpoint")};
+  }
+  if (answer.IsRedirect()) {
+    return {.status = Error(Reason::kSourceProtocol,
+                            absl::StrCat(name, ": the store sends us elsewhere (", answer.status,
+                                         "); signed requests don't follow"),
+                            "check the endpoint and the region of the store in the "
+                            "configuration")};
+  }
+  if (answer.status == 401 || answer.status == 403 ||
+      (answer.status == 400 && MeansOtherCredentials(error.code))) {
+    HttpFailure failure =
+        Denied(name, absl::StrCat(WhoIsRefused(proof), " (", answer.status, " ", error.code, ")"),
+               "check these credentials and what they may do there");
+    if (MeansOtherCredentials(error.code) && proof.credentials.has_value() &&
+        !proof.refused_before) {
+      Drop(*proof.credentials);
+      failure.passing = true;
+    }
+    return failure;
+  }
+  HttpFailure failure = FailureOfStatus(answer.status, answer.retry_after, name);
+  if (ReasonOf(failure.status) == Reason::kSourceProtocol && !error.code.empty()) {
+    failure.status = Error(Reason::kSourceProtocol,
+                           absl::StrCat(failure.status.message(), " (", error.code, ")"),
+                           HintOf(failure.status));
+  }
+  return failure;
+}
+
+S3Location S3Dialect::LocationOf(const Uri& uri) const {
+  S3Location location = options_.location;
+  absl::MutexLock lock(&mutex_);
+  const auto region = regions_.find(uri.authority());
+  if (region != regions_.end()) {
+    location.region = region->second;
+  }
+  return location;
+}
+
+bool S3Dialect::Learn(const Uri& uri, const Answer& answer, const S3Error& error) {
+  const bool elsewhere = answer.status == 301 || answer.status == 307 ||
+                         error.code == "AuthorizationHeaderMalformed" ||
+                         error.code == "IllegalLocationConstraintException";
+  if (elsewhere) {
+    return LearnRegion(uri, error.region.empty() ? answer.bucket_region : error.region);
+  }
+  if (error.code == "RequestTimeTooSkewed") {
+    return LearnTime(answer);
+  }
+  return false;
+}
+
+bool S3Dialect::LearnRegion(const Uri& uri, const std::string& region) {
+  constexpr size_t kMostBuckets = 10'000;
+  constexpr size_t kLongestRegion = 64;
+  const bool is_region = !region.empty() && region.size() <= kLongestRegion &&
+                         std::all_of(region.begin(), region.end(), [](char c) {
+                           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
+                         });
+  if (!is_region || LocationOf(uri).region == region) {
+    return false;
+  }
+  absl::MutexLock lock(&mutex_);
+  if (regions_.size() >= kMostBuckets) {
+    regions_.clear();
+  }
+  regions_[uri.authority()] = region;
+  return true;
+}
+
+bool S3Dialect::LearnTime(const Answer& answer) {
+  // Closer than this, the clock is not what the store minds.
+  constexpr absl::Duration kLeastSkew = absl::Minutes(1);
+  if (!answer.date.has_value()) {
+    return false;
+  }
+  const absl::Duration ahead = *answer.date - absl::Now();
+  absl::MutexLock lock(&mutex_);
+  const absl::Duration correction = ahead - ahead_;
+  if (correction < kLeastSkew && correction > -kLeastSkew) {
+    return false;
+  }
+  ahead_ = ahead;
+  return true;
+}
+
+void S3Dialect::Drop(const Credentials& refused) {
+  {
+    absl::MutexLock lock(&mutex_);
+    refused_ = refused;
+  }
+  options_.credentials->Invalidate(refused);
+}
+
+}  // namespace weightd::source

@@ -1,0 +1,200 @@
+#include "daemon/source/s3/s3_objects.h"
+
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+#include "daemon/source/percent_encoding.h"
+
+namespace weightd::source {
+namespace {
+
+// Of 1,000 entries each.
+constexpr int kMostListings = 11;
+// A store may take minutes to put a large object together.
+constexpr absl::Duration kCompletionTimeout = absl::Minutes(10);
+
+absl::StatusOr<Uri> WithQuery(const Uri& object, absl::string_view query) {
+  return Uri::Parse(absl::StrCat(object.ToString(), "?", query));
+}
+
+std::string IdQuery(const UnfinishedUpload& upload) {
+  return absl::StrCat("uploadId=", PercentEncode(upload.id));
+}
+
+bool KeepsChecksums(const UnfinishedUpload& upload) {
+  return upload.checksum_algorithm == "SHA256";
+}
+
+std::vector<Header> ChecksumHeaders(const std::string& sha256) {
+  return {{"x-amz-checksum-sha256", absl::Base64Escape(sha256)},
+          {"x-amz-sdk-checksum-algorithm", "SHA256"}};
+}
+
+absl::Status IgnoreAbsence(absl::StatusOr<HttpAnswer> answer) {
+  return ReasonOf(answer.status()) == Reason::kModelNotFound ? absl::OkStatus() : answer.status();
+}
+
+absl::Status TooLong(const Uri& object) {
+  return Error(Reason::kSourceProtocol,
+               absl::StrCat(object.Redacted(), ": a list of uploads without an end"),
+               "look at the store");
+}
+
+}  // namespace
+
+bool SaysNothing(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return reason == Reason::kSourceDenied || reason == Reason::kSourceProtocol;
+}
+
+absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Uri& object,
+                                                      Cancellation& cancellation) {
+  const absl::StatusOr<HttpAnswer> answer = client.Call(
+      {.method = "HEAD", .uri = object, .headers = {{"x-amz-checksum-mode", "ENABLED"}}},
+      cancellation);
+  if (ReasonOf(answer.status()) == Reason::kModelNotFound) {
+    return std::nullopt;
+  }
+  RETURN_IF_ERROR(answer.status());
+  ObjectFacts facts;
+  facts.size = answer->head.content_length.value_or(0);
+  facts.etag = answer->head.etag;
+  facts.sha256 =
+      ParseS3Checksum(ChecksumKind::kSha256, answer->head.ChecksumField("x-amz-checksum-sha256"));
+  return facts;
+}
+
+absl::StatusOr<std::string> PutObject(S3Client& client, const Uri& object, const HttpBody& body,
+                                      const std::string& sha256, Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(HttpAnswer answer, client.Call({.method = "PUT",
+                                                   .uri = object,
+                                                   .headers = ChecksumHeaders(sha256),
+                                                   .body = body,
+                                                   .sha256 = sha256},
+                                                  cancellation));
+  return std::move(answer.head.etag);
+}
+
+absl::StatusOr<UnfinishedUpload> CreateUpload(S3Client& client, const Uri& object,
+                                              Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(const Uri uri, WithQuery(object, "uploads="));
+  ASSIGN_OR_RETURN(
+      const HttpAnswer answer,
+      client.Call(
+          {.method = "POST", .uri = uri, .headers = {{"x-amz-checksum-algorithm", "SHA256"}}},
+          cancellation));
+  UnfinishedUpload upload;
+  upload.key = object.DecodedPath().substr(1);
+  ASSIGN_OR_RETURN(upload.id, ParseCreatedUpload(answer.body));
+  upload.checksum_algorithm = "SHA256";
+  return upload;
+}
+
+absl::StatusOr<std::vector<UnfinishedUpload>> FindUploads(S3Client& client, const Uri& object,
+                                                          Cancellation& cancellation) {
+  const std::string key = object.DecodedPath().substr(1);
+  std::vector<UnfinishedUpload> found;
+  std::string marker;
+  for (int i = 0; i < kMostListings; ++i) {
+    ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(absl::StrCat("s3://", object.authority(),
+                                                            "/?prefix=", PercentEncode(key),
+                                                            "&uploads=", marker)));
+    ASSIGN_OR_RETURN(const HttpAnswer answer,
+                     client.Call({.method = "GET", .uri = uri}, cancellation));
+    ASSIGN_OR_RETURN(UploadListing listing, ParseUploadListing(answer.body));
+    for (UnfinishedUpload& upload : listing.uploads) {
+      if (upload.key == key) {
+        found.push_back(std::move(upload));
+      }
+    }
+    // In the order of the keys, ours is the first of those that begin with it.
+    if (!listing.next.has_value() || listing.next->first != key) {
+      return found;
+    }
+    marker = absl::StrCat("&key-marker=", PercentEncode(listing.next->first),
+                          "&upload-id-marker=", PercentEncode(listing.next->second));
+  }
+  return TooLong(object);
+}
+
+absl::StatusOr<std::vector<StoredPart>> ListParts(S3Client& client, const Uri& object,
+                                                  const UnfinishedUpload& upload,
+                                                  Cancellation& cancellation) {
+  std::vector<StoredPart> parts;
+  uint32_t marker = 0;
+  for (int i = 0; i < kMostListings; ++i) {
+    ASSIGN_OR_RETURN(const Uri uri, WithQuery(object, absl::StrCat("part-number-marker=", marker,
+                                                                   "&", IdQuery(upload))));
+    ASSIGN_OR_RETURN(const HttpAnswer answer,
+                     client.Call({.method = "GET", .uri = uri}, cancellation));
+    ASSIGN_OR_RETURN(PartListing listing, ParsePartListing(answer.body));
+    for (StoredPart& part : listing.parts) {
+      if (part.number <= marker) {
+        return TooLong(object);
+      }
+      parts.push_back(std::move(part));
+    }
+    if (listing.next == 0) {
+      return parts;
+    }
+    marker = listing.next;
+  }
+  return TooLong(object);
+}
+
+absl::StatusOr<StoredPart> PutPart(S3Client& client, const Uri& object,
+                                   const UnfinishedUpload& upload, uint32_t number,
+                                   const HttpBody& body, const std::string& sha256,
+                                   Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(const Uri uri,
+                   WithQuery(object, absl::StrCat("partNumber=", number, "&", IdQuery(upload))));
+  S3Request request = {.method = "PUT", .uri = uri, .body = body, .sha256 = sha256};
+  if (KeepsChecksums(upload)) {
+    request.headers = ChecksumHeaders(sha256);
+  }
+  ASSIGN_OR_RETURN(const HttpAnswer answer, client.Call(request, cancellation));
+  if (answer.head.etag.empty()) {
+    return Error(Reason::kSourceProtocol,
+                 absl::StrCat(object.Redacted(), ": the store took a part without an ETag"),
+                 "check that the endpoint speaks S3");
+  }
+  return StoredPart{number, body.size, answer.head.etag, sha256};
+}
+
+absl::StatusOr<std::string> CompleteUpload(S3Client& client, const Uri& object,
+                                           const UnfinishedUpload& upload,
+                                           absl::Span<const StoredPart> parts,
+                                           Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(const Uri uri, WithQuery(object, IdQuery(upload)));
+  const std::string text = CompletionOf(parts, KeepsChecksums(upload));
+  const absl::StatusOr<HttpAnswer> answer =
+      client.Call({.method = "POST",
+                   .uri = uri,
+                   .body = BodyOf(text),
+                   .sha256 = HashOf(ChecksumKind::kSha256, text),
+                   .stall_timeout = kCompletionTimeout},
+                  cancellation);
+  if (ReasonOf(answer.status()) == Reason::kModelNotFound) {
+    // Completed by a try whose answer was lost, or gone.
+    const auto there = HeadObject(client, object, cancellation);
+    if (there.ok() && there->has_value() && !(*there)->etag.empty() &&
+        (*there)->etag == EtagOf(parts)) {
+      return (*there)->etag;
+    }
+    return Error(Reason::kSourceChanged,
+                 absl::StrCat(object.Redacted(), ": somebody else ended its upload"),
+                 "push it again, once at a time");
+  }
+  RETURN_IF_ERROR(answer.status());
+  return ParseCompletion(answer->body);
+}
+
+absl::Status AbortUpload(S3Client& client, const Uri& object, const UnfinishedUpload& upload,
+                         Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(const Uri uri, WithQuery(object, IdQuery(upload)));
+  return IgnoreAbsence(client.Call({.method = "DELETE", .uri = uri}, cancellation));
+}
+
+}  // namespace weightd::source

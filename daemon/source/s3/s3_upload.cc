@@ -1,0 +1,301 @@
+#include "daemon/source/s3/s3_upload.h"
+
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "daemon/source/checksum.h"
+#include "daemon/source/http/http_sender.h"
+#include "daemon/source/s3/s3_lanes.h"
+#include "daemon/source/s3/s3_object_upload.h"
+#include "daemon/source/s3/s3_objects.h"
+
+namespace weightd::source {
+namespace {
+
+using Role = FileToUpload::Role;
+
+// An index of a file that is nowhere.
+constexpr absl::string_view kNotice =
+    R"({"metadata":{},"weight_map":{"none":"this-model-is-being-pushed.safetensors"}})";
+
+struct Item {
+  const FileToUpload* file = nullptr;
+  std::unique_ptr<ObjectUpload> upload;
+  bool was_there = false;
+};
+
+struct ItemPart {
+  Item* item;
+  size_t index;
+};
+
+bool CuredByRepetition(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return reason == Reason::kSourceUnavailable || reason == Reason::kDeadline;
+}
+
+class Uploader {
+ public:
+  Uploader(const std::vector<Uri>& must_be_absent, const S3UploadOptions& options,
+           absl::FunctionRef<void(const UploadProgress&)> report)
+      : must_be_absent_(must_be_absent),
+        report_(report),
+        lanes_({.location = options.location, .credentials = options.credentials}, options.http) {}
+
+  absl::Status Add(const FileToUpload& file, uint64_t part_bytes) {
+    ASSIGN_OR_RETURN(LocalFile local, LocalFile::At(file.path));
+    total_ += local.size();
+    Item item;
+    item.file = &file;
+    ASSIGN_OR_RETURN(item.upload, ObjectUpload::Make(std::move(local), file.object, part_bytes));
+    items_.push_back(std::move(item));
+    return absl::OkStatus();
+  }
+
+  absl::Status Run(Cancellation& cancellation) {
+    const Cancellation::Registration registration = cancellation.OnCancel(
+        [this] { stop_.Cancel(Error(Reason::kCancelled, "interrupted", "push again to go on")); });
+    absl::Status status = Upload();
+    return status.ok() ? status : CleanUp(std::move(status));
+  }
+
+  std::vector<UploadedFile> Results() const {
+    std::vector<UploadedFile> results;
+    results.reserve(items_.size());
+    for (const Item& item : items_) {
+      results.push_back({.path = item.file->path,
+                         .object = item.file->object,
+                         .bytes = item.upload->file().size(),
+                         .bytes_sent = item.upload->bytes_sent(),
+                         .was_there = item.was_there});
+    }
+    return results;
+  }
+
+ private:
+  absl::Status Upload() {
+    RETURN_IF_ERROR(LookAround());
+    RETURN_IF_ERROR(Compare());
+    RETURN_IF_ERROR(Send());
+    RETURN_IF_ERROR(PutNotice());
+    RETURN_IF_ERROR(Finish([](Role role) { return role != Role::kIndex; }));
+    RETURN_IF_ERROR(CheckWeights());
+    return Finish([](Role role) { return role == Role::kIndex; });
+  }
+
+  absl::Status LookAround() {
+    RETURN_IF_ERROR(ForEach(must_be_absent_.size(), [this](size_t i, S3Lane& lane) {
+      const Uri& uri = must_be_absent_[i];
+      const auto facts = HeadObject(lane.client, uri, stop_);
+      if (!facts.ok()) {
+        return SaysNothing(facts.status()) ? absl::OkStatus() : facts.status();
+      }
+      return facts->has_value()
+                 ? Error(Reason::kNotAllowed,
+                         absl::StrCat(uri.Redacted(), " is of another model, and would be read"),
+                         "push to another folder, or remove it")
+                 : absl::OkStatus();
+    }));
+    return ForEach(items_.size(), [this](size_t i, S3Lane& lane) {
+      return items_[i].upload->Survey(lane.client, stop_);
+    });
+  }
+
+  // Which objects are there already.
+  absl::Status Compare() {
+    std::vector<ItemPart> parts =
+        PartsOf([](const Item& item) { return item.upload->MayBeThere(); });
+    RETURN_IF_ERROR(ForEach(parts.size(), [&](size_t i, S3Lane&) {
+      return parts[i].item->upload->ComparePart(parts[i].index, stop_);
+    }));
+    for (Item& item : items_) {
+      item.was_there = item.upload->IsThere();
+    }
+    needs_notice_ = CouldBeMixed();
+    for (Item& item : items_) {
+      item.was_there = item.was_there && !(needs_notice_ && item.file->role == Role::kIndex);
+      done_ += item.was_there ? item.upload->file().size() : 0;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Send() {
+    sending_ = true;
+    RETURN_IF_ERROR(ForEach(items_.size(), [this](size_t i, S3Lane& lane) {
+      return items_[i].was_there ? absl::OkStatus() : items_[i].upload->Begin(lane.client, stop_);
+    }));
+    std::vector<ItemPart> parts =
+        PartsOf([](const Item& item) { return !item.was_there && item.upload->parts() > 1; });
+    return ForEach(parts.size(), [&](size_t i, S3Lane& lane) {
+      ObjectUpload& upload = *parts[i].item->upload;
+      const absl::Status status = upload.SendPart(parts[i].index, lane.client, lane.sent, stop_);
+      lane.sent = 0;
+      done_ += status.ok() ? upload.PartBytes(parts[i].index) : 0;
+      return status;
+    });
+  }
+
+  // Whether readers could take some of the new weights together with old ones, or without the rest:
+  // if weights that an old index names are replaced, or if there is no index yet and some of them
+  // are seen before the others.
+  bool CouldBeMixed() const {
+    const auto any = [this](Role role, bool (*is)(const Item&)) {
+      return std::any_of(items_.begin(), items_.end(),
+                         [&](const Item& item) { return item.file->role == role && is(item); });
+    };
+    const auto weights = std::count_if(items_.begin(), items_.end(), [](const Item& item) {
+      return item.file->role == Role::kWeights;
+    });
+    const bool sends = any(Role::kWeights, [](const Item& item) { return !item.was_there; });
+    const bool replaces = any(Role::kWeights, [](const Item& item) {
+      return !item.was_there && !item.upload->IsAbsent();
+    });
+    const bool has_none =
+        any(Role::kIndex, [](const Item& item) { return item.upload->IsAbsent(); });
+    return replaces || (has_none && sends && weights > 1);
+  }
+
+  // Where the index will be: readers that come meanwhile fail, and are told why.
+  absl::Status PutNotice() {
+    return ForEach(items_.size(), [this](size_t i, S3Lane& lane) {
+      if (!needs_notice_ || items_[i].file->role != Role::kIndex) {
+        return absl::OkStatus();
+      }
+      const absl::Status status = PutObject(lane.client, items_[i].file->object, BodyOf(kNotice),
+                                            HashOf(ChecksumKind::kSha256, kNotice), stop_)
+                                      .status();
+      // It may be there although its answer was lost.
+      has_notice_ = has_notice_ || !SaysNothing(status);
+      return status;
+    });
+  }
+
+  absl::Status Finish(bool (*takes)(Role role)) {
+    return ForEach(items_.size(), [this, takes](size_t i, S3Lane& lane) {
+      Item& item = items_[i];
+      if (item.was_there || !takes(item.file->role)) {
+        return absl::OkStatus();
+      }
+      const absl::Status status = item.upload->Finish(lane.client, stop_);
+      done_ += status.ok() && item.upload->parts() == 1 ? item.upload->file().size() : 0;
+      return status;
+    });
+  }
+
+  // Before an index says that they are there: another push may have replaced some.
+  absl::Status CheckWeights() {
+    const bool sends_index = std::any_of(items_.begin(), items_.end(), [](const Item& item) {
+      return item.file->role == Role::kIndex && !item.was_there;
+    });
+    return ForEach(items_.size(), [this, sends_index](size_t i, S3Lane& lane) {
+      return sends_index && items_[i].file->role == Role::kWeights
+                 ? items_[i].upload->CheckStored(lane.client, stop_)
+                 : absl::OkStatus();
+    });
+  }
+
+  // What an error leaves to be said or removed.
+  absl::Status CleanUp(absl::Status status) {
+    if (has_notice_) {
+      status = Error(ReasonOf(status),
+                     absl::StrCat(status.message(),
+                                  "; the index in the store says that the model is being pushed, "
+                                  "and readers fail until it is pushed again"),
+                     HintOf(status));
+    }
+    const bool any = std::any_of(items_.begin(), items_.end(),
+                                 [](const Item& item) { return item.upload->HasBegun(); });
+    if (any && CuredByRepetition(status)) {
+      return Error(ReasonOf(status), status.message(),
+                   absl::StrCat(HintOf(status), "; what was sent is kept, push again to go on"));
+    }
+    // Also for one who was interrupted; a second signal ends us.
+    Cancellation never;
+    absl::Status aborted;
+    for (Item& item : items_) {
+      aborted.Update(item.upload->Abort(lanes_.front().client, never));
+    }
+    return aborted.ok() ? status
+                        : Error(ReasonOf(status),
+                                absl::StrCat(status.message(),
+                                             "; and parts stay in the store: ", aborted.message()),
+                                HintOf(status));
+  }
+
+  std::vector<ItemPart> PartsOf(absl::FunctionRef<bool(const Item&)> wanted) {
+    std::vector<ItemPart> parts;
+    for (Item& item : items_) {
+      for (size_t i = 0; wanted(item) && i < item.upload->parts(); ++i) {
+        parts.push_back({&item, i});
+      }
+    }
+    return parts;
+  }
+
+  absl::Status ForEach(size_t count, const S3Lanes::Task& task) {
+    return lanes_.ForEach(count, task, [this] { Report(); }, stop_);
+  }
+
+  // Bytes that have to go out once more are counted once.
+  void Report() {
+    reported_ = std::max(reported_, std::min(done_ + lanes_.bytes_in_flight(), total_));
+    report_({.sending = sending_, .bytes_done = reported_, .bytes_total = total_});
+  }
+
+  const std::vector<Uri>& must_be_absent_;
+  const absl::FunctionRef<void(const UploadProgress&)> report_;
+  S3Lanes lanes_;
+  std::vector<Item> items_;
+  bool needs_notice_ = false;
+  std::atomic<bool> has_notice_ = false;
+  // Stops everything but the cleaning up, with the first reason.
+  Cancellation stop_;
+  // For Report().
+  uint64_t total_ = 0;
+  uint64_t reported_ = 0;
+  bool sending_ = false;
+  std::atomic<uint64_t> done_ = 0;
+};
+
+absl::Status CheckOptions(const S3UploadOptions& options, Cancellation& cancellation) {
+  static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
+  if (initialised != CURLE_OK) {
+    return Error(Reason::kInternal, "libcurl can't be initialised");
+  }
+  if (options.http.connections < 1 || options.http.attempts < 1 || options.part_bytes < 1 ||
+      options.http.stall_timeout < absl::Seconds(1)) {
+    return Error(Reason::kInvalidArgument,
+                 "connections, attempts and part size of an upload must be positive, and its stall "
+                 "timeout at least a second");
+  }
+  ASSIGN_OR_RETURN(const std::optional<Credentials> credentials,
+                   options.credentials->Get(cancellation));
+  return credentials.has_value()
+             ? absl::OkStatus()
+             : Error(Reason::kSourceDenied, "there are no credentials to upload with",
+                     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write a profile into "
+                     "~/.aws/credentials");
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<UploadedFile>> UploadFiles(
+    const std::vector<FileToUpload>& files, const std::vector<Uri>& must_be_absent,
+    const S3UploadOptions& options, absl::FunctionRef<void(const UploadProgress&)> report,
+    Cancellation& cancellation) {
+  RETURN_IF_ERROR(CheckOptions(options, cancellation));
+  Uploader uploader(must_be_absent, options, report);
+  for (const FileToUpload& file : files) {
+    RETURN_IF_ERROR(uploader.Add(file, options.part_bytes));
+  }
+  RETURN_IF_ERROR(uploader.Run(cancellation));
+  return uploader.Results();
+}
+
+}  // namespace weightd::source
