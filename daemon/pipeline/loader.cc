@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -18,12 +17,12 @@
 #include "common/byte_range.h"
 #include "common/status.h"
 #include "daemon/format/header.h"
-#include "daemon/format/shard_index.h"
 #include "daemon/host/host_segment.h"
 #include "daemon/pipeline/digests.h"
+#include "daemon/pipeline/heads.h"
+#include "daemon/pipeline/heap_use.h"
 #include "daemon/pipeline/layout.h"
 #include "daemon/pipeline/plan.h"
-#include "daemon/pipeline/read_headers.h"
 #include "daemon/pipeline/resolve.h"
 #include "daemon/pipeline/verify.h"
 
@@ -33,39 +32,6 @@ namespace {
 // How far ahead of a cancellation the populating thread may be, and how often memory that has come
 // with the bytes is counted.
 constexpr uint64_t kPopulateStepBytes = 32 << 20;
-
-// What is no larger belongs to the daemon's own memory, not to the budget.
-constexpr uint64_t kUncountedBytes = 1 << 20;
-// What parsing takes for each byte of a header, at the most: measured with metadata of millions of
-// empty entries (tensors take a fifth of it), and once more for the byte itself, which is kept
-// until it is known what it has to be.
-constexpr uint64_t kParsingFactor = 25;
-
-uint64_t ParsingBytes(uint64_t header_bytes) {
-  return header_bytes <= kUncountedBytes ? 0 : AlignUp(header_bytes * kParsingFactor, kPageBytes);
-}
-
-// What an index takes of the heap while its model is resident.
-uint64_t HeapBytes(const ModelIndex& index) {
-  constexpr uint64_t kBlock = 16;  // what malloc adds
-  // A node of a map beside its value: colour and three pointers.
-  constexpr uint64_t kNode = 32 + kBlock;
-  const auto text = [](const std::string& s) {
-    return s.capacity() < sizeof(std::string) ? 0 : s.capacity() + kBlock;
-  };
-  constexpr uint64_t kHasher = 512;
-  uint64_t bytes = index.pieces.capacity() * sizeof(Piece) + index.files.size() * kHasher;
-  for (const Verified& verified : index.verified) {
-    bytes += sizeof(Verified) + text(verified.value);
-  }
-  for (const Piece& piece : index.pieces) {
-    bytes += text(piece.name) + piece.shape.capacity() * sizeof(uint64_t) + kBlock;
-  }
-  for (const auto& [key, value] : index.metadata) {
-    bytes += kNode + 2 * sizeof(std::string) + text(key) + text(value);
-  }
-  return bytes <= kUncountedBytes ? 0 : AlignUp(bytes, kPageBytes);
-}
 
 // Digits of a revision that tell it from others to people.
 constexpr size_t kShortRevision = 12;
@@ -150,7 +116,11 @@ class Load {
     progress_.bytes_done = 0;
     progress_.bytes_total = resolved_.total_bytes;
     progress_.phase = Phase::kResolving;
-    ASSIGN_OR_RETURN(Heads heads, ReadHeads(make_room));
+    const HeadsOptions options = {.pins = Pinned(), .part_sizes = part_sizes_, .awaited = [this] {
+                                    return progress_.awaited.load();
+                                  }};
+    ASSIGN_OR_RETURN(Heads heads,
+                     ReadHeads(source_, resolved_, options, policy_, make_room, cancellation_));
     Verifier verifier(resolved_.files, std::move(heads.expected));
     std::vector<std::unique_ptr<source::Hasher>> hashers;
     for (uint32_t file = 0; file < heads.bytes.size(); ++file) {
@@ -171,7 +141,7 @@ class Load {
 
     // Room for all of it before the first byte of a weight moves.
     progress_.phase = Phase::kReserving;
-    parsing_.clear();
+    heads.parsing.clear();
     const uint64_t index_bytes = AlignUp(encoded_index.size(), kPageBytes);
     const uint64_t heap_bytes = HeapBytes(model.index);
     ASSIGN_OR_RETURN(host::Reservation reservation,
@@ -204,77 +174,9 @@ class Load {
   bool damaged() const { return damaged_; }
 
  private:
-  struct Heads {
-    std::vector<format::FileHeader> headers;
-    // What they were made of, file by file.
-    std::vector<std::string> bytes;
-    std::vector<Expected> expected;
-  };
-
-  // Asks for headers and checksums at once.
-  absl::StatusOr<Heads> ReadHeads(const MakeRoom& make_room) {
-    Heads heads;
-    ASSIGN_OR_RETURN(const std::vector<PinnedFile> pinned, MatchPins(Pinned(), resolved_.files));
-    Cancellation asking;
-    const Cancellation::Registration link =
-        cancellation_.OnCancel([&asking] { asking.Cancel(Error(Reason::kCancelled, "stopped")); });
-    absl::StatusOr<std::vector<Expected>> expected;
-    std::thread asker(
-        [&] { expected = AskChecksums(source_, resolved_.files, part_sizes_, policy_, asking); });
-    absl::StatusOr<std::vector<format::FileHeader>> headers =
-        CheckedHeaders(make_room, heads.bytes);
-    if (!headers.ok()) {
-      asking.Cancel(headers.status());
-    }
-    asker.join();
-    RETURN_IF_ERROR(cancellation_.status());
-    ASSIGN_OR_RETURN(heads.headers, std::move(headers));
-    ASSIGN_OR_RETURN(heads.expected, std::move(expected));
-    for (const PinnedFile& pin : pinned) {
-      heads.expected.push_back({pin.file,
-                                {.kind = source::ChecksumKind::kSha256,
-                                 .value = absl::HexStringToBytes(pin.digest),
-                                 .part_sizes = {}},
-                                Authority::kPin});
-    }
-    return heads;
-  }
-
   Pins Pinned() const {
     const auto found = options_.pins.find(resolved_.uri.ToString());
     return found == options_.pins.end() ? Pins() : found->second;
-  }
-
-  absl::StatusOr<std::vector<format::FileHeader>> CheckedHeaders(const MakeRoom& make_room,
-                                                                 std::vector<std::string>& bytes) {
-    bytes.resize(resolved_.files.size());
-    uint64_t room = 0;
-    const uint64_t index_bytes = resolved_.shard_index.size();
-    const auto room_for = [&](uint64_t header_bytes) -> absl::Status {
-      const uint64_t wanted = ParsingBytes(index_bytes + header_bytes);
-      if (wanted > room) {
-        ASSIGN_OR_RETURN(host::Reservation more, make_room(wanted - room));
-        more.Settle();  // taken at once, not filled over time
-        parsing_.push_back(std::move(more));
-        room = wanted;
-      }
-      return absl::OkStatus();
-    };
-    RETURN_IF_ERROR(room_for(0));
-    HeaderOptions options;
-    options.make_room = room_for;
-    options.awaited = [this] { return progress_.awaited.load(); };
-    options.on_bytes = [&bytes](size_t file, absl::string_view more) {
-      absl::StrAppend(&bytes[file], more);
-    };
-    ASSIGN_OR_RETURN(std::vector<format::FileHeader> headers,
-                     ReadHeaders(source_, resolved_.files, policy_, cancellation_, options));
-    if (!resolved_.shard_index.empty()) {
-      ASSIGN_OR_RETURN(const format::ShardIndex index,
-                       format::ParseShardIndex(resolved_.shard_index, format::kShardIndexName));
-      RETURN_IF_ERROR(format::CheckShards(index, headers, format::kShardIndexName));
-    }
-    return headers;
   }
 
   absl::Status Transfer(host::WritableSegment& segment, absl::Span<const Extent> extents,
@@ -345,8 +247,6 @@ class Load {
   Progress& progress_;
   Cancellation& cancellation_;
   bool damaged_ = false;
-  // Room for what is parsed; none for small headers.
-  std::vector<host::Reservation> parsing_;
 };
 
 class Loader : public ModelLoader {

@@ -40,10 +40,6 @@ struct Progress {
   std::atomic<bool> awaited = true;
 };
 
-// Takes bytes out of the host budget, evicting what may be evicted. Given by the cache, which knows
-// what may.
-using MakeRoom = std::function<absl::StatusOr<host::Reservation>(uint64_t bytes)>;
-
 // Serializes an index for clients. Given by whoever knows the wire format.
 using EncodeIndex = std::function<std::string(const ModelIndex&)>;
 

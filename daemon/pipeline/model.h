@@ -2,11 +2,13 @@
 #define WEIGHTD_DAEMON_PIPELINE_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "common/dtype.h"
 #include "common/ids.h"
 #include "common/uri.h"
@@ -67,6 +69,10 @@ struct Verified {
   uint32_t parts = 0;
   Authority by = Authority::kStore;
 };
+
+// Takes bytes out of the host budget, evicting what may be evicted. Given by the cache, which knows
+// what may.
+using MakeRoom = std::function<absl::StatusOr<host::Reservation>(uint64_t bytes)>;
 
 // What a client must know to turn a segment's bytes into tensors: the domain form of TensorIndex.
 struct ModelIndex {
