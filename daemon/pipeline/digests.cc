@@ -1,10 +1,13 @@
 #include "daemon/pipeline/digests.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "common/byte_range.h"
 #include "common/status.h"
 
@@ -14,8 +17,10 @@ namespace {
 // How far behind a cancellation hashing may be.
 constexpr uint64_t kStepBytes = 4 << 20;
 
-bool IsPin(const Verified& verified, const PinnedFile& pin) {
-  return verified.file == pin.file && verified.by == Authority::kPin;
+void SortByFile(std::vector<Verified>& verified) {
+  std::sort(verified.begin(), verified.end(), [](const Verified& a, const Verified& b) {
+    return std::tie(a.file, a.by, a.kind) < std::tie(b.file, b.by, b.kind);
+  });
 }
 
 // Where a file's tensors lie, in the file's order: whatever the layout, that is the segment's.
@@ -35,32 +40,43 @@ std::vector<ByteRange> TensorsOf(const ModelIndex& index, uint32_t file) {
 
 absl::StatusOr<std::vector<PinnedFile>> MatchPins(const Pins& pins,
                                                   absl::Span<const ModelFile> files) {
+  if (pins.contains("") && files.size() != 1) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("the model has ", files.size(), " files, not one"),
+                 "pin each by its name");
+  }
+  if (pins.empty()) {
+    return std::vector<PinnedFile>();
+  }
+  // Once through the files, of which there may be many more than pins.
   std::vector<PinnedFile> pinned;
-  for (const auto& [name, digest] : pins) {
-    if (name.empty()) {
-      if (files.size() != 1) {
-        return Error(Reason::kInvalidArgument,
-                     absl::StrCat("the model has ", files.size(), " files, not one"),
-                     "pin each by its name");
-      }
-      pinned.push_back({0, digest});
-      continue;
+  absl::flat_hash_set<absl::string_view> matched = {""};
+  for (uint32_t file = 0; file < files.size(); ++file) {
+    if (const auto pin = pins.find(files[file].name); pin != pins.end()) {
+      pinned.push_back({file, pin->second});
+      matched.insert(pin->first);
     }
-    const auto found = std::find_if(files.begin(), files.end(),
-                                    [&](const ModelFile& file) { return file.name == name; });
-    if (found == files.end()) {
+  }
+  if (const auto pin = pins.find(""); pin != pins.end()) {
+    pinned.push_back({0, pin->second});
+  }
+  for (const auto& [name, digest] : pins) {
+    if (!matched.contains(name)) {
       return Error(Reason::kInvalidArgument,
                    absl::StrCat("a pin for ", name, ", which is no file of the model"),
                    "weightctl show lists the files");
     }
-    pinned.push_back({static_cast<uint32_t>(found - files.begin()), digest});
   }
   return pinned;
 }
 
 Digests::Digests(const ModelIndex& index, std::vector<std::unique_ptr<source::Hasher>> headers)
     : headers_(std::move(headers)), verified_(index.verified) {
+  SortByFile(verified_);
   for (const Verified& verified : verified_) {
+    if (verified.by == Authority::kPin) {
+      pinned_.insert(verified.file);
+    }
     if (verified.kind == source::ChecksumKind::kSha256 && verified.parts == 0) {
       known_[verified.file] = source::ShowDigest(verified.value, 0);
     }
@@ -85,17 +101,18 @@ absl::StatusOr<bool> Digests::Hold(absl::Span<const ModelFile> files, const Pins
   if (!all_known) {
     return false;
   }
+  const size_t before = verified_.size();
   for (const PinnedFile& pin : pinned) {
-    if (std::none_of(verified_.begin(), verified_.end(),
-                     [&](const Verified& verified) { return IsPin(verified, pin); })) {
-      const auto after = std::find_if(verified_.begin(), verified_.end(),
-                                      [&](const Verified& other) { return other.file > pin.file; });
-      verified_.insert(after, {.file = pin.file,
-                               .kind = source::ChecksumKind::kSha256,
-                               .value = absl::HexStringToBytes(pin.digest),
-                               .parts = 0,
-                               .by = Authority::kPin});
+    if (pinned_.insert(pin.file).second) {
+      verified_.push_back({.file = pin.file,
+                           .kind = source::ChecksumKind::kSha256,
+                           .value = absl::HexStringToBytes(pin.digest),
+                           .parts = 0,
+                           .by = Authority::kPin});
     }
+  }
+  if (verified_.size() > before) {
+    SortByFile(verified_);
   }
   return true;
 }

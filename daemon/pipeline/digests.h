@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -58,6 +58,8 @@ class Digests {
   const std::vector<std::unique_ptr<source::Hasher>> headers_;
   mutable absl::Mutex mutex_;
   std::vector<Verified> verified_ ABSL_GUARDED_BY(mutex_);
+  // The files in `verified_` by a pin.
+  absl::flat_hash_set<uint32_t> pinned_ ABSL_GUARDED_BY(mutex_);
   // By file.
   std::map<uint32_t, std::string> known_ ABSL_GUARDED_BY(mutex_);
 };

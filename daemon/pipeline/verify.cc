@@ -43,8 +43,17 @@ absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
                                                    const source::ReadPolicy& policy,
                                                    Cancellation& cancellation) {
   std::vector<std::vector<source::Checksum>> said(files.size());
+  std::atomic<size_t> parts = 0;
   RETURN_IF_ERROR(ForEachAtOnce(files.size(), [&](size_t i) -> absl::Status {
     ASSIGN_OR_RETURN(said[i], source.Checksums(files[i].version, part_sizes, policy, cancellation));
+    for (const source::Checksum& checksum : said[i]) {
+      parts += checksum.part_sizes.size();
+    }
+    if (parts > kMostParts) {
+      return Error(Reason::kSourceProtocol,
+                   absl::StrCat("the store says checksums of more than ", kMostParts, " parts"),
+                   "store the files in larger parts, or with checksums of whole objects");
+    }
     return absl::OkStatus();
   }));
   std::vector<Expected> expected;
@@ -74,15 +83,18 @@ Verifier::Verifier(absl::Span<const ModelFile> files, std::vector<Expected> expe
 
 void Verifier::Add(const Expected& expected) {
   const source::Checksum& checksum = expected.checksum;
-  const auto same = std::find_if(sums_.begin(), sums_.end(), [&](const Sum& sum) {
-    return sum.file == expected.file && sum.kind == checksum.kind &&
-           sum.part_sizes == checksum.part_sizes;
+  const auto [first, last] = sums_.equal_range(expected.file);
+  const auto same = std::find_if(first, last, [&](const auto& sum) {
+    return sum.second.kind == checksum.kind && sum.second.part_sizes == checksum.part_sizes;
   });
-  if (same != sums_.end()) {
-    same->expected.push_back(&expected);
+  if (same != last) {
+    same->second.expected.push_back(&expected);
     return;
   }
-  Sum& sum = sums_.emplace_back();
+  Sum& sum = sums_
+                 .emplace(std::piecewise_construct, std::forward_as_tuple(expected.file),
+                          std::forward_as_tuple())
+                 ->second;
   sum.file = expected.file;
   sum.kind = checksum.kind;
   sum.part_sizes = checksum.part_sizes;
@@ -95,8 +107,7 @@ void Verifier::Add(const Expected& expected) {
   sum.parts_left = sizes.size();
   uint64_t begin = 0;
   for (size_t part = 0; part < sizes.size(); ++part) {
-    streams_.push_back(
-        {&sum, part, source::MakeHasher(checksum.kind), {begin, begin + sizes[part]}});
+    streams_.push_back({&sum, part, nullptr, {begin, begin + sizes[part]}});
     begin += sizes[part];
   }
 }
@@ -107,12 +118,27 @@ Verifier::~Verifier() {
 }
 
 void Verifier::TakeHeader(uint32_t file, absl::string_view bytes) {
-  for (Stream& stream : streams_) {
-    const uint64_t end = std::min<uint64_t>(stream.rest.end, bytes.size());
-    if (stream.sum->file == file && stream.rest.begin < end) {
-      stream.hasher->Update(BytesOf(bytes.substr(stream.rest.begin, end - stream.rest.begin)));
-      stream.rest.begin = end;
+  auto stream = std::partition_point(streams_.begin(), streams_.end(), [file](const Stream& other) {
+    return other.sum->file < file;
+  });
+  for (; stream != streams_.end() && stream->sum->file == file; ++stream) {
+    const ByteRange rest = stream->rest;
+    if (rest.begin >= bytes.size()) {
+      return;
     }
+    Update(*stream, BytesOf(bytes.substr(rest.begin, rest.size())));
+  }
+}
+
+void Verifier::Update(Stream& stream, absl::Span<const std::byte> bytes) {
+  if (stream.hasher == nullptr) {
+    stream.hasher = source::MakeHasher(stream.sum->kind);
+  }
+  stream.hasher->Update(bytes);
+  stream.rest.begin += bytes.size();
+  if (stream.rest.empty()) {
+    stream.sum->values[stream.part] = stream.hasher->Finish();
+    stream.hasher.reset();
   }
 }
 
@@ -162,8 +188,6 @@ void Verifier::Work() {
       return;
     }
     Sum& sum = *stream.sum;
-    sum.values[stream.part] = stream.hasher->Finish();
-    stream.hasher.reset();
     if (sum.parts_left.fetch_sub(1, std::memory_order_acq_rel) == 1) {
       Compare(sum);
     }
@@ -171,16 +195,18 @@ void Verifier::Work() {
 }
 
 bool Verifier::Hash(Stream& stream) {
-  ByteRange& rest = stream.rest;
-  while (!rest.empty()) {
-    const size_t index = ChunkOf(stream.sum->file, rest.begin);
+  if (stream.rest.empty() && stream.sum->values[stream.part].empty()) {
+    Update(stream, {});
+  }
+  while (!stream.rest.empty()) {
+    const uint64_t begin = stream.rest.begin;
+    const size_t index = ChunkOf(stream.sum->file, begin);
     if (!AwaitChunk(index)) {
       return false;
     }
     const Extent& chunk = chunks_[index];
-    const uint64_t size = std::min({rest.size(), chunk.bytes.end - rest.begin, kStepBytes});
-    stream.hasher->Update({segment_ + chunk.offset + (rest.begin - chunk.bytes.begin), size});
-    rest.begin += size;
+    const uint64_t size = std::min({stream.rest.size(), chunk.bytes.end - begin, kStepBytes});
+    Update(stream, {segment_ + chunk.offset + (begin - chunk.bytes.begin), size});
   }
   return true;
 }

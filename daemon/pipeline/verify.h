@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -33,7 +33,12 @@ struct Expected {
   Authority by = Authority::kStore;
 };
 
-// What the source says of each of `files`.
+// More parts than this in a model are refused: each one takes memory outside the budget. In parts
+// of 8 MiB that is 2 TiB.
+inline constexpr size_t kMostParts = size_t{1} << 18;
+
+// What the source says of each of `files`. kSourceProtocol if that doesn't fit the files, or if it
+// is of more than kMostParts parts.
 absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
                                                    absl::Span<const ModelFile> files,
                                                    source::Source::PartSizes part_sizes,
@@ -90,12 +95,14 @@ class Verifier {
   struct Stream {
     Sum* sum = nullptr;
     size_t part = 0;
+    // From its first byte to its last: a model may have many streams.
     std::unique_ptr<source::Hasher> hasher;
     // What has not been hashed yet.
     ByteRange rest;
   };
 
   void Add(const Expected& expected);
+  void Update(Stream& stream, absl::Span<const std::byte> bytes);
   void Work();
   // False if stopped.
   bool Hash(Stream& stream);
@@ -107,7 +114,8 @@ class Verifier {
 
   const absl::Span<const ModelFile> files_;
   const std::vector<Expected> expected_;
-  std::deque<Sum> sums_;
+  // By file.
+  std::multimap<uint32_t, Sum> sums_;
   // In the order in which bytes are wanted from the source.
   std::vector<Stream> streams_;
 
