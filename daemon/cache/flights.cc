@@ -145,8 +145,8 @@ void NodeCache::Leave(const Uri& uri, const Waiter* waiter) {
   Outcomes unheard;
   absl::MutexLock lock(&mutex_);
   StopPinChecks(
-      [waiter](const Interest& interest) {
-        return interest.waiter.get() == waiter && !interest.persistent;
+      [waiter](const PinCheck& check) {
+        return check.interest.waiter.get() == waiter && !check.interest.persistent;
       },
       NobodyWaits(uri), unheard);
   const auto found = flights_.find(uri.ToString());

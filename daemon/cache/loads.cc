@@ -31,8 +31,8 @@ void NodeCache::RunLoad(Load& load) {
   {
     absl::MutexLock lock(&mutex_);
     running_.erase(&load);
-    ++loads_ended_;
-    load_ended_.SignalAll();
+    ++memory_returns_;
+    memory_returned_.SignalAll();
     if (!status.ok() && FlightOf(load) != nullptr) {
       catalog_.NoteFailure(load.uri, status.message());
       Record* record = catalog_.FindRecord(load.uri);

@@ -85,18 +85,20 @@ class NodeCache final : public Cache {
   struct PinCheck {
     EntryId entry;
     Uri uri;
-    SharedModel model;
+    // A check that waits for its turn keeps no memory from those who need room.
+    std::weak_ptr<const pipeline::ResidentModel> model;
     Pins pins;
+    Cancellation cancellation;
     // Guarded by the cache's lock, as the list of checks is.
     Interest interest;
-    Cancellation cancellation;
+    bool running = false;
   };
   // Ends an interest in a resident model: a grant, an error, or first a look at its bytes.
   void Settle(EntryId id, Interest interest, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunPinCheck(const std::shared_ptr<PinCheck>& check) ABSL_LOCKS_EXCLUDED(mutex_);
   // Stops those for whom `stops` holds; they get `reason`.
-  void StopPinChecks(absl::FunctionRef<bool(const Interest&)> stops, const absl::Status& reason,
+  void StopPinChecks(absl::FunctionRef<bool(const PinCheck&)> stops, const absl::Status& reason,
                      Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // flights.cc
@@ -184,8 +186,11 @@ class NodeCache final : public Cache {
   // Loads that a thread works on, those given up included.
   absl::flat_hash_set<Load*> running_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<PinCheck>> pin_checks_ ABSL_GUARDED_BY(mutex_);
-  uint64_t loads_ended_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::CondVar load_ended_;
+  // Stopped checks that still hold a model.
+  size_t checks_ending_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Loads and stopped checks that ended: their memory is back.
+  uint64_t memory_returns_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::CondVar memory_returned_;
   absl::Duration next_tick_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
   absl::CondVar tick_now_;
 

@@ -35,14 +35,29 @@ void NodeCache::Settle(EntryId id, Interest interest, Outcomes& outcomes) {
 }
 
 void NodeCache::RunPinCheck(const std::shared_ptr<PinCheck>& check) {
-  const pipeline::ResidentModel& model = *check->model;
-  const absl::Status computed =
-      model.digests->Compute(model.index, *model.weights, check->pins, check->cancellation);
+  SharedModel model;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (check->cancellation.cancelled()) {
+      return;
+    }
+    model = check->model.lock();
+    check->running = true;
+  }
+  absl::Status computed;
+  if (model != nullptr) {
+    computed =
+        model->digests->Compute(model->index, *model->weights, check->pins, check->cancellation);
+  }
+  model.reset();
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
     const auto mine = std::find(pin_checks_.begin(), pin_checks_.end(), check);
     if (mine == pin_checks_.end()) {
+      --checks_ending_;
+      ++memory_returns_;
+      memory_returned_.SignalAll();
       return;
     }
     pin_checks_.erase(mine);
@@ -64,13 +79,14 @@ void NodeCache::RunPinCheck(const std::shared_ptr<PinCheck>& check) {
   Tell(std::move(outcomes));
 }
 
-void NodeCache::StopPinChecks(absl::FunctionRef<bool(const Interest&)> stops,
+void NodeCache::StopPinChecks(absl::FunctionRef<bool(const PinCheck&)> stops,
                               const absl::Status& reason, Outcomes& outcomes) {
-  const auto stopped = std::partition(
-      pin_checks_.begin(), pin_checks_.end(),
-      [&](const std::shared_ptr<PinCheck>& check) { return !stops(check->interest); });
+  const auto stopped =
+      std::partition(pin_checks_.begin(), pin_checks_.end(),
+                     [&](const std::shared_ptr<PinCheck>& check) { return !stops(*check); });
   for (auto check = stopped; check != pin_checks_.end(); ++check) {
     (*check)->cancellation.Cancel(reason);
+    checks_ending_ += (*check)->running ? 1 : 0;
     outcomes.push_back({.interest = std::move((*check)->interest), .result = reason});
   }
   pin_checks_.erase(stopped, pin_checks_.end());

@@ -190,8 +190,8 @@ void NodeCache::EndSession(SessionId session) {
       GiveUpIfUnwanted(uri);
     }
     StopPinChecks(
-        [session](const Interest& interest) {
-          return interest.holder.has_value() && interest.holder->session == session;
+        [session](const PinCheck& check) {
+          return check.interest.holder.has_value() && check.interest.holder->session == session;
         },
         ended, outcomes);
   }

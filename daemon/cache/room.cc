@@ -129,23 +129,23 @@ absl::Status NodeCache::NoRoom(uint64_t bytes, const absl::Status& cause) {
 
 uint64_t NodeCache::MemoryReturns() {
   absl::MutexLock lock(&mutex_);
-  return loads_ended_ + departures_.freed();
+  return memory_returns_ + departures_.freed();
 }
 
 bool NodeCache::AwaitMemory(const Load& load, uint64_t returns) {
   // Asked first: freeing may end at any moment, and then shows in what came back.
   const bool freeing = departures_.Freeing();
   absl::MutexLock lock(&mutex_);
-  if (loads_ended_ + departures_.freed() != returns) {
+  if (memory_returns_ + departures_.freed() != returns) {
     return true;
   }
   const bool load_ends = std::any_of(running_.begin(), running_.end(), [&load](const Load* other) {
     return other != &load && other->cancellation.cancelled();
   });
-  if (!load_ends && !freeing) {
+  if (!load_ends && !freeing && checks_ending_ == 0) {
     return false;
   }
-  load_ended_.WaitWithTimeout(&mutex_, kCancellationCheck);
+  memory_returned_.WaitWithTimeout(&mutex_, kCancellationCheck);
   return true;
 }
 

@@ -29,6 +29,26 @@ absl::StatusOr<std::shared_ptr<host::HostSegment>> SealFilled(absl::string_view 
 
 }  // namespace
 
+// Of no bytes; its clones are made when the loader's gate is open.
+class FakeLoader::GatedHasher final : public source::Hasher {
+ public:
+  explicit GatedHasher(FakeLoader* loader)
+      : loader_(*loader), hasher_(source::MakeHasher(source::ChecksumKind::kSha256)) {}
+
+  void Update(absl::Span<const std::byte> bytes) override { hasher_->Update(bytes); }
+  std::string Finish() override { return hasher_->Finish(); }
+  std::unique_ptr<Hasher> Clone() const override {
+    absl::MutexLock lock(&loader_.mutex_);
+    loader_.hashing_waits_ = true;
+    loader_.mutex_.Await(absl::Condition(&loader_.hashing_open_));
+    return hasher_->Clone();
+  }
+
+ private:
+  FakeLoader& loader_;
+  const std::unique_ptr<source::Hasher> hasher_;
+};
+
 RevisionId MakeRevision(int number) {
   return RevisionId(absl::StrFormat("%08d", number) + std::string(56, '0'));
 }
@@ -76,6 +96,21 @@ void FakeLoader::OpenGate() {
 void FakeLoader::IgnoreCancellation() {
   absl::MutexLock lock(&mutex_);
   ignore_cancellation_ = true;
+}
+
+void FakeLoader::CloseHashing() {
+  absl::MutexLock lock(&mutex_);
+  hashing_open_ = false;
+}
+
+void FakeLoader::OpenHashing() {
+  absl::MutexLock lock(&mutex_);
+  hashing_open_ = true;
+}
+
+void FakeLoader::AwaitHashing() {
+  absl::MutexLock lock(&mutex_);
+  mutex_.Await(absl::Condition(&hashing_waits_));
 }
 
 void FakeLoader::AwaitLoads(int count) {
@@ -202,7 +237,7 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Fill(const pipeline::Resolve
   model.index.segment_bytes = resolved.total_bytes;
   // Of one file without a byte.
   std::vector<std::unique_ptr<source::Hasher>> headers;
-  headers.push_back(source::MakeHasher(source::ChecksumKind::kSha256));
+  headers.push_back(std::make_unique<GatedHasher>(this));
   model.digests = std::make_shared<pipeline::Digests>(model.index, std::move(headers));
   model.encoded_index_bytes = kPageBytes;
   host::Reservation index_room = room.Split(kPageBytes);

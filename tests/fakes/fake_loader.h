@@ -42,6 +42,11 @@ class FakeLoader final : public pipeline::ModelLoader {
   void OpenGate();
   // Loads at the gate don't notice that they are cancelled until it opens.
   void IgnoreCancellation();
+  // Pins of resident models aren't compared until the gate is open again.
+  void CloseHashing();
+  void OpenHashing();
+  // Until somebody stands at that gate.
+  void AwaitHashing();
   // Until that many loads altogether came to the gate, or that many resolves were asked for.
   void AwaitLoads(int count);
   void AwaitResolves(int count);
@@ -64,6 +69,8 @@ class FakeLoader final : public pipeline::ModelLoader {
                                                Cancellation& cancellation) override;
 
  private:
+  class GatedHasher;
+
   struct Stored {
     int revision = 0;
     uint64_t bytes = 0;
@@ -88,6 +95,8 @@ class FakeLoader final : public pipeline::ModelLoader {
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
   int most_at_once_ ABSL_GUARDED_BY(mutex_) = 0;
   const pipeline::Progress* last_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  bool hashing_open_ ABSL_GUARDED_BY(mutex_) = true;
+  bool hashing_waits_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace weightd::fakes

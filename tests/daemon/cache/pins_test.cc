@@ -93,6 +93,24 @@ TEST_F(PinsTest, APinOfNoFileIsRefusedBeforeAnyByteMoves) {
   EXPECT_EQ(ReasonOf(AcquirePinned(unknown)->Await().status()), Reason::kInvalidArgument);
 }
 
+TEST_F(PinsTest, EvictingEndsTheWaitOfWhoeverHasItVerified) {
+  Load("m");
+  store_.CloseHashing();
+  const auto pinned = AcquirePinned(kRight);
+  store_.AwaitHashing();
+  EXPECT_TRUE(cache_->Evict(Named("m"), /*force=*/false).ok());
+  EXPECT_EQ(ReasonOf(pinned->Await().status()), Reason::kCancelled);
+  EXPECT_EQ(store_.loads(), 1) << "what an operator evicts isn't loaded again";
+
+  // Its memory is on its way back: whoever needs it waits.
+  Put("large", 9);
+  const auto large = Acquire("large", kBob);
+  large->AwaitPhase(pipeline::Phase::kReserving);
+  EXPECT_FALSE(large->done());
+  store_.OpenHashing();
+  EXPECT_TRUE(large->Await().ok());
+}
+
 TEST_F(PinsTest, AWaitThatDiesAndASessionThatEndsLeaveNothing) {
   Load("m");
   for (int i = 0; i < 100; ++i) {
