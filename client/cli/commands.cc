@@ -16,11 +16,11 @@
 #include "client/cli/progress.h"
 #include "client/cli/push.h"
 #include "client/cli/reports.h"
-#include "client/cli/text.h"
 #include "client/cpp/admin_client.h"
 #include "client/cpp/socket_dir.h"
 #include "common/cancellation.h"
 #include "common/huge_pages.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 #include "weightd/v1/error.pb.h"
 

@@ -12,6 +12,7 @@
 #include "client/cli/table.h"
 #include "client/cli/text.h"
 #include "common/dtype.h"
+#include "common/printable_text.h"
 
 namespace weightd::cli {
 namespace {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/cli/text.h"
+#include "common/printable_text.h"
 
 namespace weightd::cli {
 

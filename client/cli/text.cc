@@ -2,7 +2,6 @@
 
 #include <array>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -44,27 +43,6 @@ std::string DurationText(absl::Duration duration) {
     return rest == 0 ? first : absl::StrCat(first, " ", rest, kUnits[i + 1].name);
   }
   return "0s";
-}
-
-std::string PrintableText(absl::string_view text) {
-  std::string printable;
-  printable.reserve(text.size());
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    // U+0080 to U+009F, the other control characters, are C2 80 to C2 9F.
-    const bool is_c1 =
-        byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-    if (absl::ascii_iscntrl(byte)) {
-      absl::StrAppend(&printable, "\\x", absl::Hex(byte, absl::kZeroPad2));
-    } else if (is_c1) {
-      ++i;
-      absl::StrAppend(&printable, "\\u00",
-                      absl::Hex(static_cast<unsigned char>(text[i]), absl::kZeroPad2));
-    } else {
-      printable.push_back(text[i]);
-    }
-  }
-  return printable;
 }
 
 size_t DisplayWidth(absl::string_view text) {

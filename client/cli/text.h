@@ -17,9 +17,6 @@ std::string BytesText(uint64_t bytes);
 // The coarsest two units: "45s", "3m 20s", "2d 4h"; "0s" for less than a second.
 std::string DurationText(absl::Duration duration);
 
-// Names come from foreign files: control characters, which a terminal would obey, are escaped.
-std::string PrintableText(absl::string_view text);
-
 // Columns that a terminal needs for UTF-8 text, counting one for each character.
 size_t DisplayWidth(absl::string_view text);
 

@@ -29,12 +29,6 @@ TEST(TextTest, Durations) {
   EXPECT_EQ(DurationText(absl::Hours(52) + absl::Seconds(1)), "2d 4h");
 }
 
-TEST(TextTest, TerminalsAreNotCommanded) {
-  EXPECT_EQ(PrintableText("a\x1b[2Jb\n\x7f"), "a\\x1b[2Jb\\x0a\\x7f");
-  EXPECT_EQ(PrintableText("\xc2\x9b"), "\\u009b");
-  EXPECT_EQ(PrintableText("é—"), "é—");
-}
-
 TEST(TableTest, ShortensLongCells) {
   Table table({{"MODEL"}});
   std::string name = "http://host/";
