@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 #include "daemon/format/shard_index.h"
 #include "daemon/pipeline/parallel.h"
@@ -76,22 +77,7 @@ class Resolver {
 
   // `denied_or_absent` is what the store said of the usual names.
   absl::StatusOr<ResolvedModel> ResolveListed(const absl::Status& denied_or_absent) {
-    absl::StatusOr<std::vector<std::string>> names = source_.List(uri_, policy_, cancellation_);
-    if (!names.ok() && ReasonOf(names.status()) != Reason::kUnsupported &&
-        !IsAbsent(names.status())) {
-      return names.status();
-    }
-    std::vector<std::string> weights;
-    if (names.ok()) {
-      std::copy_if(names->begin(), names->end(), std::back_inserter(weights),
-                   [](const std::string& name) { return absl::EndsWith(name, kWeightFileSuffix); });
-    }
-    if (weights.size() > format::kMaxShards) {
-      return Error(Reason::kMalformedModel,
-                   absl::StrCat("a folder of ", weights.size(), " weight files; at most ",
-                                format::kMaxShards, " are allowed"),
-                   "name one of the files");
-    }
+    ASSIGN_OR_RETURN(const std::vector<std::string> weights, ListWeights());
     if (!weights.empty()) {
       ASSIGN_OR_RETURN(std::vector<ModelFile> files, StatAll(weights));
       return Finish(std::move(files), std::nullopt, {});
@@ -103,6 +89,34 @@ class Resolver {
                  absl::StrCat("neither a weight file nor a folder with ", format::kShardIndexName,
                               " or ", kSingleFileName),
                  "check the URI; a web server's files have to be named, or an index for them");
+  }
+
+  // None where nobody may list. Without one of its weight files a model would be another one: what
+  // can't be named is an error.
+  absl::StatusOr<std::vector<std::string>> ListWeights() {
+    absl::StatusOr<std::vector<std::string>> names = source_.List(uri_, policy_, cancellation_);
+    const Reason reason = ReasonOf(names.status());
+    if (reason == Reason::kUnsupported || IsAbsent(names.status())) {
+      return std::vector<std::string>();
+    }
+    RETURN_IF_ERROR(names.status());
+    std::erase_if(*names,
+                  [](const std::string& name) { return !absl::EndsWith(name, kWeightFileSuffix); });
+    if (names->size() > format::kMaxShards) {
+      return Error(Reason::kMalformedModel,
+                   absl::StrCat("a folder of ", names->size(), " weight files; at most ",
+                                format::kMaxShards, " are allowed"),
+                   "name one of the files");
+    }
+    for (const std::string& name : *names) {
+      if (!uri_.Child(name).ok()) {
+        return Error(Reason::kMalformedModel,
+                     absl::StrCat("a weight file that no URI can name: ", PrintableText(name)),
+                     absl::StrCat("rename it, or write a ", format::kShardIndexName,
+                                  " that names the model's files"));
+      }
+    }
+    return names;
   }
 
   absl::StatusOr<ResolvedModel> ResolveShards(ModelFile index_file) {
@@ -148,8 +162,9 @@ class Resolver {
     ASSIGN_OR_RETURN(const Uri child, uri_.Child(name));
     absl::StatusOr<ModelFile> file = StatFile(std::string(name), child);
     if (!file.ok()) {
-      return absl::StrContains(file.status().message(), name) ? file.status()
-                                                              : Annotate(file.status(), name);
+      return absl::StrContains(file.status().message(), name)
+                 ? file.status()
+                 : Annotate(file.status(), PrintableText(name));
     }
     return file;
   }

@@ -16,8 +16,8 @@ namespace weightd::pipeline {
 //       `model.safetensors.index.json` and the shards that it maps,
 //       `model.safetensors`, or
 //       every `*.safetensors` directly in it (where the source can list).
-// NOT_FOUND if there is neither. kNotAllowed for objects without a strong validator unless
-// policy.unpinned.
+// NOT_FOUND if there is neither, and if one of the files is gone; kMalformedModel if a URI can't
+// name one. kNotAllowed for objects without a strong validator unless policy.unpinned.
 absl::StatusOr<ResolvedModel> ResolveModel(source::Source& source, const Uri& uri,
                                            const source::ReadPolicy& policy,
                                            Cancellation& cancellation);

@@ -75,8 +75,9 @@ class Source {
   virtual absl::StatusOr<ObjectVersion> Stat(const Uri& uri, const ReadPolicy& policy,
                                              Cancellation& cancellation) = 0;
 
-  // Names of the files directly in a folder, sorted. UNIMPLEMENTED (kUnsupported) where a source
-  // can't list.
+  // Names of the files directly in a folder, sorted; also those that no Uri can name, and links
+  // that lead nowhere: whoever needs them finds out. NOT_FOUND (kModelNotFound) if the source knows
+  // that there is no such place. UNIMPLEMENTED (kUnsupported) where a source can't list.
   virtual absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,
                                                         Cancellation& cancellation) = 0;
 

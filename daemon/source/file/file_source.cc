@@ -75,6 +75,12 @@ class FileSource final : public Source {
                     const ReadObserver& observer, Cancellation& cancellation) override;
 
  private:
+  // Whether it is, or links to, something that may be reached and is no file.
+  bool LeadsToOther(const Uri& uri, const ReadPolicy& policy) const {
+    const absl::StatusOr<Fd> located = Locate(uri, options_.roots, policy);
+    return located.ok() && !VersionOf(*located, uri).ok();
+  }
+
   absl::StatusOr<FileSet> OpenAll(absl::Span<const ReadRequest> requests,
                                   const ReadPolicy& policy) const;
 
@@ -118,9 +124,8 @@ absl::StatusOr<std::vector<std::string>> FileSource::List(const Uri& folder,
   closedir(entries);
   std::vector<std::string> names;
   for (std::string& name : candidates) {
-    // Links count as what they lead to, if that may be reached.
     const absl::StatusOr<Uri> entry = folder.Child(name);
-    if (entry.ok() && Stat(*entry, policy, cancellation).ok()) {
+    if (!entry.ok() || !LeadsToOther(*entry, policy)) {
       names.push_back(std::move(name));
     }
   }

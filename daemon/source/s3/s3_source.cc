@@ -145,7 +145,7 @@ absl::StatusOr<std::vector<std::string>> S3Source::List(const Uri& folder, const
     for (const S3Object& object : part->objects) {
       absl::string_view name = object.key;
       // The folder itself may be an object, too.
-      if (absl::ConsumePrefix(&name, prefix) && !name.empty() && folder.Child(name).ok()) {
+      if (absl::ConsumePrefix(&name, prefix) && !name.empty()) {
         names.emplace_back(name);
       }
     }

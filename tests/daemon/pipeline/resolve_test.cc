@@ -174,6 +174,48 @@ TEST_F(ResolveTest, AllWeightFilesOfAFolderWithoutIndexAreAModel) {
   EXPECT_NE(after->revision, before->revision) << "one file more is another revision";
 }
 
+// A folder with a file that no URI can name.
+class OddFolder : public fakes::MemorySource {
+ public:
+  explicit OddFolder(std::string name) : name_(std::move(name)) {}
+  absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const source::ReadPolicy& policy,
+                                                Cancellation& cancellation) override {
+    auto names = MemorySource::List(folder, policy, cancellation);
+    names->push_back(name_);
+    return names;
+  }
+
+ private:
+  const std::string name_;
+};
+
+TEST_F(ResolveTest, AFolderIsNotServedWithoutAWeightFileThatNoUriNames) {
+  const Uri uri = Uri::Parse("file:///m/").value();
+  OddFolder with_notes("a\nb.txt");
+  with_notes.Put("file:///m/one.safetensors", "1");
+  EXPECT_EQ(Names(ResolveModel(with_notes, uri, policy_, cancellation_)),
+            Strings{"one.safetensors"});
+  OddFolder with_weights("two\n\xff.safetensors");
+  with_weights.Put("file:///m/one.safetensors", "1");
+  const absl::Status status = ResolveModel(with_weights, uri, policy_, cancellation_).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kMalformedModel);
+  EXPECT_TRUE(absl::StrContains(status.message(), "two\\x0a\\xff.safetensors")) << status;
+  EXPECT_TRUE(absl::StrContains(HintOf(status), "rename")) << HintOf(status);
+  with_weights.Put("file:///m/model.safetensors.index.json",
+                   fakes::ShardIndexFile({{"a", "one.safetensors"}}));
+  EXPECT_EQ(Names(ResolveModel(with_weights, uri, policy_, cancellation_)),
+            Strings{"one.safetensors"});
+}
+
+TEST_F(ResolveTest, AListedWeightFileThatIsNotFoundIsNoModelWithoutIt) {
+  source_.Put("file:///m/one.safetensors", "1");
+  source_.Put("file:///m/two.safetensors", "1");
+  source_.FailStat("file:///m/two.safetensors", Error(Reason::kModelNotFound, "gone"));
+  const absl::Status status = Resolve("file:///m").status();
+  EXPECT_EQ(ReasonOf(status), Reason::kModelNotFound);
+  EXPECT_TRUE(absl::StrContains(status.message(), "two.safetensors: gone")) << status;
+}
+
 TEST_F(ResolveTest, NothingThereIsNotFoundWithOrWithoutListing) {
   for (const bool can_list : {true, false}) {
     source_.SetCanList(can_list);

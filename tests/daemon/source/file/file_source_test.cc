@@ -181,15 +181,19 @@ TEST_F(FileAccess, OnlyRegularFilesAreModels) {
   EXPECT_EQ(ReasonOf(Stat("/dev/zero", {.any_path = true})), Reason::kModelNotFound);
 }
 
-TEST_F(FileAccess, ListsRegularFilesAndLinksToThemSorted) {
+TEST_F(FileAccess, ListsRegularFilesAndLinksButToFoldersSorted) {
   WriteFile(root() / "b c", "");
+  WriteFile(root() / "c\nd", "");
+  ASSERT_EQ(mkfifo((root() / "pipe").c_str(), 0600), 0);
   std::filesystem::create_symlink("model", root() / "alias");
+  std::filesystem::create_symlink("nothing", root() / "dangling");
   std::filesystem::create_symlink("../secret", root() / "escape");
+  std::filesystem::create_symlink("sub", root() / "folder");
   Cancellation cancellation;
   const absl::StatusOr<std::vector<std::string>> names =
       source_->List(*Uri::Parse(absl::StrCat(root().string(), "/")), {}, cancellation);
   ASSERT_TRUE(names.ok()) << names.status();
-  EXPECT_THAT(*names, testing::ElementsAre("alias", "b c", "model"));
+  EXPECT_THAT(*names, testing::ElementsAre("alias", "b c", "c\nd", "dangling", "escape", "model"));
   EXPECT_EQ(ReasonOf(source_->List(*Uri::Parse("/etc/"), {}, cancellation).status()),
             Reason::kAddressRefused);
 }

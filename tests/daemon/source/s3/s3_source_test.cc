@@ -214,6 +214,19 @@ TEST_F(S3SourceTest, AListingThatNamesAFileTwiceNamesOne) {
               testing::ElementsAre("a"));
 }
 
+TEST_F(S3SourceTest, AListingNamesKeysThatNoUriNames) {
+  Reply part = Reply::Status(200);
+  part.body =
+      "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+      "<Contents><Key>folder/</Key><Size>0</Size><ETag>x</ETag></Contents>"
+      "<Contents><Key>folder/a%0A</Key><Size>1</Size><ETag>x</ETag></Contents>"
+      "<Contents><Key>folder/..</Key><Size>1</Size><ETag>x</ETag></Contents></ListBucketResult>";
+  server_.Script({part});
+  Cancellation cancellation;
+  EXPECT_THAT(*source_->List(*Uri::Parse("s3://bucket/folder/"), ReadPolicy(), cancellation),
+              testing::ElementsAre("..", "a\n"));
+}
+
 TEST_F(S3SourceTest, AListingNamesNoMoreThanAnybodyStores) {
   Reply part = Reply::Status(200);
   part.body =
