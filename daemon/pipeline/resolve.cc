@@ -96,7 +96,7 @@ class Resolver {
   absl::StatusOr<std::vector<std::string>> ListWeights() {
     absl::StatusOr<std::vector<std::string>> names = source_.List(uri_, policy_, cancellation_);
     const Reason reason = ReasonOf(names.status());
-    if (reason == Reason::kUnsupported || IsAbsent(names.status())) {
+    if (reason == Reason::kUnsupported || reason == Reason::kSourceDenied) {
       return std::vector<std::string>();
     }
     RETURN_IF_ERROR(names.status());

@@ -216,6 +216,26 @@ TEST_F(ResolveTest, AListedWeightFileThatIsNotFoundIsNoModelWithoutIt) {
   EXPECT_TRUE(absl::StrContains(status.message(), "two.safetensors: gone")) << status;
 }
 
+// A place where no folder is.
+class NoBucket : public fakes::MemorySource {
+ public:
+  absl::StatusOr<std::vector<std::string>> List(const Uri&, const source::ReadPolicy&,
+                                                Cancellation&) override {
+    return Error(Reason::kModelNotFound, "there is no such bucket", "check its name");
+  }
+};
+
+TEST_F(ResolveTest, AMissingFolderIsToldAsItsSourceTellsIt) {
+  NoBucket source;
+  for (const char* uri : {"s3://bucket/m/", "s3://bucket/m", "s3://bucket/"}) {
+    const absl::Status status =
+        ResolveModel(source, Uri::Parse(uri).value(), policy_, cancellation_).status();
+    EXPECT_EQ(ReasonOf(status), Reason::kModelNotFound);
+    EXPECT_EQ(status.message(), "there is no such bucket") << uri;
+    EXPECT_EQ(HintOf(status), "check its name") << uri;
+  }
+}
+
 TEST_F(ResolveTest, NothingThereIsNotFoundWithOrWithoutListing) {
   for (const bool can_list : {true, false}) {
     source_.SetCanList(can_list);

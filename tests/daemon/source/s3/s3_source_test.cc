@@ -227,6 +227,15 @@ TEST_F(S3SourceTest, AListingNamesKeysThatNoUriNames) {
               testing::ElementsAre("..", "a\n"));
 }
 
+TEST_F(S3SourceTest, AMissingBucketIsNamed) {
+  server_.Script({}, ErrorReply(404, "NoSuchBucket"));
+  Cancellation cancellation;
+  const absl::Status status =
+      source_->List(*Uri::Parse("s3://bucket/folder/"), ReadPolicy(), cancellation).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kModelNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("s3://bucket/: there is no such bucket"));
+}
+
 TEST_F(S3SourceTest, AListingNamesNoMoreThanAnybodyStores) {
   Reply part = Reply::Status(200);
   part.body =
