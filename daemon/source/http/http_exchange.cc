@@ -11,19 +11,6 @@ constexpr uint64_t kWorthPlace = 256 << 10;
 
 }  // namespace
 
-absl::Status Probe::OnHead(const Answer& answer) {
-  ASSIGN_OR_RETURN(version_, VersionFrom(answer, uri_));
-  return absl::OkStatus();
-}
-
-std::string ChecksumProbe::IfMatch() const { return object_->strong ? object_->validator : ""; }
-
-absl::Status ChecksumProbe::OnHead(const Answer& answer) {
-  RETURN_IF_ERROR(CheckVersion(answer, *object_));
-  answer_ = answer;
-  return absl::OkStatus();
-}
-
 std::string PieceRead::Range() const {
   const ByteRange rest = piece_->rest();
   return piece_->object().ranges ? absl::StrCat(rest.begin, "-", rest.end - 1) : "";

@@ -14,6 +14,7 @@
 #include "daemon/source/http/http_exchange.h"
 #include "daemon/source/http/http_piece.h"
 #include "daemon/source/http/http_piece_queue.h"
+#include "daemon/source/http/http_probe.h"
 #include "daemon/source/http/proxy_choice.h"
 
 namespace weightd::source {

@@ -13,7 +13,7 @@
 #include "daemon/source/http/http_dialect.h"
 #include "daemon/source/http/http_driver.h"
 #include "daemon/source/http/http_options.h"
-#include "daemon/source/http/http_transfer.h"
+#include "daemon/source/http/http_settings.h"
 #include "daemon/source/source.h"
 
 namespace weightd::source {

@@ -11,18 +11,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
+#include "daemon/source/http/http_curl_options.h"
 
 namespace weightd::source {
 namespace {
 
 constexpr int kMostRedirects = 5;
-// libcurl's default of 16 KiB costs a third of the speed; but all connections together shall not
-// take much memory.
-constexpr long kReceiveBytes = 512 << 10;
-constexpr long kReceiveBytesTogether = 16 << 20;
 constexpr absl::string_view kHttpPrefix = "http://";
-constexpr absl::string_view kUserAgent = "weightd";
-constexpr absl::Duration kLongestConnect = absl::Seconds(10);
 // A short answer that is not wanted is read to its end: it may say why, and its connection can
 // serve the next request.
 constexpr uint64_t kWorthReading = 16 << 10;
@@ -89,7 +84,7 @@ absl::Status Transfer::Prepare() {
                             "\r\nAccept: */*\r\nRange: bytes=", exchange_->Range(), "\r\n",
                             absl::StrJoin(lines, "\r\n"), "\r\n\r\n");
   } else {
-    SetRequest(lines);
+    SetRequest(lines, proxy);
   }
   return absl::OkStatus();
 }
@@ -128,20 +123,9 @@ absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
   return lines;
 }
 
-// How a connection is made, by whichever handle.
+// What any handle that connects for this try is told.
 void Transfer::SetConnection(CURL* handle) {
-  const HttpSourceOptions& options = settings_->options;
-  curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
-  // Parallel ranges want connections of their own, not streams of one.
-  curl_easy_setopt(handle, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
-  // A name that is still being resolved is not waited for when the transfer is dropped.
-  curl_easy_setopt(handle, CURLOPT_QUICK_EXIT, 1L);
-  // Else libcurl would read no_proxy by rules of its own, and connect where nobody checks.
-  curl_easy_setopt(handle, CURLOPT_NOPROXY, "");
-  const absl::Duration connect = std::min(options.stall_timeout, kLongestConnect);
-  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS,
-                   static_cast<long>(absl::ToInt64Milliseconds(connect)));
+  SetConnectionOptions(handle, settings_->options);
   curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, &Transfer::OpenSocket);
   curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, this);
 }
@@ -153,25 +137,10 @@ void Transfer::PrepareConnect(CURL* handle) {
   curl_easy_setopt(handle, CURLOPT_CONNECT_ONLY, 1L);
 }
 
-void Transfer::SetRequest(const std::vector<std::string>& lines) {
-  const HttpSourceOptions& options = settings_->options;
+void Transfer::SetRequest(const std::vector<std::string>& lines, const std::string& proxy) {
   curl_easy_reset(handle_);
   SetConnection(handle_);
-  curl_easy_setopt(handle_, CURLOPT_URL, hop_.url.c_str());
-  curl_easy_setopt(handle_, CURLOPT_PROXY,
-                   settings_->proxies.For(hop_.scheme, absl::StripSuffix(hop_.host, ".")).c_str());
-  curl_easy_setopt(handle_, CURLOPT_BUFFERSIZE,
-                   std::min(kReceiveBytes, kReceiveBytesTogether / options.connections));
-  curl_easy_setopt(handle_, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-  curl_easy_setopt(handle_, CURLOPT_USERAGENT, kUserAgent.data());
-  curl_easy_setopt(handle_, CURLOPT_ERRORBUFFER, tls_detail_);
-  if (!options.ca_file.empty()) {
-    curl_easy_setopt(handle_, CURLOPT_CAINFO, options.ca_file.c_str());
-  }
-  if (!hop_.user.empty() || !hop_.password.empty()) {
-    curl_easy_setopt(handle_, CURLOPT_USERNAME, hop_.user.c_str());
-    curl_easy_setopt(handle_, CURLOPT_PASSWORD, hop_.password.c_str());
-  }
+  SetRequestOptions(handle_, settings_->options, hop_, proxy);
   if (exchange_->question() == Question::kChecksums) {
     curl_easy_setopt(handle_, CURLOPT_NOBODY, 1L);
   }
@@ -183,6 +152,7 @@ void Transfer::SetRequest(const std::vector<std::string>& lines) {
     headers_ = curl_slist_append(headers_, line.c_str());
   }
   curl_easy_setopt(handle_, CURLOPT_HTTPHEADER, headers_);
+  curl_easy_setopt(handle_, CURLOPT_ERRORBUFFER, tls_detail_);
   curl_easy_setopt(handle_, CURLOPT_HEADERFUNCTION, &Transfer::OnHeader);
   curl_easy_setopt(handle_, CURLOPT_HEADERDATA, this);
   curl_easy_setopt(handle_, CURLOPT_WRITEFUNCTION, &Transfer::OnBody);

@@ -4,7 +4,6 @@
 #include <curl/curl.h>
 
 #include <atomic>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,20 +17,11 @@
 #include "daemon/source/http/http_errors.h"
 #include "daemon/source/http/http_exchange.h"
 #include "daemon/source/http/http_hop.h"
-#include "daemon/source/http/http_options.h"
 #include "daemon/source/http/http_pace.h"
-#include "daemon/source/http/proxy_choice.h"
+#include "daemon/source/http/http_settings.h"
 #include "daemon/source/source.h"
 
 namespace weightd::source {
-
-// What all transfers of an HTTP source share.
-struct HttpSettings {
-  HttpSourceOptions options;
-  std::vector<Network> allowed;
-  ProxyChoice proxies;
-  std::shared_ptr<HttpDialect> dialect;
-};
 
 // One GET at a time, through its redirects: either libcurl's, driven by whoever adds handle() to a
 // multi handle, or on a connection of its own, driven with Pump().
@@ -92,7 +82,7 @@ class Transfer final : private AnswerSink {
  private:
   absl::Status Prepare();
   absl::StatusOr<std::vector<std::string>> HeaderLines();
-  void SetRequest(const std::vector<std::string>& lines);
+  void SetRequest(const std::vector<std::string>& lines, const std::string& proxy);
   void SetConnection(CURL* handle);
   bool MayReach(const std::optional<IpAddress>& address);
   bool GoesDirect() const;
