@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
 #include "common/cancellation.h"
 #include "common/ids.h"
 #include "common/pins.h"
 #include "common/uri.h"
 #include "daemon/cache/holder.h"
+#include "daemon/cache/snapshots.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/source/source.h"
@@ -54,6 +56,13 @@ struct Interest {
   bool urgent = false;
   bool pin = false;
 };
+
+// What somebody is to be told, once no lock is held.
+struct Outcome {
+  Interest interest;
+  absl::StatusOr<Grant> result;
+};
+using Outcomes = std::vector<Outcome>;
 
 // The one load of a URI, and who wants it. Those whose own policy is the load's ride on it and
 // share its outcome. Others only wait for it to end: what is resident then is theirs to attach to

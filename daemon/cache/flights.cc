@@ -144,7 +144,7 @@ void NodeCache::Leave(const Uri& uri, const Waiter* waiter) {
   Interest left;
   Outcomes unheard;
   absl::MutexLock lock(&mutex_);
-  StopPinChecks(
+  pin_checks_.Stop(
       [waiter](const PinCheck& check) {
         return check.interest.waiter.get() == waiter && !check.interest.persistent;
       },

@@ -48,7 +48,7 @@ NodeCache::~NodeCache() {
     while (!flights_.empty()) {
       Abort(Uri(flights_.begin()->second.load->uri), reason, outcomes);
     }
-    StopPinChecks([](const PinCheck&) { return true; }, reason, outcomes);
+    pin_checks_.Stop([](const PinCheck&) { return true; }, reason, outcomes);
   }
   shutdown_.Cancel(reason);
   Tell(std::move(outcomes));

@@ -10,7 +10,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_set.h"
-#include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "daemon/cache/cache.h"
@@ -18,6 +17,7 @@
 #include "daemon/cache/departures.h"
 #include "daemon/cache/flight.h"
 #include "daemon/cache/leases.h"
+#include "daemon/cache/pin_check.h"
 #include "daemon/cache/uptime.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/cache/workers.h"
@@ -68,12 +68,6 @@ class NodeCache final : public Cache {
   void Leave(const Uri& uri, const Waiter* waiter) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  struct Outcome {
-    Interest interest;
-    absl::StatusOr<Grant> result;
-  };
-  using Outcomes = std::vector<Outcome>;
-
   // requests.cc
   std::unique_ptr<Wait> Want(const Uri& uri, Interest interest) ABSL_LOCKS_EXCLUDED(mutex_);
   Grant GrantOn(EntryId id, const Interest& interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -81,25 +75,10 @@ class NodeCache final : public Cache {
   void Tell(Outcomes outcomes) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // pins.cc
-  // Somebody who waits until the pinned files of a resident model are hashed.
-  struct PinCheck {
-    EntryId entry;
-    Uri uri;
-    // A check that waits for its turn keeps no memory from those who need room.
-    std::weak_ptr<const pipeline::ResidentModel> model;
-    Pins pins;
-    Cancellation cancellation;
-    // Guarded by the cache's lock, as the list of checks is.
-    Interest interest;
-    bool running = false;
-  };
   // Ends an interest in a resident model: a grant, an error, or first a look at its bytes.
   void Settle(EntryId id, Interest interest, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunPinCheck(const std::shared_ptr<PinCheck>& check) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Stops those for whom `stops` holds; they get `reason`.
-  void StopPinChecks(absl::FunctionRef<bool(const PinCheck&)> stops, const absl::Status& reason,
-                     Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // flights.cc
   void Join(const Uri& uri, Interest interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -185,9 +164,7 @@ class NodeCache final : public Cache {
   absl::btree_map<std::string, Flight> flights_ ABSL_GUARDED_BY(mutex_);
   // Loads that a thread works on, those given up included.
   absl::flat_hash_set<Load*> running_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<PinCheck>> pin_checks_ ABSL_GUARDED_BY(mutex_);
-  // Stopped checks that still hold a model.
-  size_t checks_ending_ ABSL_GUARDED_BY(mutex_) = 0;
+  PinChecks pin_checks_ ABSL_GUARDED_BY(mutex_);
   // Loads and stopped checks that ended: their memory is back.
   uint64_t memory_returns_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::CondVar memory_returned_;

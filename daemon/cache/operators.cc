@@ -68,8 +68,8 @@ absl::StatusOr<EvictResult> NodeCache::Evict(const Uri& uri, bool force) {
     }
     Abort(uri, Evicted(uri), outcomes);
     for (const EntryId id : leaving) {
-      StopPinChecks([id](const PinCheck& check) { return check.entry == id; }, Evicted(uri),
-                    outcomes);
+      pin_checks_.Stop([id](const PinCheck& check) { return check.entry == id; }, Evicted(uri),
+                       outcomes);
       evicted.push_back(Leaves(uri, TakeOut(id)));
     }
   }

@@ -1,7 +1,7 @@
 // Pins of requests: compared with what is known of a resident model, else with its bytes. A pin
 // that doesn't hold is the error of whoever gave it, and of nobody else who wants the model.
 
-#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/status.h"
@@ -29,7 +29,7 @@ void NodeCache::Settle(EntryId id, Interest interest, Outcomes& outcomes) {
     check->model = entry.model;
     check->pins = interest.pins;
     check->interest = std::move(interest);
-    pin_checks_.push_back(check);
+    pin_checks_.Add(check);
     hashing_.Run([this, check = std::move(check)] { RunPinCheck(check); });
   }
 }
@@ -53,43 +53,27 @@ void NodeCache::RunPinCheck(const std::shared_ptr<PinCheck>& check) {
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
-    const auto mine = std::find(pin_checks_.begin(), pin_checks_.end(), check);
-    if (mine == pin_checks_.end()) {
-      --checks_ending_;
+    std::optional<Interest> interest = pin_checks_.Take(check);
+    if (!interest.has_value()) {
       ++memory_returns_;
       memory_returned_.SignalAll();
       return;
     }
-    pin_checks_.erase(mine);
-    Interest interest = std::move(check->interest);
     if (!computed.ok()) {
-      outcomes.push_back({.interest = std::move(interest), .result = computed});
+      outcomes.push_back({.interest = *std::move(interest), .result = computed});
     } else if (catalog_.Find(check->entry) != nullptr) {
-      Settle(check->entry, std::move(interest), outcomes);
-    } else if (interest.may_load) {
+      Settle(check->entry, *std::move(interest), outcomes);
+    } else if (interest->may_load) {
       // It left meanwhile, perhaps for a newer revision.
-      Join(check->uri, std::move(interest));
+      Join(check->uri, *std::move(interest));
     } else {
       outcomes.push_back(
-          {.interest = std::move(interest),
+          {.interest = *std::move(interest),
            .result = Error(Reason::kModelNotResident, "the model was evicted while it was verified",
                            "preload it")});
     }
   }
   Tell(std::move(outcomes));
-}
-
-void NodeCache::StopPinChecks(absl::FunctionRef<bool(const PinCheck&)> stops,
-                              const absl::Status& reason, Outcomes& outcomes) {
-  const auto stopped =
-      std::partition(pin_checks_.begin(), pin_checks_.end(),
-                     [&](const std::shared_ptr<PinCheck>& check) { return !stops(*check); });
-  for (auto check = stopped; check != pin_checks_.end(); ++check) {
-    (*check)->cancellation.Cancel(reason);
-    checks_ending_ += (*check)->running ? 1 : 0;
-    outcomes.push_back({.interest = std::move((*check)->interest), .result = reason});
-  }
-  pin_checks_.erase(stopped, pin_checks_.end());
 }
 
 }  // namespace weightd::cache

@@ -189,7 +189,7 @@ void NodeCache::EndSession(SessionId session) {
     for (const Uri& uri : left) {
       GiveUpIfUnwanted(uri);
     }
-    StopPinChecks(
+    pin_checks_.Stop(
         [session](const PinCheck& check) {
           return check.interest.holder.has_value() && check.interest.holder->session == session;
         },

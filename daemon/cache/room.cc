@@ -142,7 +142,7 @@ bool NodeCache::AwaitMemory(const Load& load, uint64_t returns) {
   const bool load_ends = std::any_of(running_.begin(), running_.end(), [&load](const Load* other) {
     return other != &load && other->cancellation.cancelled();
   });
-  if (!load_ends && !freeing && checks_ending_ == 0) {
+  if (!load_ends && !freeing && pin_checks_.ending() == 0) {
     return false;
   }
   memory_returned_.WaitWithTimeout(&mutex_, kCancellationCheck);
