@@ -12,7 +12,7 @@ import tempfile
 sys.path += [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("e2e", "servers", "bench")]
 
 import measure  # noqa: E402
-from admin import AdminCalls, cold_load  # noqa: E402
+from against_curls import against_curls  # noqa: E402
 from models import even_model  # noqa: E402
 from processes import Daemon  # noqa: E402
 from stage import STAGES  # noqa: E402
@@ -37,25 +37,11 @@ def main() -> int:
         size = path.stat().st_size
         stage = running.enter_context(STAGES[options.server](folder, path.parent))
         daemon = Daemon(folder, f"host:\n  budget: {options.mib + 512}MiB\n{stage.config}").start()
-        admin = AdminCalls(daemon.socket_dir)
-        uri, url = stage.uri(path.name), stage.url(path.name)
-        contenders: dict[str, measure.Contender] = {"weightd": lambda: cold_load(daemon, admin, uri)}
-        for count in (1, 2, 4, 8, 16):
-            contenders[f"curl x{count}"] = lambda count=count: measure.timed_children(
-                lambda: measure.curls(url, size, count)
-            )
-        samples = measure.rounds(contenders, options.rounds, lambda: measure.touch_and_free(size + 256 * MIB))
-        peak = daemon.memory()["VmHWM"]
+        reached = against_curls(
+            daemon, stage.uri(path.name), stage.url(path.name), size, (1, 2, 4, 8, 16), options.rounds, 0.95
+        )
         daemon.end()
-    measure.table(samples, size)
-    ceiling = measure.best(samples, [name for name in samples if name != "weightd"])
-    ours, theirs = samples["weightd"], samples[ceiling]
-    reached = [
-        measure.verdict(f"speed against {ceiling}", 0.95, [s.wall for s in theirs], [s.wall for s in ours]),
-        measure.verdict(f"CPU against {ceiling}", 1.3, [s.cpu for s in ours], [s.cpu for s in theirs], at_least=False),
-        measure.bound("peak RSS of the daemon beyond the model", [(peak - size) / MIB], 64, "MiB"),
-    ]
-    return 0 if all(reached) else 1
+    return 0 if reached else 1
 
 
 if __name__ == "__main__":

@@ -179,6 +179,26 @@ http {{
         self._process.wait(PATIENCE)
 
 
+@contextlib.contextmanager
+def shaped_server(path: pathlib.Path, milliseconds: int, megabits: int) -> typing.Iterator[int]:
+    """Serves one file as if from far away (shaped_server.cc): a round trip of so many milliseconds, so many Mb/s for
+    each connection. Gives the port."""
+    server = subprocess.Popen(
+        [binary("tests/bench/shaped_server"), str(path), str(milliseconds), str(megabits)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        yield int(server.stdout.readline())
+    finally:
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+
+
 def pss_of_segment(pid: int) -> int:
     """Proportional share of all weightd mappings of a process, in bytes (proc(5), smaps)."""
     total = 0

@@ -1,6 +1,5 @@
 """Limits of bandwidth, who goes first under them, and how many connections a load takes."""
 
-import contextlib
 import pathlib
 import subprocess
 import threading
@@ -10,7 +9,7 @@ import typing
 import pytest
 import weightd
 from models import even_model
-from processes import Daemon, Nginx, binary, ending, wait_until
+from processes import Daemon, Nginx, binary, ending, shaped_server, wait_until
 
 MIB = 1 << 20
 RATE = 25_000_000
@@ -77,25 +76,6 @@ def test_a_preload_that_a_client_joins_goes_first(
         assert [operator.wait(60) for operator in operators] == [0, 0]
 
 
-@contextlib.contextmanager
-def far_server(path: pathlib.Path) -> typing.Iterator[int]:
-    """Serves a file with a round trip of 20 ms and 50 Mb/s for each connection; gives the port."""
-    server = subprocess.Popen(
-        [binary("tests/bench/shaped_server"), str(path), "20", "50"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    try:
-        yield int(server.stdout.readline())
-    finally:
-        server.stdin.close()
-        server.wait()
-        server.stdout.close()
-
-
 def connections_to(port: int) -> int:
     """How many are established (proc(5), /proc/net/tcp), seen from their clients."""
     lines = pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -105,7 +85,10 @@ def connections_to(port: int) -> int:
 @pytest.mark.plain_only
 def test_many_slow_connections_take_little_memory(daemon: Daemon, files: pathlib.Path) -> None:
     path = even_model(files / "m.safetensors", 400 * MIB, 10)
-    with far_server(path) as port, ending([preload(daemon, f"http://127.0.0.1:{port}/m.safetensors")]) as (operator,):
+    with (
+        shaped_server(path, milliseconds=20, megabits=50) as port,
+        ending([preload(daemon, f"http://127.0.0.1:{port}/m.safetensors")]) as (operator,),
+    ):
         most = wait_until(lambda: (count := connections_to(port)) >= 32 and count, "32 connections")
         assert operator.wait(60) == 0
         # One may have been given up for a new one and not be closed yet.
