@@ -86,7 +86,7 @@ def readers() -> typing.Iterator[typing.Callable[[Daemon], Reader]]:
 
 @pytest.fixture(scope="module")
 def rgw(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Rgw]:
-    with Rgw(tmp_path_factory.mktemp("rgw")) as server:
+    with Rgw(tmp_path_factory.mktemp("rgw"), memory_bytes=4 << 30) as server:
         yield server
 
 
@@ -108,12 +108,24 @@ def bucket(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def bucket_shelf(
+def shelf_with(
     server: S3Server, bucket: str, daemons: typing.Callable[..., Daemon], tmp_path: pathlib.Path
-) -> typing.Iterator[Bucket]:
-    shelf = Bucket(server, bucket, daemons, tmp_path)
-    yield shelf
-    shelf.end()
+) -> typing.Iterator[typing.Callable[..., Bucket]]:
+    """Gives the bucket, and a daemon that reaches it with these `credentials` or this `secret`."""
+    shelves: list[Bucket] = []
+
+    def make(**credentials: str) -> Bucket:
+        shelves.append(Bucket(server, bucket, daemons, tmp_path, **credentials))
+        return shelves[-1]
+
+    yield make
+    for shelf in shelves:
+        shelf.end()
+
+
+@pytest.fixture
+def bucket_shelf(shelf_with: typing.Callable[..., Bucket]) -> Bucket:
+    return shelf_with()
 
 
 @pytest.fixture(params=["rgw", "moto", "nginx"])

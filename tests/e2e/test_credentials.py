@@ -9,12 +9,14 @@ import threading
 import typing
 
 import pytest
+from keys import Key, in_document, in_profile
 from models import small_model
 from processes import Daemon
 from shelves import Bucket, Moto, S3Server, same
 
 Daemons = typing.Callable[..., Daemon]
 Set = typing.Callable[[str, str], None]
+ShelfWith = typing.Callable[..., Bucket]
 
 TOKEN = "token-of-the-node"
 ROLES = "/latest/meta-data/iam/security-credentials/"
@@ -26,7 +28,7 @@ class Service(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, key: tuple[str, str]) -> None:
+    def __init__(self, key: Key) -> None:
         end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
         self.document = json.dumps(
             {
@@ -65,32 +67,28 @@ class Guard(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
 
-def keys(key: tuple[str, str]) -> str:
-    return f"aws_access_key_id = {key[0]}\naws_secret_access_key = {key[1]}\n"
-
-
-def give_by_environment(key: tuple[str, str], home: pathlib.Path, set_variable: Set) -> None:
+def give_by_environment(key: Key, home: pathlib.Path, set_variable: Set) -> None:
     set_variable("AWS_ACCESS_KEY_ID", key[0])
     set_variable("AWS_SECRET_ACCESS_KEY", key[1])
 
 
-def give_by_profile(key: tuple[str, str], home: pathlib.Path, set_variable: Set) -> None:
+def give_by_profile(key: Key, home: pathlib.Path, set_variable: Set) -> None:
     (home / ".aws").mkdir()
-    (home / ".aws/credentials").write_text(f"[default]\n{keys(('WRONG', 'WRONG'))}[team]\n{keys(key)}")
+    (home / ".aws/credentials").write_text(f"[default]\n{in_profile(('WRONG', 'WRONG'))}[team]\n{in_profile(key)}")
     set_variable("AWS_PROFILE", "team")
 
 
-def give_by_s3cfg(key: tuple[str, str], home: pathlib.Path, set_variable: Set) -> None:
+def give_by_s3cfg(key: Key, home: pathlib.Path, set_variable: Set) -> None:
     (home / ".s3cfg").write_text(f"[default]\naccess_key = {key[0]}\nsecret_key = {key[1]}\n")
 
 
-def give_by_container(key: tuple[str, str], home: pathlib.Path, set_variable: Set) -> None:
+def give_by_container(key: Key, home: pathlib.Path, set_variable: Set) -> None:
     (home / "token").write_text(TOKEN)
     set_variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{Service(key).url}/container")
     set_variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(home / "token"))
 
 
-def give_by_metadata(key: tuple[str, str], home: pathlib.Path, set_variable: Set) -> None:
+def give_by_metadata(key: Key, home: pathlib.Path, set_variable: Set) -> None:
     set_variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", Service(key).url)
     set_variable("AWS_EC2_METADATA_DISABLED", "false")
 
@@ -103,12 +101,19 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, home: pathlib.Path) -> Non
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+def assert_signed(shelf: Bucket, files: pathlib.Path, key: Key) -> None:
+    """That the daemon gets a model out of the shelf, with this key."""
+    path = small_model(files / "m.safetensors")
+    with shelf.attach(shelf.put(path, "m.safetensors")) as model:
+        assert same(model, path)
+    assert f"Credential={key[0]}/" in "".join(shelf.gate.requests())
+
+
 @pytest.mark.parametrize("give", PLACES, ids=lambda give: give.__name__.removeprefix("give_by_"))
 def test_a_store_takes_what_a_place_gives(
-    give: typing.Callable[[tuple[str, str], pathlib.Path, Set], None],
+    give: typing.Callable[[Key, pathlib.Path, Set], None],
     server: S3Server,
-    bucket: str,
-    daemons: Daemons,
+    shelf_with: ShelfWith,
     tmp_path: pathlib.Path,
     files: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,32 +123,20 @@ def test_a_store_takes_what_a_place_gives(
     bare_environment(monkeypatch, home)
     key = server.add_key()
     give(key, home, monkeypatch.setenv)
-    shelf = Bucket(server, bucket, daemons, tmp_path, credentials="{}")
-    path = small_model(files / "m.safetensors")
-    with shelf.attach(shelf.put(path, "m.safetensors")) as model:
-        assert same(model, path)
-    assert f"Credential={key[0]}/" in "".join(shelf.gate.requests())
-    shelf.end()
+    assert_signed(shelf_with(credentials="{}"), files, key)
 
 
 def test_a_store_takes_what_a_program_gives(
     server: S3Server,
-    bucket: str,
-    daemons: Daemons,
+    shelf_with: ShelfWith,
     tmp_path: pathlib.Path,
     files: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     key = server.add_key()
-    document = json.dumps({"Version": 1, "AccessKeyId": key[0], "SecretAccessKey": key[1]})
-    (tmp_path / "profile").write_text(f"[default]\ncredential_process = echo {shlex.quote(document)}\n")
+    (tmp_path / "profile").write_text(f"[default]\ncredential_process = echo {shlex.quote(in_document(key))}\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "profile"))
-    shelf = Bucket(server, bucket, daemons, tmp_path, credentials="{allow_process: true}")
-    path = small_model(files / "m.safetensors")
-    with shelf.attach(shelf.put(path, "m.safetensors")) as model:
-        assert same(model, path)
-    assert f"Credential={key[0]}/" in "".join(shelf.gate.requests())
-    shelf.end()
+    assert_signed(shelf_with(credentials="{allow_process: true}"), files, key)
 
 
 def test_a_web_identity_is_exchanged_and_signed_with(

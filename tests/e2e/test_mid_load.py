@@ -1,16 +1,13 @@
 """What happens to a store in the middle of a load: objects replaced and deleted, keys that end."""
 
-import json
 import pathlib
 import shlex
 import typing
 
 import pytest
+from keys import in_document, in_profile
 from models import even_model
-from processes import Daemon
 from shelves import Bucket, S3Server, Shelf, same
-
-Daemons = typing.Callable[..., Daemon]
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -62,22 +59,17 @@ def test_a_deleted_object_with_a_version_is_still_read(bucket_shelf: Bucket, fil
     assert shelf.gate.waits() == 0
 
 
-def write_profile(path: pathlib.Path, *lines: str) -> None:
+def write_profile(path: pathlib.Path, lines: str) -> None:
     fresh = path.with_suffix(".new")
-    fresh.write_text("\n".join(["[default]", *lines, ""]))
+    fresh.write_text(f"[default]\n{lines}")
     fresh.replace(path)
-
-
-def write_keys(path: pathlib.Path, key: tuple[str, str]) -> None:
-    write_profile(path, f"aws_access_key_id = {key[0]}", f"aws_secret_access_key = {key[1]}")
 
 
 @pytest.mark.parametrize("kind", ["file", "process"])
 def test_keys_that_end_are_renewed(
     kind: str,
     server: S3Server,
-    bucket: str,
-    daemons: Daemons,
+    shelf_with: typing.Callable[..., Bucket],
     tmp_path: pathlib.Path,
     files: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -87,9 +79,9 @@ def test_keys_that_end_are_renewed(
 
     def give(key: tuple[str, str]) -> None:
         if kind == "file":
-            write_keys(profile, key)
+            write_profile(profile, in_profile(key))
         else:
-            printed.write_text(json.dumps({"Version": 1, "AccessKeyId": key[0], "SecretAccessKey": key[1]}))
+            printed.write_text(in_document(key))
 
     def rotate() -> None:
         give(new)
@@ -98,10 +90,10 @@ def test_keys_that_end_are_renewed(
     give(old)
     credentials = f"{{profile_file: {profile}}}"
     if kind == "process":
-        write_profile(profile, f"credential_process = cat {shlex.quote(str(printed))}")
+        write_profile(profile, f"credential_process = cat {shlex.quote(str(printed))}\n")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
         credentials = "{allow_process: true}"
-    shelf = Bucket(server, bucket, daemons, tmp_path, credentials=credentials)
+    shelf = shelf_with(credentials=credentials)
     path = model(files / "m")
     uri = shelf.put(path, "m.safetensors")
     shelf.gate.at(MIDDLE, rotate)
@@ -109,15 +101,13 @@ def test_keys_that_end_are_renewed(
         assert same(attached, path)
     requests = "".join(shelf.gate.requests())
     assert f"Credential={old[0]}/" in requests and f"Credential={new[0]}/" in requests
-    shelf.end()
 
 
 @pytest.mark.parametrize("kind", ["the configuration", "the environment"])
 def test_keys_that_end_for_good_are_named_by_their_kind(
     kind: str,
     server: S3Server,
-    bucket: str,
-    daemons: Daemons,
+    shelf_with: typing.Callable[..., Bucket],
     tmp_path: pathlib.Path,
     files: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -126,9 +116,9 @@ def test_keys_that_end_for_good_are_named_by_their_kind(
     if kind == "the environment":
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key[0])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key[1])
-    write_keys(tmp_path / "profile", key)
+    write_profile(tmp_path / "profile", in_profile(key))
     credentials = f"{{profile_file: {tmp_path}/profile}}" if kind == "the configuration" else "{}"
-    shelf = Bucket(server, bucket, daemons, tmp_path, credentials=credentials)
+    shelf = shelf_with(credentials=credentials)
     uri = shelf.put(model(files / "m"), "m.safetensors")
     shelf.gate.at(MIDDLE, lambda: server.remove_key(key))
     error = shelf.refusal(uri)
@@ -136,4 +126,3 @@ def test_keys_that_end_for_good_are_named_by_their_kind(
     assert kind in str(error) and "InvalidAccessKeyId" in str(error)
     told = str(error) + error.hint + shelf.daemon.log() + shelf.daemon.ctl("ls").stdout
     assert key[0] not in told and key[1] not in told and str(tmp_path / "profile") not in str(error)
-    shelf.end()

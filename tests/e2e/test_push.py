@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import typing
 
@@ -17,38 +16,17 @@ import weightd
 from models import even_model, expected, sharded_model, small_model
 from processes import PATIENCE, Daemon, binary, wait_until
 from s3_proxy import Request, S3Proxy
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "servers"))
-
-from s3 import Moto, Rgw, S3Server  # noqa: E402
+from shelves import Moto, Rgw, S3Server
 
 INDEX = "model.safetensors.index.json"
 PART = 16 << 20  # bytes of one part
 
 
-@pytest.fixture(scope="module")
-def rgw(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Rgw]:
-    with Rgw(tmp_path_factory.mktemp("rgw"), memory_bytes=4 << 30) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[Moto]:
-    with Moto(tmp_path_factory.mktemp("moto")) as server:
-        yield server
-
-
-@pytest.fixture(params=["rgw", "moto"])
-def server(request: pytest.FixtureRequest) -> S3Server:
-    return typing.cast(S3Server, request.getfixturevalue(request.param))
-
-
 class Store:
     """A bucket of the test's own behind a proxy, and whoever pushes to it."""
 
-    def __init__(self, server: S3Server, name: str, home: pathlib.Path) -> None:
-        self.server = server
-        self.bucket = f"b-{hashlib.md5(name.encode()).hexdigest()}"
+    def __init__(self, server: S3Server, bucket: str, home: pathlib.Path) -> None:
+        self.server, self.bucket = server, bucket
         self.client = server.client()
         self.client.create_bucket(Bucket=self.bucket)
         self.proxy = S3Proxy(server.endpoint)
@@ -90,15 +68,15 @@ class Store:
 
 
 @pytest.fixture
-def store(server: S3Server, request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> typing.Iterator[Store]:
-    store = Store(server, request.node.name, tmp_path)
+def store(server: S3Server, bucket: str, tmp_path: pathlib.Path) -> typing.Iterator[Store]:
+    store = Store(server, bucket, tmp_path)
     yield store
     store.proxy.close()
 
 
 @pytest.fixture
-def rgw_store(rgw: Rgw, request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> typing.Iterator[Store]:
-    store = Store(rgw, request.node.name, tmp_path)
+def rgw_store(rgw: Rgw, bucket: str, tmp_path: pathlib.Path) -> typing.Iterator[Store]:
+    store = Store(rgw, bucket, tmp_path)
     yield store
     store.proxy.close()
 
@@ -171,10 +149,8 @@ def test_a_large_file_goes_in_parts(store: Store, files: pathlib.Path, key: str)
     assert store.unfinished() == 0
 
 
-def test_an_object_has_a_checksum_where_the_store_keeps_them(
-    moto: Moto, request: pytest.FixtureRequest, tmp_path: pathlib.Path
-) -> None:
-    store = Store(moto, request.node.name, tmp_path)
+def test_an_object_has_a_checksum_where_the_store_keeps_them(moto: Moto, bucket: str, tmp_path: pathlib.Path) -> None:
+    store = Store(moto, bucket, tmp_path)
     path = small_model(tmp_path / "m.safetensors")
     store.push(path, "m.safetensors")
     head = store.client.head_object(Bucket=store.bucket, Key="m.safetensors", ChecksumMode="ENABLED")

@@ -84,9 +84,9 @@ def test_what_no_store_can_have(bucket_shelf: Bucket) -> None:
 
 
 def test_a_wrong_secret_is_said_without_telling_it(
-    server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path, files: pathlib.Path
+    server: S3Server, shelf_with: typing.Callable[..., Bucket], files: pathlib.Path
 ) -> None:
-    shelf = Bucket(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
+    shelf = shelf_with(secret="not-the-secret-key")
     error = shelf.refusal(shelf.put(small_model(files / "m.safetensors"), "m.safetensors"))
     assert error.reason == "SOURCE_DENIED"
     assert "the configuration" in str(error)
@@ -119,9 +119,9 @@ sources:
 
 
 def test_a_changed_secret_is_read_again(
-    server: S3Server, bucket: str, daemons: Daemons, tmp_path: pathlib.Path, files: pathlib.Path
+    server: S3Server, shelf_with: typing.Callable[..., Bucket], tmp_path: pathlib.Path, files: pathlib.Path
 ) -> None:
-    shelf = Bucket(server, bucket, daemons, tmp_path, secret="not-the-secret-key")
+    shelf = shelf_with(secret="not-the-secret-key")
     path = small_model(files / "m.safetensors")
     uri = shelf.put(path, "m.safetensors")
     assert shelf.refusal(uri).reason == "SOURCE_DENIED"
