@@ -3,13 +3,9 @@
 #include <fcntl.h>
 
 #include <atomic>
-#include <cstring>
-#include <filesystem>
 #include <map>
-#include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -19,13 +15,11 @@
 #include "common/cancellation.h"
 #include "common/dtype.h"
 #include "common/status.h"
-#include "common/uri.h"
 #include "daemon/host/host_segment.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/model.h"
-#include "daemon/source/registry.h"
-#include "daemon/source/source.h"
 #include "gtest/gtest.h"
+#include "tests/daemon/pipeline/load_from_memory.h"
 #include "tests/fakes/memory_source.h"
 #include "tests/fakes/safetensors_file.h"
 
@@ -37,41 +31,19 @@ using fakes::SafetensorsFile;
 using fakes::TensorToWrite;
 
 constexpr uint64_t kMiB = 1 << 20;
-constexpr char kModel[] = "http://host/m/model.safetensors";
-
-size_t OpenDescriptors() {
-  const std::filesystem::directory_iterator descriptors("/proc/self/fd");
-  return static_cast<size_t>(std::distance(begin(descriptors), end(descriptors)));
-}
 
 std::string BytesOf(const ResidentModel& model, const Piece& piece) {
   return {reinterpret_cast<const char*>(model.weights->bytes().data()) + piece.offset,
           piece.nbytes};
 }
 
-class LoaderTest : public testing::Test {
+std::string EncodeIndexOf(const ModelIndex& index) {
+  return absl::StrCat("index of ", index.pieces.size());
+}
+
+class LoaderTest : public LoadFromMemory {
  protected:
-  LoaderTest() { SetBudget(256 * kMiB); }
-
-  void SetBudget(uint64_t bytes) {
-    host::HostTierOptions options;
-    options.budget = bytes;
-    options.available_memory = []() -> absl::StatusOr<uint64_t> { return uint64_t{1} << 50; };
-    tier_ = std::make_shared<host::HostTier>(std::move(options));
-  }
-
-  absl::StatusOr<ResolvedModel> Resolve(absl::string_view uri = kModel) {
-    return loader_->Resolve(Uri::Parse(uri).value(), policy_, cancellation_);
-  }
-  absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved) {
-    return loader_->Load(
-        resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress_,
-        cancellation_);
-  }
-  absl::StatusOr<ResidentModel> ResolveAndLoad(absl::string_view uri = kModel) {
-    const absl::StatusOr<ResolvedModel> resolved = Resolve(uri);
-    return resolved.ok() ? Load(*resolved) : resolved.status();
-  }
+  LoaderTest() : LoadFromMemory(EncodeIndexOf) {}
 
   void ExpectTensors(const ResidentModel& model, const std::vector<TensorToWrite>& tensors) {
     ASSERT_EQ(model.index.pieces.size(), tensors.size());
@@ -86,29 +58,6 @@ class LoaderTest : public testing::Test {
       EXPECT_TRUE(BytesOf(model, piece) == tensor.bytes) << tensor.name;
     }
   }
-
-  // A load that failed has left nothing behind.
-  void ExpectNothingHeld() {
-    const host::HostUsage usage = tier_->usage();
-    EXPECT_EQ(usage.loading + usage.resident + usage.draining, 0u);
-    EXPECT_EQ(OpenDescriptors(), descriptors_);
-  }
-
-  std::shared_ptr<fakes::MemorySource> source_ = std::make_shared<fakes::MemorySource>();
-  source::Registry registry_ = [this] {
-    source::Registry registry;
-    registry.Add("http", source_);
-    return registry;
-  }();
-  std::shared_ptr<host::HostTier> tier_;
-  source::ReadPolicy policy_;
-  Progress progress_;
-  Cancellation cancellation_;
-  std::unique_ptr<ModelLoader> loader_ = MakeModelLoader(
-      &registry_,
-      [](const ModelIndex& index) { return absl::StrCat("index of ", index.pieces.size()); },
-      {.chunk_bytes = 1 << 20});
-  const size_t descriptors_ = OpenDescriptors();
 };
 
 TEST_F(LoaderTest, ASingleFileBecomesASealedSegmentAndItsIndex) {
@@ -290,66 +239,6 @@ TEST_F(LoaderTest, NothingIsPublishedBeforeTheLastByte) {
   loading.join();
 }
 
-TEST_F(LoaderTest, ACancelledTransferEndsAndFreesEverything) {
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 4'000'000, 1)}));
-  const auto resolved = Resolve();
-  ASSERT_TRUE(resolved.ok());
-  source_->HoldReadsAfter(3 * kMiB);
-  absl::Status status;
-  std::thread loading([&] { status = Load(*resolved).status(); });
-  ASSERT_TRUE(source_->AwaitHeldRead());
-  EXPECT_GT(tier_->usage().loading, 16'000'000u);
-  cancellation_.Cancel(Error(Reason::kShuttingDown, "the daemon stops"));
-  loading.join();
-  EXPECT_EQ(ReasonOf(status), Reason::kShuttingDown) << status;
-  ExpectNothingHeld();
-}
-
-TEST_F(LoaderTest, ALoadCancelledBeforehandReadsNothing) {
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 100, 1)}));
-  const auto resolved = Resolve();
-  cancellation_.Cancel(Error(Reason::kCancelled, "gone"));
-  EXPECT_EQ(ReasonOf(Load(*resolved).status()), Reason::kCancelled);
-  EXPECT_EQ(source_->bytes_read(), 0u);
-  ExpectNothingHeld();
-}
-
-TEST_F(LoaderTest, AModelThatDoesNotFitMovesNoWeight) {
-  SetBudget(8 * kMiB);
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 3'000'000, 1)}));
-  const auto model = ResolveAndLoad();
-  EXPECT_EQ(ReasonOf(model.status()), Reason::kBudgetExceeded);
-  EXPECT_EQ(model.status().code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_TRUE(absl::StrContains(model.status().message(), kModel)) << model.status();
-  EXPECT_TRUE(absl::StrContains(model.status().message(), "8.0 MiB")) << model.status();
-  EXPECT_FALSE(HintOf(model.status()).empty());
-  ASSERT_EQ(source_->reads().size(), 1u) << "only the header";
-  EXPECT_LE(source_->reads()[0].range.end, 256u << 10);
-  ExpectNothingHeld();
-}
-
-TEST_F(LoaderTest, TheIndexIsChargedToo) {
-  const std::string file = SafetensorsFile({F32Tensor("t", 1'000'000, 1)});
-  source_->Put(kModel, file);
-  SetBudget(AlignUp(file.size(), kPageBytes));
-  EXPECT_EQ(ReasonOf(ResolveAndLoad().status()), Reason::kBudgetExceeded);
-  SetBudget(AlignUp(file.size(), kPageBytes) + kPageBytes);
-  EXPECT_TRUE(ResolveAndLoad().ok());
-}
-
-TEST_F(LoaderTest, ParsingALargeHeaderIsChargedToTheBudget) {
-  const std::string file = SafetensorsFile({F32Tensor("weight", 1000, 1)},
-                                           {.metadata = {{"note", std::string(4 * kMiB, 'n')}}});
-  source_->Put(kModel, file);
-  SetBudget(16 * kMiB);
-  EXPECT_EQ(ReasonOf(ResolveAndLoad().status()), Reason::kBudgetExceeded);
-  EXPECT_LT(source_->bytes_read(), kMiB);
-  ExpectNothingHeld();
-  SetBudget(128 * kMiB);
-  EXPECT_TRUE(ResolveAndLoad().ok());
-  ExpectNothingHeld();
-}
-
 TEST_F(LoaderTest, ALargeIndexStaysChargedWhileItsModelIsResident) {
   source_->Put(kModel, SafetensorsFile({F32Tensor("weight", 1000, 1)},
                                        {.metadata = {{"note", std::string(4 * kMiB, 'n')}}}));
@@ -359,70 +248,6 @@ TEST_F(LoaderTest, ALargeIndexStaysChargedWhileItsModelIsResident) {
   EXPECT_EQ(tier_->usage().resident, model->charged_bytes());
   const uint64_t segments = model->weights->charged_bytes() + model->encoded_index->charged_bytes();
   EXPECT_GE(model->charged_bytes(), segments + 4 * kMiB);
-}
-
-TEST_F(LoaderTest, AnObjectThatChangedSinceItWasResolvedIsToldApart) {
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 100, 1)}));
-  const auto resolved = Resolve();
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 100, 2)}));
-  EXPECT_EQ(ReasonOf(Load(*resolved).status()), Reason::kSourceChanged);
-  ExpectNothingHeld();
-}
-
-TEST_F(LoaderTest, AnObjectThatChangesUnderTheTransferIsNeverMixed) {
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 1'000'000, 1)}));
-  const auto resolved = Resolve();
-  source_->HoldReadsAfter(2 * kMiB);
-  absl::Status status;
-  std::thread loading([&] { status = Load(*resolved).status(); });
-  ASSERT_TRUE(source_->AwaitHeldRead());
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 1'000'000, 2)}));
-  source_->ReleaseReads();
-  loading.join();
-  EXPECT_EQ(ReasonOf(status), Reason::kSourceChanged);
-  ExpectNothingHeld();
-}
-
-TEST_F(LoaderTest, AFailingSourceFailsTheLoadWithItsReasonAndTheModelsNameOnce) {
-  source_->Put(kModel, SafetensorsFile({F32Tensor("t", 1'000'000, 1)}));
-  source_->FailRead(kModel, 3 * kMiB, Error(Reason::kSourceUnavailable, "connection reset"));
-  const auto model = ResolveAndLoad();
-  EXPECT_EQ(ReasonOf(model.status()), Reason::kSourceUnavailable);
-  EXPECT_EQ(model.status().message(), absl::StrCat(kModel, ": connection reset"));
-  ExpectNothingHeld();
-}
-
-TEST_F(LoaderTest, SecretsOfAUriStayOutOfErrorsAndLabels) {
-  const std::string uri = "http://me:pass@host/m/a.safetensors?token=secret";
-  source_->Put(uri, SafetensorsFile({F32Tensor("t", 1'000'000, 1)}));
-  source_->FailRead(uri, 3 * kMiB, Error(Reason::kSourceUnavailable, "connection reset"));
-  const absl::Status failed = ResolveAndLoad(uri).status();
-  EXPECT_FALSE(absl::StrContains(failed.message(), "secret")) << failed;
-  EXPECT_FALSE(absl::StrContains(failed.message(), "pass")) << failed;
-  source_->FailRead(uri, 0, absl::OkStatus());
-  auto model = ResolveAndLoad(uri);
-  ASSERT_TRUE(model.ok());
-  const auto held = model->weights->OpenForClient("l");
-  model->weights.reset();
-  ASSERT_EQ(tier_->draining().size(), 1u);
-  EXPECT_TRUE(absl::StrContains(tier_->draining()[0].label, "http://host/m/a.safetensors@"));
-  EXPECT_FALSE(absl::StrContains(tier_->draining()[0].label, "secret"));
-}
-
-TEST_F(LoaderTest, MalformedFilesAreRefusedWithNothingReserved) {
-  std::string file = SafetensorsFile({F32Tensor("t", 1000, 1)});
-  file.pop_back();
-  source_->Put(kModel, file);
-  const auto model = ResolveAndLoad();
-  EXPECT_EQ(ReasonOf(model.status()), Reason::kMalformedModel);
-  EXPECT_TRUE(absl::StrContains(model.status().message(), "model.safetensors"));
-  source_->Put(kModel, "");
-  EXPECT_EQ(ReasonOf(ResolveAndLoad().status()), Reason::kMalformedModel);
-  ExpectNothingHeld();
-}
-
-TEST_F(LoaderTest, AnUnknownSchemeIsUnsupported) {
-  EXPECT_EQ(ReasonOf(Resolve("https://host/m.safetensors").status()), Reason::kUnsupported);
 }
 
 TEST_F(LoaderTest, LoadsRunBesideOneAnother) {

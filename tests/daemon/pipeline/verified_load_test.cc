@@ -11,16 +11,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "common/cancellation.h"
 #include "common/status.h"
 #include "common/uri.h"
-#include "daemon/host/host_tier.h"
 #include "daemon/pipeline/digests.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/source/checksum.h"
-#include "daemon/source/registry.h"
-#include "daemon/source/source.h"
+#include "tests/daemon/pipeline/load_from_memory.h"
+#include "tests/fakes/checksums.h"
 #include "tests/fakes/memory_source.h"
 #include "tests/fakes/safetensors_file.h"
 
@@ -28,75 +26,37 @@ namespace weightd::pipeline {
 namespace {
 
 using fakes::F32Tensor;
+using fakes::InParts;
 using fakes::SafetensorsFile;
+using fakes::Whole;
 using source::ChecksumKind;
 using source::ShowDigest;
 using testing::HasSubstr;
 using testing::SizeIs;
 
-constexpr char kModel[] = "http://host/m/model.safetensors";
 constexpr int kAlways = 1000;
 
-source::Checksum Whole(ChecksumKind kind, const std::string& bytes) {
-  return {.kind = kind, .value = HashOf(kind, bytes), .part_sizes = {}};
+std::string CountVerified(const ModelIndex& index) {
+  return absl::StrCat(index.verified.size(), " verified");
 }
 
-source::Checksum InParts(ChecksumKind kind, const std::string& bytes, std::vector<uint64_t> sizes) {
-  std::string values;
-  size_t begin = 0;
-  for (const uint64_t size : sizes) {
-    values += HashOf(kind, absl::string_view(bytes).substr(begin, size));
-    begin += size;
-  }
-  return {.kind = kind, .value = HashOf(kind, values), .part_sizes = std::move(sizes)};
-}
-
-class VerifiedLoadTest : public testing::Test {
+class VerifiedLoadTest : public LoadFromMemory {
  protected:
-  VerifiedLoadTest() {
-    host::HostTierOptions options;
-    options.budget = 256 << 20;
-    options.available_memory = []() -> absl::StatusOr<uint64_t> { return uint64_t{1} << 50; };
-    tier_ = std::make_shared<host::HostTier>(std::move(options));
-    source_->Put(kModel, file_);
-  }
-
-  absl::StatusOr<ResidentModel> Load() {
-    ASSIGN_OR_RETURN(const ResolvedModel resolved,
-                     loader_->Resolve(*Uri::Parse(kModel), policy_, cancellation_));
-    return loader_->Load(
-        resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress_,
-        cancellation_);
-  }
+  VerifiedLoadTest() : LoadFromMemory(CountVerified) { source_->Put(kModel, file_); }
 
   void ExpectRefused(const absl::Status& status) {
     EXPECT_EQ(ReasonOf(status), Reason::kVerificationFailed) << status;
     EXPECT_THAT(status.message(), HasSubstr("model.safetensors"));
     EXPECT_FALSE(HintOf(status).empty());
-    const host::HostUsage usage = tier_->usage();
-    EXPECT_EQ(usage.loading + usage.resident + usage.draining, 0u);
+    ExpectNothingHeld();
   }
 
   const std::string file_ = SafetensorsFile({F32Tensor("weight", 1'500'000, 1)});
-  std::shared_ptr<fakes::MemorySource> source_ = std::make_shared<fakes::MemorySource>();
-  source::Registry registry_ = [this] {
-    source::Registry registry;
-    registry.Add("http", source_);
-    return registry;
-  }();
-  std::shared_ptr<host::HostTier> tier_;
-  source::ReadPolicy policy_;
-  Progress progress_;
-  Cancellation cancellation_;
-  std::unique_ptr<ModelLoader> loader_ = MakeModelLoader(
-      &registry_,
-      [](const ModelIndex& index) { return absl::StrCat(index.verified.size(), " verified"); },
-      {.chunk_bytes = 1 << 20});
 };
 
 TEST_F(VerifiedLoadTest, WhatWasVerifiedIsPartOfTheIndex) {
   source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc64Nvme, file_)});
-  const auto model = Load();
+  const auto model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
   ASSERT_THAT(model->index.verified, SizeIs(1));
   const Verified& verified = model->index.verified[0];
@@ -111,7 +71,7 @@ TEST_F(VerifiedLoadTest, WhatWasVerifiedIsPartOfTheIndex) {
 }
 
 TEST_F(VerifiedLoadTest, NothingIsSaidOfSourcesWithoutChecksums) {
-  const auto model = Load();
+  const auto model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_THAT(model->index.verified, SizeIs(0));
 }
@@ -125,7 +85,7 @@ TEST_F(VerifiedLoadTest, EveryLayoutIsVerified) {
     source_->Put(kModel, file);
     source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc32, file),
                                    InParts(ChecksumKind::kSha256, file, {10, file.size() - 10})});
-    const auto model = Load();
+    const auto model = ResolveAndLoad();
     ASSERT_TRUE(model.ok()) << model.status();
     EXPECT_THAT(model->index.verified, SizeIs(2));
   }
@@ -138,7 +98,7 @@ TEST_F(VerifiedLoadTest, AFlippedBitIsNeverPublished) {
     source_->SetChecksums(kModel, {checksum});
     for (const uint64_t at : {uint64_t{100'000}, uint64_t{5'500'000}, file_.size() - 1}) {
       source_->FlipBit(kModel, at, kAlways);
-      ExpectRefused(Load().status());
+      ExpectRefused(ResolveAndLoad().status());
     }
   }
 }
@@ -146,14 +106,14 @@ TEST_F(VerifiedLoadTest, AFlippedBitIsNeverPublished) {
 TEST_F(VerifiedLoadTest, ALoadWithAMismatchIsRepeatedOnce) {
   source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc64Nvme, file_)});
   source_->FlipBit(kModel, 3'000'000, 1);
-  auto model = Load();
+  auto model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(memcmp(model->weights->bytes().data() + model->index.pieces[0].offset,
                    file_.data() + file_.size() - 6'000'000, 6'000'000),
             0);
   model = absl::CancelledError();
   source_->FlipBit(kModel, 3'000'000, 2);
-  ExpectRefused(Load().status());
+  ExpectRefused(ResolveAndLoad().status());
 }
 
 // Headers are read before anything else: what they were when the layout was made of them counts.
@@ -161,12 +121,12 @@ TEST_F(VerifiedLoadTest, ABitFlippedInTheHeaderThatWasParsedIsFound) {
   source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc32, file_)});
   const size_t name = file_.find("weight");
   source_->FlipBit(kModel, name, 1);
-  auto model = Load();
+  auto model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->index.pieces[0].name, "weight") << "of the second try";
   model = absl::CancelledError();
   source_->FlipBit(kModel, name, kAlways);
-  ExpectRefused(Load().status());
+  ExpectRefused(ResolveAndLoad().status());
 }
 
 TEST_F(VerifiedLoadTest, PartsOfUnlikeSizesAreAskedForWhenTheInferredOnesDiffer) {
@@ -175,7 +135,7 @@ TEST_F(VerifiedLoadTest, PartsOfUnlikeSizesAreAskedForWhenTheInferredOnesDiffer)
   source::Checksum inferred = right;
   inferred.part_sizes = {3'000'000, 3'000'000, file_.size() - 6'000'000};
   source_->SetChecksums(kModel, {right}, {inferred});
-  const auto model = Load();
+  const auto model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->index.verified[0].parts, 3u);
 }
@@ -190,7 +150,7 @@ TEST_F(VerifiedLoadTest, TheDigestOfResidentBytesIsThatOfTheFileInEveryLayout) {
                          F32Tensor("a", 300, 2)}),
         SafetensorsFile({})}) {
     source_->Put(kModel, file);
-    const auto model = Load();
+    const auto model = ResolveAndLoad();
     ASSERT_TRUE(model.ok()) << model.status();
     const Pins right = {{"model.safetensors", ShowDigest(HashOf(ChecksumKind::kSha256, file), 0)}};
     const Pins wrong = {{"", std::string(64, '0')}};
@@ -206,7 +166,7 @@ TEST_F(VerifiedLoadTest, TheDigestOfResidentBytesIsThatOfTheFileInEveryLayout) {
 
 TEST_F(VerifiedLoadTest, WhatTheStoreVerifiedNeedsNoSecondLook) {
   source_->SetChecksums(kModel, {Whole(ChecksumKind::kSha256, file_)});
-  const auto model = Load();
+  const auto model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_TRUE(
       model->digests
@@ -220,7 +180,7 @@ TEST_F(VerifiedLoadTest, PinsOfTheConfigDecideWhatLoads) {
     options.pins[Uri::Parse(kModel)->ToString()] = std::move(pins);
     loader_ = MakeModelLoader(
         &registry_, [](const ModelIndex&) { return std::string("index"); }, options);
-    return Load();
+    return ResolveAndLoad();
   };
   const std::string digest = ShowDigest(HashOf(ChecksumKind::kSha256, file_), 0);
   {
@@ -238,13 +198,10 @@ TEST_F(VerifiedLoadTest, PinsOfTheConfigDecideWhatLoads) {
 }
 
 TEST_F(VerifiedLoadTest, AChecksumOfAnotherVersionIsNotUsed) {
-  const auto resolved = loader_->Resolve(*Uri::Parse(kModel), policy_, cancellation_);
+  const auto resolved = Resolve();
   ASSERT_TRUE(resolved.ok());
   source_->Put(kModel, file_);
-  const auto model = loader_->Load(
-      *resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress_,
-      cancellation_);
-  EXPECT_EQ(ReasonOf(model.status()), Reason::kSourceChanged);
+  EXPECT_EQ(ReasonOf(Load(*resolved).status()), Reason::kSourceChanged);
 }
 
 }  // namespace

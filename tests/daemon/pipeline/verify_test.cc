@@ -16,10 +16,13 @@
 #include "common/cancellation.h"
 #include "common/status.h"
 #include "daemon/pipeline/plan.h"
+#include "tests/fakes/checksums.h"
 
 namespace weightd::pipeline {
 namespace {
 
+using fakes::InParts;
+using fakes::Whole;
 using testing::HasSubstr;
 
 constexpr uint64_t kHeader = 1234;
@@ -31,21 +34,6 @@ std::string RandomText(size_t size, uint32_t seed) {
     c = static_cast<char>(random());
   }
   return text;
-}
-
-source::Checksum Whole(source::ChecksumKind kind, const std::string& text) {
-  return {.kind = kind, .value = HashOf(kind, text), .part_sizes = {}};
-}
-
-source::Checksum InParts(source::ChecksumKind kind, const std::string& text,
-                         std::vector<uint64_t> sizes) {
-  std::string values;
-  size_t begin = 0;
-  for (const uint64_t size : sizes) {
-    values += HashOf(kind, absl::string_view(text).substr(begin, size));
-    begin += size;
-  }
-  return {.kind = kind, .value = HashOf(kind, values), .part_sizes = std::move(sizes)};
 }
 
 // Two files whose bytes come in chunks in an order of the test's own.
