@@ -243,6 +243,11 @@ absl::Status Uri::ParseAuthority(absl::string_view authority) {
                : Invalid("a file: URI with a host");
   }
   const size_t at = authority.rfind('@');
+  if (at != absl::string_view::npos && scheme_ == "s3") {
+    return Error(Reason::kInvalidUri, "a user name or password has no place in an s3: URI",
+                 "write s3://bucket/key; credentials belong into the environment or the "
+                 "configuration");
+  }
   if (at != absl::string_view::npos) {
     user_info_ = std::string(authority.substr(0, at));
     authority = authority.substr(at + 1);

@@ -13,7 +13,8 @@ namespace weightd {
 // spellings of one place are equal and patterns can't be fooled: scheme and host in lower case,
 // default ports dropped, percent-encoded unreserved characters decoded, other escapes in upper
 // case. Refused outright, in plain or encoded form: `..` segments, encoded slashes, control
-// characters, NUL; fragments; `file:` URIs with a host other than localhost; more than 8192 bytes.
+// characters, NUL; fragments; `file:` URIs with a host other than localhost; `s3:` URIs with user
+// info; more than 8192 bytes.
 class Uri {
  public:
   Uri() = default;

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "absl/strings/match.h"
 #include "common/status.h"
 
 namespace weightd {
@@ -70,6 +71,14 @@ TEST(UriTest, RedactedHasNoSecrets) {
   EXPECT_EQ(uri->Redacted(), "https://h:8443/m.safetensors");
   EXPECT_EQ(uri->user_info(), "me:secret");
   EXPECT_EQ(uri->authority(), "h:8443");
+}
+
+TEST(UriTest, AnS3UriHasNoUserInfo) {
+  const absl::Status status = Uri::Parse("s3://me:secret@bucket/key").status();
+  EXPECT_EQ(ReasonOf(status), Reason::kInvalidUri);
+  EXPECT_TRUE(absl::StrContains(status.message(), "user name")) << status;
+  EXPECT_FALSE(absl::StrContains(status.ToString(), "secret")) << status;
+  EXPECT_TRUE(absl::StrContains(HintOf(status), "configuration")) << status;
 }
 
 TEST(UriTest, ChildStaysInItsFolder) {
