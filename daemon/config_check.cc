@@ -22,6 +22,7 @@
 #include "common/uri.h"
 #include "daemon/config.h"
 #include "daemon/service/access.h"
+#include "daemon/source/s3/s3_store.h"
 
 namespace weightd {
 namespace {
@@ -212,13 +213,11 @@ absl::Status CheckBuckets(const v1::S3StoreConfig& store, const std::string& pat
 
 absl::Status CheckEndpoint(absl::string_view endpoint, absl::string_view field,
                            const FieldLines& lines) {
-  const absl::StatusOr<Uri> uri = Uri::Parse(endpoint);
-  if (endpoint.empty() ||
-      (uri.ok() && absl::StartsWith(uri->scheme(), "http") && uri->path() == "/" &&
-       uri->query().empty() && uri->user_info().empty())) {
+  if (endpoint.empty()) {
     return absl::OkStatus();
   }
-  return lines.ErrorAt(field, "not an endpoint", "write https://host or https://host:port");
+  const absl::Status status = source::ParseEndpoint(endpoint).status();
+  return status.ok() ? status : lines.ErrorAt(field, status.message(), HintOf(status));
 }
 
 absl::Status CheckCredentials(const v1::S3CredentialsConfig& credentials, absl::string_view path,

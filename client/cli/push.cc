@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "client/cli/push_plan.h"
 #include "common/status.h"
 #include "daemon/source/credentials/credential_provider.h"
@@ -39,11 +38,9 @@ absl::StatusOr<source::S3UploadOptions> OptionsFor(const PushRequest& request) {
   if (!request.region.empty()) {
     options.location.region = request.region;
   }
-  const std::string& endpoint = options.location.endpoint;
-  if (!endpoint.empty() && !absl::StartsWith(endpoint, "https://") &&
-      !absl::StartsWith(endpoint, "http://")) {
-    return Error(Reason::kInvalidArgument, "the endpoint of the store is no URL",
-                 "write https://host or http://host:port (--endpoint, AWS_ENDPOINT_URL)");
+  if (!options.location.endpoint.empty()) {
+    RETURN_IF_ERROR(Annotate(source::ParseEndpoint(options.location.endpoint).status(),
+                             "--endpoint or AWS_ENDPOINT_URL"));
   }
   // Whoever runs a command may run the programs of his own profile.
   options.credentials = source::MakeCredentialProvider(

@@ -70,24 +70,32 @@ std::string AwsS3Host(absl::string_view region) {
                       absl::StartsWith(region, "cn-") ? ".cn" : "");
 }
 
+absl::StatusOr<Uri> ParseEndpoint(absl::string_view text) {
+  absl::StatusOr<Uri> uri = Uri::Parse(text);
+  if (!uri.ok() || !absl::StartsWith(uri->scheme(), "http") || uri->path() != "/" ||
+      !uri->query().empty() || !uri->user_info().empty()) {
+    return Error(Reason::kInvalidArgument, "not an endpoint of a store",
+                 "write https://host or http://host:port, without user name and path");
+  }
+  return uri;
+}
+
 absl::StatusOr<Hop> LocateObject(const S3Location& location, const Uri& uri) {
   const std::string& bucket = uri.authority();
   if (bucket.size() < kShortestBucket || bucket.size() > kLongestBucket ||
-      !std::all_of(bucket.begin(), bucket.end(), IsBucketCharacter) || !uri.user_info().empty()) {
+      !std::all_of(bucket.begin(), bucket.end(), IsBucketCharacter)) {
     return Error(Reason::kInvalidUri, absl::StrCat(uri.Redacted(), ": not the name of a bucket"),
-                 "write s3://bucket/key; credentials and endpoints belong into the configuration");
+                 "write s3://bucket/key; endpoints belong into the configuration");
   }
-  const std::string endpoint = location.endpoint.empty()
-                                   ? absl::StrCat("https://", AwsS3Host(location.region))
-                                   : location.endpoint;
-  absl::string_view host = endpoint;
-  const bool encrypted = absl::ConsumePrefix(&host, "https://");
-  absl::ConsumePrefix(&host, "http://");
-  const bool in_path = InPath(location, bucket, encrypted);
+  ASSIGN_OR_RETURN(
+      const Uri endpoint,
+      ParseEndpoint(location.endpoint.empty() ? absl::StrCat("https://", AwsS3Host(location.region))
+                                              : location.endpoint));
+  const bool in_path = InPath(location, bucket, endpoint.scheme() == "https");
   const std::string text = absl::StrCat(
-      encrypted ? "https://" : "http://", in_path ? "" : bucket, in_path ? "" : ".",
-      absl::StripSuffix(host, "/"), in_path ? "/" : "", in_path ? bucket : "",
-      PathOfKey(uri.DecodedPath().substr(1)), uri.query().empty() ? "" : "?", uri.query());
+      endpoint.scheme(), "://", in_path ? "" : bucket, in_path ? "" : ".", endpoint.authority(),
+      in_path ? "/" : "", in_path ? bucket : "", PathOfKey(uri.DecodedPath().substr(1)),
+      uri.query().empty() ? "" : "?", uri.query());
   ASSIGN_OR_RETURN(const Uri url, Uri::Parse(text));
   return FirstHop(url);
 }

@@ -39,8 +39,12 @@ S3Location LocationOfEnvironment(const Environment& environment);
 // The host of AWS' S3 in a region (AWS: "Amazon S3 endpoints and quotas").
 std::string AwsS3Host(absl::string_view region);
 
+// kInvalidArgument unless it is "http[s]://host[:port]". The error says nothing of the text: people
+// write passwords there.
+absl::StatusOr<Uri> ParseEndpoint(absl::string_view text);
+
 // Where the object of an s3: URI is asked for. The query goes along. kInvalidUri if the URI names
-// no bucket or one that can't stand in a URL.
+// no bucket or one that can't stand in a URL; kInvalidArgument for an endpoint that is none.
 absl::StatusOr<Hop> LocateObject(const S3Location& location, const Uri& uri);
 
 // Of the lists of each store, the index of the one that names `uri` most closely: "bucket",

@@ -285,5 +285,15 @@ TEST(S3StoreTest, AnObjectIsAskedForWhereItsStoreIs) {
             "http://bucket.store/k");
 }
 
+TEST(S3StoreTest, AnEndpointIsAHost) {
+  for (const char* endpoint : {"https://me:secret@store", "https://store/path", "https://store?q",
+                               "ftp://store", "store", "https://", "https://h h"}) {
+    const absl::Status status =
+        LocateObject({.endpoint = endpoint, .region = "r"}, *Uri::Parse("s3://bucket/k")).status();
+    EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << endpoint;
+    EXPECT_THAT(status.ToString(), Not(HasSubstr("secret")));
+  }
+}
+
 }  // namespace
 }  // namespace weightd::source
