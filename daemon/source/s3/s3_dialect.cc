@@ -47,6 +47,11 @@ bool MeansDamage(absl::string_view code) {
   return code == "BadDigest" || code == "XAmzContentSHA256Mismatch" || code == "IncompleteBody";
 }
 
+// "403 AccessDenied"; some stores, and what stands before them, send no code.
+std::string Said(const Answer& answer, const S3Error& error) {
+  return absl::StrCat(answer.status, error.code.empty() ? "" : " ", error.code);
+}
+
 HttpFailure Denied(absl::string_view name, absl::string_view what, absl::string_view hint) {
   return {.status = Error(Reason::kSourceDenied, absl::StrCat(name, ": ", what), hint)};
 }
@@ -110,16 +115,16 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
   const S3Error error = ParseS3Error(body).value_or(S3Error());
   if (Learn(uri, answer, error)) {
     HttpFailure failure = {
-        .status = Error(Reason::kSourceUnavailable,
-                        absl::StrCat(name, ": the store answers ", answer.status, " ", error.code),
-                        "try again"),
+        .status =
+            Error(Reason::kSourceUnavailable,
+                  absl::StrCat(name, ": the store answers ", Said(answer, error)), "try again"),
         .passing = true};
     return failure;
   }
   if (MeansDamage(error.code)) {
     return {.status = Error(Reason::kSourceUnavailable,
                             absl::StrCat(name, ": the bytes were damaged on their way (",
-                                         answer.status, " ", error.code, ")"),
+                                         Said(answer, error), ")"),
                             "try again; if it stays, look at proxies on the way and at this node"),
             .passing = true};
   }
@@ -143,7 +148,7 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
   if (answer.status == 401 || answer.status == 403 ||
       (answer.status == 400 && MeansOtherCredentials(error.code))) {
     HttpFailure failure =
-        Denied(name, absl::StrCat(WhoIsRefused(proof), " (", answer.status, " ", error.code, ")"),
+        Denied(name, absl::StrCat(WhoIsRefused(proof), " (", Said(answer, error), ")"),
                "check these credentials and what they may do there");
     if (MeansOtherCredentials(error.code) && proof.credentials.has_value() &&
         !proof.refused_before) {

@@ -173,6 +173,14 @@ TEST_F(S3SourceTest, ARefusalNamesTheKindOfCredentials) {
   EXPECT_THAT(std::string(status.message()), Not(HasSubstr("/etc/secret")));
 }
 
+TEST_F(S3SourceTest, ARefusalWithoutACodeIsWrittenWithout) {
+  for (const int status : {403, 401}) {
+    server_.Script({}, Reply::Status(status));
+    EXPECT_THAT(std::string(Stat().message()),
+                testing::EndsWith(absl::StrCat("credentials from a test (", status, ")")));
+  }
+}
+
 TEST_F(S3SourceTest, OtherErrorsHaveTheirReasons) {
   const std::vector<std::pair<Reply, Reason>> cases = {
       {ErrorReply(404, "NoSuchBucket"), Reason::kModelNotFound},
