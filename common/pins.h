@@ -13,7 +13,8 @@ namespace weightd {
 // the model lists it. The empty name stands for the only file of a model.
 using Pins = std::map<std::string, std::string>;
 
-// kInvalidArgument for what is no digest, and for a second one of the same file.
+// `digest` may begin with "sha256:". kInvalidArgument for what is no digest, and for another one of
+// the same file.
 absl::Status AddPin(absl::string_view file, absl::string_view digest, Pins& pins);
 
 // The same for how people write it: "DIGEST" or "FILE=DIGEST".

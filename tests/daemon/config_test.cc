@@ -167,6 +167,14 @@ TEST(Config, PrintsWhatItReads) {
   EXPECT_THAT(printed, HasSubstr("bandwidth: 1600kb/s"));
 }
 
+TEST(Config, AliasesOfOneModelMayPinTheSame) {
+  const std::string digest(64, 'a');
+  EXPECT_EQ(Parsed(absl::StrCat("models:\n- {name: a, uri: /m, sha256: [", digest,
+                                "]}\n- {name: b, uri: /m, sha256: ['sha256:", digest, "']}"))
+                .models_size(),
+            2);
+}
+
 TEST(Config, RatesAreInBitsOrBytes) {
   const std::pair<absl::string_view, uint64_t> rates[] = {
       {"10Gb/s", 1'250'000'000},  {"10GB/s", 10'000'000'000}, {"1Mb/s", 125'000},
@@ -263,6 +271,9 @@ TEST(Config, RefusesWhatMakesNoSense) {
       {"models: [{name: /a, uri: /m}]", "1: models[0].name: not a name"},
       {"models: [{name: a}]", "1: models[0].uri: "},
       {"models:\n- name: a\n  uri: /a\n  sha256: [m=12]", "4: models[0].sha256[0]: \"12\" is no"},
+      {absl::StrCat("models:\n- {name: a, uri: /a, sha256: [", std::string(64, 'a'),
+                    "]}\n- {name: b, uri: /a, sha256: [", std::string(64, 'b'), "]}"),
+       "3: models[1].sha256[0]: the only file is pinned to two digests"},
       {"models:\n- name: a\n  uri: ftp://host/x", "3: models[0].uri: "},
       {"sources:\n  file:\n    roots:\n    - models", "4: sources.file.roots[0]: not an absolute"},
       {"sources: {http: {allowed_networks: [10.0.0.0]}}",

@@ -48,7 +48,9 @@ TEST(ArgumentsTest, PinsOfSeveralFiles) {
   ASSERT_TRUE(both.ok()) << both.status();
   EXPECT_EQ(both->model, "m");
   EXPECT_EQ(both->pins.size(), 2u);
-  EXPECT_FALSE(Parse({"preload", "--sha256", a.c_str(), "--sha256", a.c_str(), "m"}).ok());
+  const std::string other = absl::StrCat("a.safetensors=sha256:", std::string(64, 'c'));
+  EXPECT_TRUE(Parse({"preload", "--sha256", other.c_str(), "m"}).ok());
+  EXPECT_FALSE(Parse({"preload", "--sha256", a.c_str(), "--sha256", other.c_str(), "m"}).ok());
   EXPECT_FALSE(Parse({"preload", "--sha256", a.c_str(), "--no-wait", "m"}).ok());
 }
 
