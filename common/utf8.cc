@@ -47,4 +47,14 @@ std::optional<size_t> FirstInvalidUtf8(absl::string_view text) {
   return std::nullopt;
 }
 
+std::string ToUtf8(absl::string_view text) {
+  std::string result(text);
+  size_t checked = 0;
+  while (const auto stray = FirstInvalidUtf8(absl::string_view(result).substr(checked))) {
+    checked += *stray;
+    result[checked++] = '?';
+  }
+  return result;
+}
+
 }  // namespace weightd

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "common/utf8.h"
 
 namespace weightd::cli {
 namespace {
@@ -151,7 +152,7 @@ JsonWriter& JsonWriter::Key(absl::string_view key) {
 JsonWriter& JsonWriter::String(absl::string_view value) {
   BeginValue();
   text_.push_back('"');
-  for (const char c : value) {
+  for (const char c : ToUtf8(value)) {
     if (c == '"' || c == '\\') {
       text_.push_back('\\');
       text_.push_back(c);

@@ -22,6 +22,7 @@ class JsonWriter {
   JsonWriter& EndArray();
   JsonWriter& Key(absl::string_view key);
 
+  // What is no UTF-8 becomes "?".
   JsonWriter& String(absl::string_view value);
   // Plain numbers, also above 2^53, which readers that keep 64-bit integers (jq 1.7, Python) get
   // exactly.

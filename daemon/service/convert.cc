@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "common/utf8.h"
 #include "daemon/service/error_detail.h"
 #include "daemon/service/paging.h"
 #include "daemon/service/tensor_index_codec.h"

@@ -1,41 +1,15 @@
 #include "daemon/service/error_detail.h"
 
-#include <cstdint>
-
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "common/uri.h"
+#include "common/utf8.h"
 
 namespace weightd::service {
 namespace {
 
 constexpr size_t kLongestName = 500;
-
-// Length of the well-formed UTF-8 character (Unicode, table 3-7) at the head of `text`; 0 if there
-// is none.
-size_t CharacterLength(absl::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t first = byte(0);
-  if (first < 0x80) {
-    return 1;
-  }
-  const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  if (first < 0xC2 || first > 0xF4 || text.size() < length) {
-    return 0;
-  }
-  const uint8_t least = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
-  const uint8_t most = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
-  if (byte(1) < least || byte(1) > most) {
-    return 0;
-  }
-  for (size_t i = 2; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) {
-      return 0;
-    }
-  }
-  return length;
-}
 
 // What to do about errors that don't say it themselves.
 absl::string_view DefaultHint(Reason reason) {
@@ -98,22 +72,6 @@ absl::string_view DefaultHint(Reason reason) {
 }
 
 }  // namespace
-
-std::string ToUtf8(absl::string_view text) {
-  std::string result;
-  result.reserve(text.size());
-  while (!text.empty()) {
-    const size_t length = CharacterLength(text);
-    if (length == 0) {
-      result += '?';
-      text.remove_prefix(1);
-    } else {
-      result.append(text.data(), length);
-      text.remove_prefix(length);
-    }
-  }
-  return result;
-}
 
 std::string RedactedName(absl::string_view model) {
   const absl::StatusOr<Uri> uri = Uri::Parse(model);

@@ -17,9 +17,6 @@ v1::ErrorDetail ToErrorDetail(const absl::Status& status, absl::string_view mode
 // few hundred bytes, and valid UTF-8 whatever was sent.
 std::string RedactedName(absl::string_view model);
 
-// Protobuf accepts nothing else in strings: every malformed byte becomes "?".
-std::string ToUtf8(absl::string_view text);
-
 }  // namespace weightd::service
 
 #endif  // WEIGHTD_DAEMON_SERVICE_ERROR_DETAIL_H_

@@ -1,5 +1,6 @@
 #include "daemon/service/grpc_status.h"
 
+#include "common/utf8.h"
 #include "daemon/service/error_detail.h"
 
 namespace weightd::service {

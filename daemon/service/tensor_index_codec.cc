@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "daemon/service/error_detail.h"
+#include "common/utf8.h"
 
 namespace weightd::service {
 namespace {

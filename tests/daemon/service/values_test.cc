@@ -51,16 +51,6 @@ TEST(ErrorDetailTest, RedactsWhatIsNoUri) {
   EXPECT_EQ(RedactedName("http://a:b@c@host/../x#secret"), "http://host/../x");
 }
 
-TEST(ErrorDetailTest, ReplacesMalformedUtf8) {
-  EXPECT_EQ(ToUtf8("gr\xC3\xBC\xC3\x9F"), "gr\xC3\xBC\xC3\x9F");
-  EXPECT_EQ(ToUtf8("\xF0\x9F\x98\x80"), "\xF0\x9F\x98\x80");
-  EXPECT_EQ(ToUtf8("a\xFFz\xC3"), "a?z?");
-  // Overlong, surrogate, beyond the last code point.
-  EXPECT_EQ(ToUtf8("\xC0\xAF"), "??");
-  EXPECT_EQ(ToUtf8("\xED\xA0\x80"), "???");
-  EXPECT_EQ(ToUtf8("\xF4\x90\x80\x80"), "????");
-}
-
 TEST(PagingTest, WalksAList) {
   const Page first = *PageOf(250, 0, "", "list");
   EXPECT_EQ(first.end, 100);
