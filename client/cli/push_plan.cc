@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/inspect.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 #include "daemon/format/shard_index.h"
 
@@ -33,12 +34,37 @@ Role RoleOf(absl::string_view name) {
 
 absl::StatusOr<Uri> ParseTarget(absl::string_view text) {
   ASSIGN_OR_RETURN(Uri uri, Uri::Parse(text));
-  if (uri.scheme() != "s3" || !uri.query().empty() || !uri.user_info().empty()) {
+  if (uri.scheme() != "s3" || !uri.query().empty()) {
     return Error(Reason::kInvalidUri,
                  absl::StrCat(uri.Redacted(), ": not a place that can be pushed to"),
                  "write s3://bucket/folder/ or s3://bucket/folder/name");
   }
   return uri;
+}
+
+// Why there is nothing to be looked at.
+absl::Status LookError(const fs::path& path, const std::error_code& error) {
+  std::error_code ignored;
+  const bool loop = error == std::errc::too_many_symbolic_link_levels;
+  const bool dangling =
+      error == std::errc::no_such_file_or_directory && fs::is_symlink(path, ignored);
+  if (!loop && !dangling) {
+    return ErrnoError(error.value(), path.string());
+  }
+  return Error(Reason::kModelNotFound,
+               absl::StrCat(path.string(), loop ? ": links that lead in a circle"
+                                                : " is a link that leads nowhere"),
+               "remove the link, or let it lead to a file");
+}
+
+// Where the file at `path` goes.
+absl::StatusOr<Uri> ObjectOf(const Uri& folder, const std::string& name, const fs::path& path) {
+  absl::StatusOr<Uri> object = folder.Child(name);
+  return object.ok() ? std::move(object)
+                     : Error(Reason::kInvalidArgument,
+                             absl::StrCat(PrintableText(path.string()),
+                                          ": its name can't be part of a URI"),
+                             "rename it");
 }
 
 // Collects the files of a folder: paths relative to it.
@@ -76,7 +102,7 @@ class Walk {
     const bool is_link = fs::is_symlink(path, error);
     const fs::file_status status = fs::status(path, error);
     if (error) {
-      return ErrnoError(error.value(), path.string());
+      return LookError(path, error);
     }
     if (is_link) {
       RETURN_IF_ERROR(CheckLink(path, fs::is_directory(status)));
@@ -153,7 +179,7 @@ absl::Status Check(const std::vector<FileToUpload>& files) {
 absl::StatusOr<PushPlan> PlanFile(const std::string& path, Uri target) {
   const std::string name = fs::path(path).filename().string();
   if (target.IsFolder()) {
-    ASSIGN_OR_RETURN(target, target.Child(name));
+    ASSIGN_OR_RETURN(target, ObjectOf(target, name, path));
   }
   if (RoleOf(target.FileName()) == Role::kIndex) {
     return Error(Reason::kInvalidArgument, absl::StrCat(path, " is an index without its shards"),
@@ -177,7 +203,7 @@ absl::StatusOr<PushPlan> PlanFolder(const std::string& path, Uri target, bool fo
   std::map<std::string, bool> indexed;
   for (const std::string& name : names) {
     const fs::path below(name);
-    ASSIGN_OR_RETURN(Uri object, plan.target.Child(name));
+    ASSIGN_OR_RETURN(Uri object, ObjectOf(plan.target, name, path / below));
     const Role role = RoleOf(below.filename().string());
     if (role != Role::kOther) {
       indexed[below.parent_path().string()] |= role == Role::kIndex;
@@ -202,7 +228,7 @@ absl::StatusOr<PushPlan> PlanPush(const std::string& path, absl::string_view tar
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (error) {
-    return ErrnoError(error.value(), path);
+    return LookError(path, error);
   }
   ASSIGN_OR_RETURN(PushPlan plan, fs::is_directory(status)
                                       ? PlanFolder(path, std::move(uri), follow_links)

@@ -62,6 +62,12 @@ TEST(JsonWriterTest, Escapes) {
   EXPECT_EQ(json.text(), R"({"a\"b":"\\\n\u0001é"})");
 }
 
+TEST(JsonWriterTest, WritesUtf8) {
+  JsonWriter json;
+  json.String("a\xff\xed\xa0\x80é");
+  EXPECT_EQ(json.text(), "\"a????é\"");
+}
+
 TEST(JsonWriterTest, Nests) {
   JsonWriter json;
   json.BeginArray().Number(uint64_t{1}).BeginObject().EndObject().Bool(true).BeginArray();

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "client/cli/push.h"
+#include "common/cancellation.h"
 #include "common/status.h"
 #include "tests/fakes/safetensors_file.h"
 
@@ -56,11 +58,13 @@ class PushPlanTest : public testing::Test {
                  bool follow_links = false) {
     const absl::Status status = PlanPush(path, target, follow_links).status();
     message_ = std::string(status.message());
+    hint_ = HintOf(status);
     return ReasonOf(status);
   }
 
   const std::string folder_;
   std::string message_;
+  std::string hint_;
 };
 
 TEST_F(PushPlanTest, AFileGoesToANameOrIntoAFolder) {
@@ -131,8 +135,42 @@ TEST_F(PushPlanTest, LinksStayInTheFolder) {
   std::filesystem::create_symlink(".", folder + "/again");
   EXPECT_EQ(Refusal(folder, "s3://bucket/m/", true), Reason::kInvalidArgument);
   std::filesystem::remove(folder + "/again");
-  std::filesystem::create_symlink("nowhere", folder + "/dangling");
-  EXPECT_EQ(Refusal(folder, "s3://bucket/m/", true), Reason::kModelNotFound);
+}
+
+TEST_F(PushPlanTest, LinksThatLeadNowhereAreNamed) {
+  WriteShards();
+  const std::string link = folder_ + "/link.safetensors";
+  for (const char* target : {"nowhere", "link.safetensors"}) {
+    std::filesystem::create_symlink(target, link);
+    for (const std::string& path : {folder_, link}) {
+      EXPECT_EQ(Refusal(path), Reason::kModelNotFound) << path;
+      EXPECT_THAT(message_, HasSubstr(link));
+      EXPECT_THAT(hint_, HasSubstr("link"));
+    }
+    std::filesystem::remove(link);
+  }
+}
+
+TEST_F(PushPlanTest, AFileWhoseNameNoUriHoldsIsNamed) {
+  const std::string path = Write("a\n\xff.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
+  for (const std::string& named : {path, folder_}) {
+    EXPECT_EQ(Refusal(named), Reason::kInvalidArgument);
+    EXPECT_THAT(message_, HasSubstr(folder_ + "/a\\x0a\\xff.safetensors"));
+    EXPECT_THAT(hint_, HasSubstr("rename"));
+  }
+}
+
+TEST_F(PushPlanTest, AnEndpointWithUserInfoIsRefused) {
+  PushRequest request;
+  request.path = folder_;
+  request.target = "s3://bucket/m/";
+  request.endpoint = "https://me:secret@store";
+  Cancellation cancellation;
+  const absl::Status status =
+      Push(request, [](const source::UploadProgress&) {}, cancellation).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("AWS_ENDPOINT_URL"));
+  EXPECT_THAT(status.ToString(), testing::Not(HasSubstr("secret")));
 }
 
 TEST_F(PushPlanTest, WhatMakesNoSenseIsRefused) {
