@@ -1,7 +1,5 @@
 #include "daemon/pipeline/resolve.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <memory>
@@ -19,6 +17,7 @@
 #include "common/status.h"
 #include "daemon/format/shard_index.h"
 #include "daemon/pipeline/parallel.h"
+#include "daemon/source/checksum.h"
 
 namespace weightd::pipeline {
 namespace {
@@ -210,14 +209,14 @@ class Resolver {
 
 RevisionId NameRevision(const Uri& uri, const std::vector<ModelFile>& files,
                         const ModelFile* index_file) {
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest(EVP_MD_CTX_new(),
-                                                                       &EVP_MD_CTX_free);
-  EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr);
+  const std::unique_ptr<source::Hasher> digest = source::MakeHasher(source::ChecksumKind::kSha256);
+  const auto update = [&](absl::string_view text) {
+    digest->Update({reinterpret_cast<const std::byte*>(text.data()), text.size()});
+  };
   // Each part with its length, so that no two lists of parts give the same bytes.
   const auto add = [&](absl::string_view part) {
-    const std::string length = absl::StrCat(part.size(), ":");
-    EVP_DigestUpdate(digest.get(), length.data(), length.size());
-    EVP_DigestUpdate(digest.get(), part.data(), part.size());
+    update(absl::StrCat(part.size(), ":"));
+    update(part);
   };
   const auto add_file = [&](const ModelFile& file) {
     add(file.name);
@@ -232,11 +231,7 @@ RevisionId NameRevision(const Uri& uri, const std::vector<ModelFile>& files,
   for (const ModelFile& file : files) {
     add_file(file);
   }
-  unsigned char bytes[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_DigestFinal_ex(digest.get(), bytes, &size);
-  return RevisionId(
-      absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(bytes), size)));
+  return RevisionId(absl::BytesToHexString(digest->Finish()));
 }
 
 absl::StatusOr<ResolvedModel> ResolveModel(source::Source& source, const Uri& uri,

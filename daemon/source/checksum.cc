@@ -71,22 +71,22 @@ class Crc64 final : public Hasher {
   uint64_t crc_ = 0;
 };
 
-class Sha256 final : public Hasher {
+class Digest final : public Hasher {
  public:
-  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
-    EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr);
+  explicit Digest(const EVP_MD* kind) : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
+    EVP_DigestInit_ex(context_.get(), kind, nullptr);
   }
   void Update(absl::Span<const std::byte> bytes) override {
     EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size());
   }
   std::string Finish() override {
-    std::string value(SizeOf(ChecksumKind::kSha256), '\0');
+    std::string value(static_cast<size_t>(EVP_MD_CTX_get_size(context_.get())), '\0');
     EVP_DigestFinal_ex(context_.get(), reinterpret_cast<unsigned char*>(value.data()), nullptr);
     return value;
   }
 
   std::unique_ptr<Hasher> Clone() const override {
-    auto clone = std::make_unique<Sha256>();
+    auto clone = std::make_unique<Digest>(EVP_MD_CTX_get0_md(context_.get()));
     EVP_MD_CTX_copy_ex(clone->context_.get(), context_.get());
     return clone;
   }
@@ -94,6 +94,11 @@ class Sha256 final : public Hasher {
  private:
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
 };
+
+std::string ValueOf(Hasher& hasher, absl::string_view bytes) {
+  hasher.Update({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
+  return hasher.Finish();
+}
 
 }  // namespace
 
@@ -135,14 +140,16 @@ std::unique_ptr<Hasher> MakeHasher(ChecksumKind kind) {
     case ChecksumKind::kSha256:
       break;
   }
-  return std::make_unique<Sha256>();
+  return std::make_unique<Digest>(EVP_sha256());
 }
 
+std::unique_ptr<Hasher> MakeMd5Hasher() { return std::make_unique<Digest>(EVP_md5()); }
+
 std::string HashOf(ChecksumKind kind, absl::string_view bytes) {
-  const std::unique_ptr<Hasher> hasher = MakeHasher(kind);
-  hasher->Update({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
-  return hasher->Finish();
+  return ValueOf(*MakeHasher(kind), bytes);
 }
+
+std::string Md5Of(absl::string_view bytes) { return ValueOf(*MakeMd5Hasher(), bytes); }
 
 std::string ShowDigest(absl::string_view value, uint32_t parts) {
   std::string text = absl::BytesToHexString(value);

@@ -51,9 +51,12 @@ class Hasher {
 };
 
 std::unique_ptr<Hasher> MakeHasher(ChecksumKind kind);
+// MD5 is no checksum that stores are asked for, but what most make ETags of.
+std::unique_ptr<Hasher> MakeMd5Hasher();
 
 // The value of `bytes` alone.
 std::string HashOf(ChecksumKind kind, absl::string_view bytes);
+std::string Md5Of(absl::string_view bytes);
 
 // For people: hexadecimal digits as sha256sum writes them, and "-N" after those of a composite of N
 // parts (0: of the whole object).

@@ -1,18 +1,18 @@
 #include "daemon/source/s3/local_file.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <memory>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "daemon/source/checksum.h"
 
 namespace weightd::source {
 namespace {
@@ -24,25 +24,6 @@ absl::Status Changed(const std::string& path) {
   return Error(Reason::kSourceChanged, absl::StrCat(path, " changed while it was uploaded"),
                "push it again when nobody writes to it");
 }
-
-class Digest {
- public:
-  explicit Digest(const EVP_MD* kind) : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
-    EVP_DigestInit_ex(context_.get(), kind, nullptr);
-  }
-  void Update(absl::Span<const char> bytes) {
-    EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size());
-  }
-  std::string Finish() {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> value;
-    unsigned size = 0;
-    EVP_DigestFinal_ex(context_.get(), value.data(), &size);
-    return {reinterpret_cast<const char*>(value.data()), size};
-  }
-
- private:
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
-};
 
 }  // namespace
 
@@ -94,21 +75,23 @@ absl::Status LocalFile::Read(const Fd& file, uint64_t offset, absl::Span<char> s
 absl::StatusOr<RangeDigest> DigestOf(const LocalFile& file, ByteRange range, bool with_md5,
                                      Cancellation& cancellation) {
   ASSIGN_OR_RETURN(const Fd descriptor, file.Open());
-  Digest sha256(EVP_sha256());
-  Digest md5(EVP_md5());
+  const std::unique_ptr<Hasher> sha256 = MakeHasher(ChecksumKind::kSha256);
+  const std::unique_ptr<Hasher> md5 = MakeMd5Hasher();
   std::vector<char> block(std::min<uint64_t>(kBlockBytes, range.size()));
   while (!range.empty()) {
     RETURN_IF_ERROR(cancellation.status());
     const absl::Span<char> bytes =
         absl::MakeSpan(block).first(std::min<uint64_t>(block.size(), range.size()));
     RETURN_IF_ERROR(file.Read(descriptor, range.begin, bytes));
-    sha256.Update(bytes);
+    const auto read =
+        absl::MakeConstSpan(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
+    sha256->Update(read);
     if (with_md5) {
-      md5.Update(bytes);
+      md5->Update(read);
     }
     range.begin += bytes.size();
   }
-  return RangeDigest{sha256.Finish(), with_md5 ? md5.Finish() : ""};
+  return RangeDigest{sha256->Finish(), with_md5 ? md5->Finish() : ""};
 }
 
 }  // namespace weightd::source

@@ -1,9 +1,6 @@
 #include "daemon/source/s3/s3_multipart.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -270,13 +267,7 @@ std::optional<std::string> EtagOf(absl::Span<const StoredPart> parts) {
     }
     absl::StrAppend(&all, absl::HexStringToBytes(hex));
   }
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  unsigned size = 0;
-  EVP_Digest(all.data(), all.size(), digest.data(), &size, EVP_md5(), nullptr);
-  return absl::StrCat(
-      "\"",
-      absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest.data()), size)),
-      "-", parts.size(), "\"");
+  return absl::StrCat("\"", absl::BytesToHexString(Md5Of(all)), "-", parts.size(), "\"");
 }
 
 }  // namespace weightd::source

@@ -33,13 +33,15 @@ std::string RandomText(size_t size) {
   return text;
 }
 
-// The check values of the CRC catalogue (reveng.sourceforge.io/crc-catalogue), and FIPS 180-4's.
+// The check values of the CRC catalogue (reveng.sourceforge.io/crc-catalogue), FIPS 180-4's and
+// those of RFC 1321.
 TEST(Checksum, MatchesTheStandards) {
   EXPECT_EQ(Hex(ChecksumKind::kCrc32, "123456789"), "cbf43926");
   EXPECT_EQ(Hex(ChecksumKind::kCrc32c, "123456789"), "e3069283");
   EXPECT_EQ(Hex(ChecksumKind::kCrc64Nvme, "123456789"), "ae8b14860a799888");
   EXPECT_EQ(Hex(ChecksumKind::kSha256, "abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(absl::BytesToHexString(Md5Of("abc")), "900150983cd24fb0d6963f7d28e17f72");
 }
 
 // NVM Command Set Specification 1.0, figure 121.
