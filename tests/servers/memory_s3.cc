@@ -138,7 +138,7 @@ ServiceReply MemoryS3::Answer(const ServiceRequest& request) {
   }
   if (request.method == "PUT") {
     objects_[key] = {request.body, Etag(Md5Hex(request.body)), Sha256Text(request.body)};
-    return {.headers = {"ETag: " + objects_[key].etag}};
+    return Taken(request.body);
   }
   if (request.method == "DELETE") {
     objects_.erase(key);
@@ -151,6 +151,14 @@ ServiceReply MemoryS3::Answer(const ServiceRequest& request) {
   ServiceReply reply = {.body = object->second.bytes, .headers = {"ETag: " + object->second.etag}};
   if (keeps_checksums_) {
     reply.headers.push_back("x-amz-checksum-sha256: " + object->second.sha256);
+  }
+  return reply;
+}
+
+ServiceReply MemoryS3::Taken(const std::string& body) const {
+  ServiceReply reply = {.headers = {"ETag: " + Etag(Md5Hex(body))}};
+  if (keeps_checksums_) {
+    reply.headers.push_back("x-amz-checksum-sha256: " + Sha256Text(body));
   }
   return reply;
 }
@@ -168,7 +176,7 @@ ServiceReply MemoryS3::AnswerUpload(const ServiceRequest& request, const std::st
       return S3ErrorReply(400, "InvalidRequest");
     }
     upload->second.parts[std::stoi(query.at("partNumber"))] = request.body;
-    return {.headers = {"ETag: " + Etag(Md5Hex(request.body))}};
+    return Taken(request.body);
   }
   if (request.method == "DELETE") {
     uploads_.erase(upload);
@@ -226,8 +234,13 @@ ServiceReply MemoryS3::Complete(const std::string& id, const std::string& body) 
   }
   object.etag = Etag(absl::StrCat(Md5Hex(md5s), "-", upload.parts.size()));
   object.sha256 = absl::StrCat(Sha256Text(sha256s), "-", upload.parts.size());
-  ServiceReply reply = {.body = absl::StrCat("<CompleteMultipartUploadResult><ETag>", object.etag,
-                                             "</ETag></CompleteMultipartUploadResult>")};
+  ServiceReply reply = {
+      .body =
+          absl::StrCat("<CompleteMultipartUploadResult><ETag>", object.etag, "</ETag>",
+                       keeps_checksums_ && !upload.algorithm.empty()
+                           ? absl::StrCat("<ChecksumSHA256>", object.sha256, "</ChecksumSHA256>")
+                           : "",
+                       "</CompleteMultipartUploadResult>")};
   objects_[upload.key] = std::move(object);
   uploads_.erase(id);
   return reply;

@@ -52,6 +52,8 @@ class MemoryS3 {
   using Query = std::map<std::string, std::string>;
 
   ServiceReply Answer(const ServiceRequest& request);
+  // To whoever sent an object or a part.
+  ServiceReply Taken(const std::string& body) const;
   ServiceReply AnswerUpload(const ServiceRequest& request, const std::string& id,
                             const Query& query) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ServiceReply ListUploads(const std::string& prefix) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

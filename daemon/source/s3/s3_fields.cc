@@ -22,7 +22,7 @@ constexpr size_t kMaxEtag = 256;
 
 absl::Status Nonsense(absl::string_view what) {
   return Error(Reason::kSourceProtocol, absl::StrCat("an S3 server's answer with ", what),
-               "check that the endpoint speaks S3, with ListObjectsV2");
+               "check that the endpoint speaks S3");
 }
 
 absl::Status Fields::Begin(absl::string_view path) {

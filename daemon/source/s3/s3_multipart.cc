@@ -192,14 +192,20 @@ class CompletionFields : public Fields {
  public:
   CompletionFields() : Fields("CompleteMultipartUploadResult") {}
 
-  std::string Finish() && { return std::move(etag_).value_or(""); }
+  Completion Finish() && {
+    return {.etag = std::move(etag_).value_or(""),
+            .sha256 = ParseS3Checksum(ChecksumKind::kSha256, sha256_.value_or(""))};
+  }
 
  private:
   Field* At(absl::string_view path) override {
-    return path == "CompleteMultipartUploadResult/ETag" ? &etag_ : nullptr;
+    return path == "CompleteMultipartUploadResult/ETag"             ? &etag_
+           : path == "CompleteMultipartUploadResult/ChecksumSHA256" ? &sha256_
+                                                                    : nullptr;
   }
 
   Field etag_;
+  Field sha256_;
 };
 
 }  // namespace
@@ -237,7 +243,7 @@ absl::StatusOr<PartListing> ParsePartListing(absl::string_view document) {
   return std::move(fields).Finish();
 }
 
-absl::StatusOr<std::string> ParseCompletion(absl::string_view document) {
+absl::StatusOr<Completion> ParseCompletion(absl::string_view document) {
   CompletionFields fields;
   RETURN_IF_ERROR(ReadXml(document, fields));
   return std::move(fields).Finish();
@@ -256,6 +262,14 @@ std::string CompletionOf(absl::Span<const StoredPart> parts, bool with_checksums
                     "</ETag><PartNumber>", part.number, "</PartNumber></Part>");
   }
   return absl::StrCat(text, "</CompleteMultipartUpload>");
+}
+
+std::string Sha256OfParts(absl::Span<const StoredPart> parts) {
+  std::string all;
+  for (const StoredPart& part : parts) {
+    absl::StrAppend(&all, part.sha256);
+  }
+  return HashOf(ChecksumKind::kSha256, all);
 }
 
 std::optional<std::string> EtagOf(absl::Span<const StoredPart> parts) {

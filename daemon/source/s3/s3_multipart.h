@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "common/byte_range.h"
+#include "daemon/source/checksum.h"
 
 // Multipart uploads ("Amazon S3 API Reference": CreateMultipartUpload, ListMultipartUploads,
 // ListParts, CompleteMultipartUpload): how an object is cut, and what is said about the parts.
@@ -76,13 +77,24 @@ absl::StatusOr<std::string> ParseCreatedUpload(absl::string_view document);
 absl::StatusOr<UploadListing> ParseUploadListing(absl::string_view document);
 absl::StatusOr<PartListing> ParsePartListing(absl::string_view document);
 
-// The answer to CompleteMultipartUpload, which says that the object is there: its ETag, which some
-// stores leave empty. A store may also send an error, after it promised success with its status.
-absl::StatusOr<std::string> ParseCompletion(absl::string_view document);
+// What a store says of the object that it made of parts.
+struct Completion {
+  // With quotes or without; some stores leave it empty.
+  std::string etag = {};
+  // Nothing if the store says none that can be understood.
+  std::optional<S3Checksum> sha256 = {};
+};
+
+// The answer to CompleteMultipartUpload, which says that the object is there. A store may also send
+// an error, after it promised success with its status.
+absl::StatusOr<Completion> ParseCompletion(absl::string_view document);
 
 // The body of CompleteMultipartUpload. Checksums are named only if `with_checksums`: a store that
 // was asked for them wants them all, another refuses them.
 std::string CompletionOf(absl::Span<const StoredPart> parts, bool with_checksums);
+
+// The SHA-256 of an object made of these parts, as stores state it: of the parts' SHA-256.
+std::string Sha256OfParts(absl::Span<const StoredPart> parts);
 
 // The ETag of an object made of these parts, if it tells of the bytes: "md5-N" with quotes. Nothing
 // if a part's doesn't (encryption by a key of the store's).

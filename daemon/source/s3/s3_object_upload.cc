@@ -76,11 +76,15 @@ bool ObjectUpload::HasSha256(const ObjectFacts& facts) const {
 
 // As a store states it, when all parts are digested.
 std::string ObjectUpload::Sha256() const {
-  std::string sha256s;
-  for (const Part& part : parts_) {
-    absl::StrAppend(&sha256s, part.digest.sha256);
+  if (parts_.size() == 1) {
+    return parts_.front().digest.sha256;
   }
-  return parts_.size() == 1 ? sha256s : HashOf(ChecksumKind::kSha256, sha256s);
+  std::vector<StoredPart> digests;
+  digests.reserve(parts_.size());
+  for (const Part& part : parts_) {
+    digests.push_back({.sha256 = part.digest.sha256});
+  }
+  return Sha256OfParts(digests);
 }
 
 absl::Status ObjectUpload::ComparePart(size_t index, Cancellation& cancellation) {

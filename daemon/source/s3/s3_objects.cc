@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/source/percent_encoding.h"
+#include "daemon/source/s3/s3_checksums.h"
 
 namespace weightd::source {
 namespace {
@@ -42,6 +43,36 @@ absl::Status TooLong(const Uri& object) {
                "look at the store");
 }
 
+// What was read of an answer; an error says what was asked, too.
+template <typename T>
+absl::StatusOr<T> AnswerTo(absl::string_view operation, const Uri& object, absl::StatusOr<T> read) {
+  return read.ok() ? std::move(read)
+                   : Annotate(read.status(), absl::StrCat(object.Redacted(), ": ", operation));
+}
+
+std::optional<S3Checksum> StatedSha256(const Answer& answer) {
+  for (const StatedChecksum& stated : StatedChecksums(answer)) {
+    if (stated.kind == ChecksumKind::kSha256) {
+      return stated.checksum;
+    }
+  }
+  return std::nullopt;
+}
+
+// kVerificationFailed if the store says that what it took of us, in so many parts, is something
+// else; a checksum of another cut tells nothing.
+absl::Status CheckTaken(const Uri& object, const std::optional<S3Checksum>& said,
+                        absl::string_view sha256, size_t parts) {
+  if (!said.has_value() || said->parts != parts || said->value == sha256) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kVerificationFailed,
+               absl::StrCat(object.Redacted(), ": the store says that it took SHA-256 ",
+                            ShowDigest(said->value, said->parts), ", and it was sent ",
+                            ShowDigest(sha256, said->parts)),
+               "push it again; if it stays, look at the store and at proxies on the way to it");
+}
+
 }  // namespace
 
 bool SaysNothing(const absl::Status& status) {
@@ -61,8 +92,7 @@ absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Ur
   ObjectFacts facts;
   facts.size = answer->head.content_length.value_or(0);
   facts.etag = answer->head.etag;
-  facts.sha256 =
-      ParseS3Checksum(ChecksumKind::kSha256, answer->head.ChecksumField("x-amz-checksum-sha256"));
+  facts.sha256 = StatedSha256(answer->head);
   return facts;
 }
 
@@ -74,6 +104,7 @@ absl::StatusOr<std::string> PutObject(S3Client& client, const Uri& object, const
                                                    .body = body,
                                                    .sha256 = sha256},
                                                   cancellation));
+  RETURN_IF_ERROR(CheckTaken(object, StatedSha256(answer.head), sha256, /*parts=*/0));
   return std::move(answer.head.etag);
 }
 
@@ -87,7 +118,8 @@ absl::StatusOr<UnfinishedUpload> CreateUpload(S3Client& client, const Uri& objec
           cancellation));
   UnfinishedUpload upload;
   upload.key = object.DecodedPath().substr(1);
-  ASSIGN_OR_RETURN(upload.id, ParseCreatedUpload(answer.body));
+  ASSIGN_OR_RETURN(upload.id,
+                   AnswerTo("CreateMultipartUpload", object, ParseCreatedUpload(answer.body)));
   upload.checksum_algorithm = "SHA256";
   return upload;
 }
@@ -103,7 +135,8 @@ absl::StatusOr<std::vector<UnfinishedUpload>> FindUploads(S3Client& client, cons
                                                             "&uploads=", marker)));
     ASSIGN_OR_RETURN(const HttpAnswer answer,
                      client.Call({.method = "GET", .uri = uri}, cancellation));
-    ASSIGN_OR_RETURN(UploadListing listing, ParseUploadListing(answer.body));
+    ASSIGN_OR_RETURN(UploadListing listing,
+                     AnswerTo("ListMultipartUploads", object, ParseUploadListing(answer.body)));
     for (UnfinishedUpload& upload : listing.uploads) {
       if (upload.key == key) {
         found.push_back(std::move(upload));
@@ -129,7 +162,8 @@ absl::StatusOr<std::vector<StoredPart>> ListParts(S3Client& client, const Uri& o
                                                                    "&", IdQuery(upload))));
     ASSIGN_OR_RETURN(const HttpAnswer answer,
                      client.Call({.method = "GET", .uri = uri}, cancellation));
-    ASSIGN_OR_RETURN(PartListing listing, ParsePartListing(answer.body));
+    ASSIGN_OR_RETURN(PartListing listing,
+                     AnswerTo("ListParts", object, ParsePartListing(answer.body)));
     for (StoredPart& part : listing.parts) {
       if (part.number <= marker) {
         return TooLong(object);
@@ -160,6 +194,7 @@ absl::StatusOr<StoredPart> PutPart(S3Client& client, const Uri& object,
                  absl::StrCat(object.Redacted(), ": the store took a part without an ETag"),
                  "check that the endpoint speaks S3");
   }
+  RETURN_IF_ERROR(CheckTaken(object, StatedSha256(answer.head), sha256, /*parts=*/0));
   return StoredPart{number, body.size, answer.head.etag, sha256};
 }
 
@@ -188,7 +223,10 @@ absl::StatusOr<std::string> CompleteUpload(S3Client& client, const Uri& object,
                  "push it again, once at a time");
   }
   RETURN_IF_ERROR(answer.status());
-  return ParseCompletion(answer->body);
+  ASSIGN_OR_RETURN(Completion completion,
+                   AnswerTo("CompleteMultipartUpload", object, ParseCompletion(answer->body)));
+  RETURN_IF_ERROR(CheckTaken(object, completion.sha256, Sha256OfParts(parts), parts.size()));
+  return std::move(completion.etag);
 }
 
 absl::Status AbortUpload(S3Client& client, const Uri& object, const UnfinishedUpload& upload,

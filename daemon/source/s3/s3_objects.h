@@ -16,7 +16,8 @@
 #include "daemon/source/s3/s3_multipart.h"
 
 // The requests of uploads ("Amazon S3 API Reference"). `object` is an s3: URI without a query.
-// Errors are those of S3Client::Call; what can't be read is kSourceProtocol.
+// Errors are those of S3Client::Call; what can't be read is kSourceProtocol. What is sent has its
+// SHA-256 with it; kVerificationFailed if the answer has another one.
 
 namespace weightd::source {
 

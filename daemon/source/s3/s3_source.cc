@@ -140,7 +140,7 @@ absl::StatusOr<std::vector<std::string>> S3Source::List(const Uri& folder, const
         store.reader->Fetch(question, kMaxListingBytes, store.Widened(policy), cancellation));
     absl::StatusOr<S3Listing> part = ParseS3Listing(answer);
     if (!part.ok()) {
-      return Annotate(part.status(), folder.Redacted());
+      return Annotate(part.status(), absl::StrCat(folder.Redacted(), ": ListObjectsV2"));
     }
     for (const S3Object& object : part->objects) {
       absl::string_view name = object.key;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/status.h"
@@ -38,6 +39,12 @@ struct ItemPart {
 bool CuredByRepetition(const absl::Status& status) {
   const Reason reason = ReasonOf(status);
   return reason == Reason::kSourceUnavailable || reason == Reason::kDeadline;
+}
+
+// The store's errors don't know the file.
+absl::Status OfFile(const Item& item, const absl::Status& status) {
+  return absl::StrContains(status.message(), item.file->path) ? status
+                                                              : Annotate(status, item.file->path);
 }
 
 class Uploader {
@@ -102,9 +109,8 @@ class Uploader {
                          "push to another folder, or remove it")
                  : absl::OkStatus();
     }));
-    return ForEach(items_.size(), [this](size_t i, S3Lane& lane) {
-      return items_[i].upload->Survey(lane.client, stop_);
-    });
+    return ForEachItem(
+        [this](Item& item, S3Lane& lane) { return item.upload->Survey(lane.client, stop_); });
   }
 
   // Which objects are there already.
@@ -127,8 +133,8 @@ class Uploader {
 
   absl::Status Send() {
     sending_ = true;
-    RETURN_IF_ERROR(ForEach(items_.size(), [this](size_t i, S3Lane& lane) {
-      return items_[i].was_there ? absl::OkStatus() : items_[i].upload->Begin(lane.client, stop_);
+    RETURN_IF_ERROR(ForEachItem([this](Item& item, S3Lane& lane) {
+      return item.was_there ? absl::OkStatus() : item.upload->Begin(lane.client, stop_);
     }));
     std::vector<ItemPart> parts =
         PartsOf([](const Item& item) { return !item.was_there && item.upload->parts() > 1; });
@@ -137,7 +143,7 @@ class Uploader {
       const absl::Status status = upload.SendPart(parts[i].index, lane.client, lane.sent, stop_);
       lane.sent = 0;
       done_ += status.ok() ? upload.PartBytes(parts[i].index) : 0;
-      return status;
+      return OfFile(*parts[i].item, status);
     });
   }
 
@@ -163,11 +169,11 @@ class Uploader {
 
   // Where the index will be: readers that come meanwhile fail, and are told why.
   absl::Status PutNotice() {
-    return ForEach(items_.size(), [this](size_t i, S3Lane& lane) {
-      if (!needs_notice_ || items_[i].file->role != Role::kIndex) {
+    return ForEachItem([this](Item& item, S3Lane& lane) {
+      if (!needs_notice_ || item.file->role != Role::kIndex) {
         return absl::OkStatus();
       }
-      const absl::Status status = PutObject(lane.client, items_[i].file->object, BodyOf(kNotice),
+      const absl::Status status = PutObject(lane.client, item.file->object, BodyOf(kNotice),
                                             HashOf(ChecksumKind::kSha256, kNotice), stop_)
                                       .status();
       // It may be there although its answer was lost.
@@ -177,8 +183,7 @@ class Uploader {
   }
 
   absl::Status Finish(bool (*takes)(Role role)) {
-    return ForEach(items_.size(), [this, takes](size_t i, S3Lane& lane) {
-      Item& item = items_[i];
+    return ForEachItem([this, takes](Item& item, S3Lane& lane) {
       if (item.was_there || !takes(item.file->role)) {
         return absl::OkStatus();
       }
@@ -193,9 +198,9 @@ class Uploader {
     const bool sends_index = std::any_of(items_.begin(), items_.end(), [](const Item& item) {
       return item.file->role == Role::kIndex && !item.was_there;
     });
-    return ForEach(items_.size(), [this, sends_index](size_t i, S3Lane& lane) {
-      return sends_index && items_[i].file->role == Role::kWeights
-                 ? items_[i].upload->CheckStored(lane.client, stop_)
+    return ForEachItem([this, sends_index](Item& item, S3Lane& lane) {
+      return sends_index && item.file->role == Role::kWeights
+                 ? item.upload->CheckStored(lane.client, stop_)
                  : absl::OkStatus();
     });
   }
@@ -236,6 +241,12 @@ class Uploader {
       }
     }
     return parts;
+  }
+
+  absl::Status ForEachItem(absl::FunctionRef<absl::Status(Item& item, S3Lane& lane)> task) {
+    return ForEach(items_.size(), [&](size_t i, S3Lane& lane) {
+      return OfFile(items_[i], task(items_[i], lane));
+    });
   }
 
   absl::Status ForEach(size_t count, const S3Lanes::Task& task) {

@@ -64,10 +64,11 @@ struct UploadProgress {
 // parts of earlier uploads that were killed. If cancelled, or after an error that a repetition
 // doesn't cure, no parts stay behind; if the store can't be reached, they stay for the next time.
 // Objects that were made stay, and so does the index in the real one's place: the error says that
-// readers fail until all is pushed again. A file that changes meanwhile is kSourceChanged, and so
-// are weights that another push replaces before the index goes out. `report` is called by this
-// thread, some times a second. `must_be_absent`: what makes readers overlook the files; kNotAllowed
-// if it is there. The result is in the order of `files`.
+// readers fail until all is pushed again. What the store says that it took is compared with what
+// was sent: kVerificationFailed. Errors name the file and its object. A file that changes meanwhile
+// is kSourceChanged, and so are weights that another push replaces before the index goes out.
+// `report` is called by this thread, some times a second. `must_be_absent`: what makes readers
+// overlook the files; kNotAllowed if it is there. The result is in the order of `files`.
 absl::StatusOr<std::vector<UploadedFile>> UploadFiles(
     const std::vector<FileToUpload>& files, const std::vector<Uri>& must_be_absent,
     const S3UploadOptions& options, absl::FunctionRef<void(const UploadProgress&)> report,

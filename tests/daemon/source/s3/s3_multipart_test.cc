@@ -124,12 +124,15 @@ TEST(S3MultipartTest, AListOfPartsThatMakesNoSenseIsRefused) {
 }
 
 TEST(S3MultipartTest, OnlyOneAnswerMeansCompletion) {
-  EXPECT_EQ(*ParseCompletion("<CompleteMultipartUploadResult><ETag>&quot;aa-1&quot;</ETag>"
-                             "</CompleteMultipartUploadResult>"),
-            "\"aa-1\"");
-  EXPECT_EQ(*ParseCompletion("<CompleteMultipartUploadResult><ETag/>"
-                             "</CompleteMultipartUploadResult>"),
-            "");
+  const auto said = [](absl::string_view rest) {
+    return ParseCompletion(
+        absl::StrCat("<CompleteMultipartUploadResult>", rest, "</CompleteMultipartUploadResult>"));
+  };
+  EXPECT_EQ(said("<ETag>&quot;aa-1&quot;</ETag>")->etag, "\"aa-1\"");
+  EXPECT_EQ(said("<ETag/>")->etag, "");
+  const std::string zeros = absl::StrCat(std::string(43, 'A'), "=-3");
+  EXPECT_EQ(said(absl::StrCat("<ChecksumSHA256>", zeros, "</ChecksumSHA256>"))->sha256->parts, 3u);
+  EXPECT_EQ(said("<ChecksumSHA256>soon</ChecksumSHA256>")->sha256, std::nullopt);
   EXPECT_FALSE(ParseCompletion("<Error><Code>InternalError</Code></Error>").ok());
   EXPECT_FALSE(ParseCompletion("<CompleteMultipartUploadResult>").ok());
   EXPECT_FALSE(ParseCompletion("").ok());

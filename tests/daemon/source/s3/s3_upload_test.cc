@@ -230,6 +230,42 @@ TEST_P(S3UploadTest, ACompletionWithoutSenseIsNone) {
   EXPECT_THAT(store_.uploads(), IsEmpty());
 }
 
+TEST_P(S3UploadTest, AnswersWithoutSenseNameFileUriAndOperation) {
+  const FileToUpload file = File("a", Bytes(kLarge, 'a'));
+  const auto begins = [](const ServiceRequest& request) { return request.method == "POST"; };
+  for (const auto& [kind, operation] :
+       {std::pair<bool (*)(const ServiceRequest&), std::string>(begins, "CreateMultipartUpload"),
+        {IsCompletion, "CompleteMultipartUpload"}}) {
+    store_.SetFault(FirstFail(1, kind, {.body = "<html>welcome</html>"}));
+    const absl::Status status = Upload({file});
+    EXPECT_EQ(ReasonOf(status), Reason::kSourceProtocol);
+    for (const std::string& part : {file.path, std::string("s3://bucket/m/a"), operation}) {
+      EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+    }
+    EXPECT_THAT(status.ToString(), Not(HasSubstr("ListObjectsV2")));
+  }
+}
+
+TEST_P(S3UploadTest, AStoreThatTookOtherBytesIsFoundOut) {
+  const auto is_put = [](const ServiceRequest& request) { return request.method == "PUT"; };
+  const std::string other = absl::StrCat(std::string(43, 'A'), "=");
+  const ServiceReply took_other = {.headers = {"ETag: \"x\"", "x-amz-checksum-sha256: " + other}};
+  const ServiceReply made_other = {
+      .body = absl::StrCat("<CompleteMultipartUploadResult><ETag>x</ETag><ChecksumSHA256>", other,
+                           "-3</ChecksumSHA256></CompleteMultipartUploadResult>")};
+  const std::vector<std::pair<FileToUpload, MemoryS3::Fault>> cases = {
+      {File("small", "bytes"), FirstFail(1, is_put, took_other)},
+      {File("large", Bytes(kLarge, 'a')), FirstFail(1, IsPart, took_other)},
+      {File("larger", Bytes(kLarge, 'b')), FirstFail(1, IsCompletion, made_other)}};
+  for (const auto& [file, fault] : cases) {
+    store_.SetFault(fault);
+    const absl::Status status = Upload({file});
+    EXPECT_EQ(ReasonOf(status), Reason::kVerificationFailed) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(file.path));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(file.object.Redacted()));
+  }
+}
+
 TEST_P(S3UploadTest, ACompletionWhoseAnswerWasLostIsRecognised) {
   const std::string large = Bytes(kLarge, 'a');
   const FileToUpload file = File("a", large);
