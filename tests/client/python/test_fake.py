@@ -349,6 +349,22 @@ def test_the_daemons_errors_arrive_whole(fake: Start) -> None:
     assert (str(again), again.reason, again.model) == (str(caught), caught.reason, caught.model)
 
 
+def test_an_error_commands_no_terminal(fake: Start) -> None:
+    detail = error_pb2.ErrorDetail(reason=error_pb2.LEASE_UNKNOWN, message="a\x1b[2J\n\x9b é", hint="\x7f")
+    with pytest.raises(weightd.NotAllowedError) as raised:
+        weightd.attach("m", socket_dir=fake({"m": small(claim_error=detail)}).directory)
+    assert str(raised.value) == "a\\x1b[2J\\x0a\\u009b é [LEASE_UNKNOWN]; \\x7f"
+    assert raised.value.message == detail.message
+
+
+@pytest.mark.parametrize("sha256", ["\udcff", {"\udcff": "a" * 64}, {"m.safetensors": "\ud800"}, {"m": 1}, 7])
+def test_pins_that_cannot_be_sent(fake: Start, sha256: object) -> None:
+    with pytest.raises(weightd.InvalidRequestError) as raised:
+        weightd.attach("m", socket_dir=fake({"m": small()}).directory, sha256=sha256)  # type: ignore[arg-type]
+    assert (raised.value.reason, raised.value.model) == ("INVALID_ARGUMENT", "m")
+    str(raised.value).encode()
+
+
 def test_every_reason_of_the_protocol_has_a_class() -> None:
     from weightd.errors import _CLASSES
 

@@ -38,8 +38,9 @@ def attach(
         timeout: Seconds to wait in all. Default: until the model is there or fails.
         progress: Called with a Progress while the model loads; what it raises ends the wait. Default: a tqdm bar if
             stderr is a terminal and tqdm is installed.
-        sha256: What the model's only file must have (64 hexadecimal digits), or each of several, by name. Raises
-            MalformedModelError (VERIFICATION_FAILED) if one differs, even if the model was on the node before.
+        sha256: What the model's only file must have (64 hexadecimal digits, with or without "sha256:" before them), or
+            each of several, by name. Raises MalformedModelError (VERIFICATION_FAILED) if one differs, even if the model
+            was on the node before.
 
     Raises:
         Error: One of its subclasses, with `reason`, `model` and `hint`.
@@ -109,10 +110,15 @@ def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: 
 def _pins(sha256: str | Mapping[str, str] | None) -> dict[str, str]:
     """By file name; "" is a model's only file."""
     pins = {"": sha256} if isinstance(sha256, str) else {} if sha256 is None else sha256
-    if not isinstance(pins, Mapping) or not all(isinstance(text, str) for pin in pins.items() for text in pin):
+    if not isinstance(pins, Mapping) or not all(_is_unicode(text) for pin in pins.items() for text in pin):
         hint = "give 64 hexadecimal digits, or a dict of them by file name"
         raise error("INVALID_ARGUMENT", f"sha256 is {sha256!r}", hint=hint)
     return dict(pins)
+
+
+def _is_unicode(text: object) -> bool:
+    """Whether it can be sent: a str without lone surrogates, which os.fsdecode makes of other bytes."""
+    return isinstance(text, str) and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _folder(socket_dir: str | os.PathLike[str] | None) -> Path:

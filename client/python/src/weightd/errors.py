@@ -6,9 +6,14 @@ Every exception is an `Error`. Its class says what kind of failure it is, `reaso
 
 from __future__ import annotations
 
+# As weightctl writes control characters: messages hold names of foreign files, and a terminal would obey.
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | {
+    code: f"\\u{code:04x}" for code in range(0x80, 0xA0)
+}
+
 
 class Error(Exception):
-    """Base of all of them.
+    """Base of all of them. As text, for people, control characters are escaped.
 
     Attributes:
         message: What happened, one sentence.
@@ -26,7 +31,7 @@ class Error(Exception):
 
     def __str__(self) -> str:
         text = f"{self.message} [{self.reason}]"
-        return f"{text}; {self.hint}" if self.hint else text
+        return (f"{text}; {self.hint}" if self.hint else text).translate(_ESCAPED)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Worker pools send exceptions between processes, and keyword arguments get lost on the default way.
