@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstring>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -23,15 +22,12 @@
 #include "daemon/pipeline/heap_use.h"
 #include "daemon/pipeline/layout.h"
 #include "daemon/pipeline/plan.h"
+#include "daemon/pipeline/populate_ahead.h"
 #include "daemon/pipeline/resolve.h"
 #include "daemon/pipeline/verify.h"
 
 namespace weightd::pipeline {
 namespace {
-
-// How far ahead of a cancellation the populating thread may be, and how often memory that has come
-// with the bytes is counted.
-constexpr uint64_t kPopulateStepBytes = 32 << 20;
 
 // Digits of a revision that tell it from others to people.
 constexpr size_t kShortRevision = 12;
@@ -41,28 +37,6 @@ absl::Status Named(const absl::Status& status, const Uri& uri) {
   const std::string name = uri.Redacted();
   return absl::StrContains(status.message(), name) ? status : Annotate(status, name);
 }
-
-// Makes a segment's pages present on a thread of its own, ahead of the bytes. A failure stops
-// `transfer`.
-class PopulateAhead {
- public:
-  PopulateAhead(host::WritableSegment& segment, Cancellation& transfer)
-      : thread_([&segment, &transfer] {
-          const uint64_t size = segment.bytes().size();
-          for (uint64_t begin = 0; begin < size && !transfer.cancelled();
-               begin += kPopulateStepBytes) {
-            const absl::Status status = segment.Populate({begin, begin + kPopulateStepBytes});
-            if (!status.ok()) {
-              transfer.Cancel(status);
-            }
-          }
-        }) {}
-  ~PopulateAhead() { thread_.join(); }
-  PopulateAhead(const PopulateAhead&) = delete;
-
- private:
-  std::thread thread_;
-};
 
 void MoveTensors(absl::Span<std::byte> bytes, absl::Span<const Move> moves) {
   for (const Move& move : moves) {
