@@ -68,6 +68,8 @@ struct Verified {
   // Not 0: the checksum of so many parts' checksums.
   uint32_t parts = 0;
   Authority by = Authority::kStore;
+
+  bool operator==(const Verified&) const = default;
 };
 
 // Takes bytes out of the host budget, evicting what may be evicted. Given by the cache, which knows

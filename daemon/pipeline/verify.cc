@@ -71,8 +71,9 @@ absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
   return expected;
 }
 
-Verifier::Verifier(absl::Span<const ModelFile> files, std::vector<Expected> expected)
-    : files_(files), expected_(std::move(expected)) {
+Verifier::Verifier(absl::Span<const ModelFile> files, std::vector<Expected> expected,
+                   source::Source::PartSizes part_sizes)
+    : files_(files), expected_(std::move(expected)), part_sizes_(part_sizes) {
   for (const Expected& one : expected_) {
     Add(one);
   }
@@ -239,13 +240,18 @@ void Verifier::Compare(const Sum& sum) {
     if (expected->checksum.value == value) {
       continue;
     }
+    const bool doubt =
+        part_sizes_ == source::Source::PartSizes::kInferred && expected->checksum.composite();
+    certain_ = certain_ || !doubt;
     damaged_ = damaged_ || expected->by == Authority::kStore;
     const absl::Status mismatch = Mismatch(files_[sum.file], *expected, value);
     {
       absl::MutexLock lock(&mutex_);
       mismatch_.Update(mismatch);
     }
-    transfer_->Cancel(mismatch);
+    if (!doubt) {
+      transfer_->Cancel(mismatch);
+    }
     return;
   }
 }

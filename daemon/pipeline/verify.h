@@ -51,8 +51,9 @@ absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
 // Finish.
 class Verifier {
  public:
-  // `files` outlive it.
-  Verifier(absl::Span<const ModelFile> files, std::vector<Expected> expected);
+  // `files` outlive it. `part_sizes` is how those of `expected` were found out.
+  Verifier(absl::Span<const ModelFile> files, std::vector<Expected> expected,
+           source::Source::PartSizes part_sizes);
   // Stops and waits for the threads.
   ~Verifier();
   Verifier(const Verifier&) = delete;
@@ -61,7 +62,8 @@ class Verifier {
   void TakeHeader(uint32_t file, absl::string_view bytes);
 
   // The rest will come to `segment` in these chunks, which are ordered as PlanTransfer orders them.
-  // A mismatch cancels `transfer`; whoever else does calls Stop(). All outlive it.
+  // A mismatch cancels `transfer`, unless it is in doubt; whoever else does calls Stop(). All
+  // outlive it.
   void Start(absl::Span<const Extent> chunks, const std::byte* segment, Cancellation& transfer);
 
   // The bytes of chunks[index] are there. Takes no lock. Thread-safe.
@@ -76,7 +78,10 @@ class Verifier {
 
   // Whether what Finish() found differs from what the store says, not only from a pin.
   bool damaged() const { return damaged_; }
+  // Whether all that differs are composites of parts whose sizes were inferred, perhaps wrongly.
+  bool in_doubt() const { return damaged_ && !certain_; }
 
+  const std::vector<Expected>& expected() const { return expected_; }
   // What OK from Finish() means.
   std::vector<Verified> Proof() const;
 
@@ -114,6 +119,7 @@ class Verifier {
 
   const absl::Span<const ModelFile> files_;
   const std::vector<Expected> expected_;
+  const source::Source::PartSizes part_sizes_;
   // By file.
   std::multimap<uint32_t, Sum> sums_;
   // In the order in which bytes are wanted from the source.
@@ -130,6 +136,7 @@ class Verifier {
   std::atomic<uint32_t> news_ = 0;
   std::atomic<bool> stopped_ = false;
   std::atomic<bool> damaged_ = false;
+  std::atomic<bool> certain_ = false;
 
   absl::Mutex mutex_;
   absl::Status mismatch_ ABSL_GUARDED_BY(mutex_);

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -49,6 +51,14 @@ class VerifiedLoadTest : public LoadFromMemory {
     EXPECT_THAT(status.message(), HasSubstr("model.safetensors"));
     EXPECT_FALSE(HintOf(status).empty());
     ExpectNothingHeld();
+  }
+
+  // How often this byte of the model was asked for.
+  int64_t RequestsOf(uint64_t byte) const {
+    const auto reads = source_->reads();
+    return std::count_if(reads.begin(), reads.end(), [byte](const auto& read) {
+      return read.range.begin <= byte && byte < read.range.end;
+    });
   }
 
   const std::string file_ = SafetensorsFile({F32Tensor("weight", 1'500'000, 1)});
@@ -129,15 +139,44 @@ TEST_F(VerifiedLoadTest, ABitFlippedInTheHeaderThatWasParsedIsFound) {
   ExpectRefused(ResolveAndLoad().status());
 }
 
-TEST_F(VerifiedLoadTest, PartsOfUnlikeSizesAreAskedForWhenTheInferredOnesDiffer) {
-  source::Checksum right =
-      InParts(ChecksumKind::kSha256, file_, {3'000'000, 1'000'000, file_.size() - 4'000'000});
-  source::Checksum inferred = right;
-  inferred.part_sizes = {3'000'000, 3'000'000, file_.size() - 6'000'000};
-  source_->SetChecksums(kModel, {right}, {inferred});
+// Whoever infers part sizes from the first part takes these for other ones.
+constexpr uint64_t kInferred = 3'000'000;
+const std::vector<uint64_t> UnlikeParts(const std::string& file) {
+  return {kInferred, 1'000'000, file.size() - 4'000'000};
+}
+source::Checksum WronglyInferred(source::Checksum checksum, const std::string& file) {
+  checksum.part_sizes = {kInferred, kInferred, file.size() - 2 * kInferred};
+  return checksum;
+}
+
+TEST_F(VerifiedLoadTest, PartsOfUnlikeSizesAreAskedForAndNothingIsReadTwice) {
+  const source::Checksum right = InParts(ChecksumKind::kSha256, file_, UnlikeParts(file_));
+  source_->SetChecksums(kModel, {right}, {WronglyInferred(right, file_)});
   const auto model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_THAT(model->index.verified, SizeIs(1));
   EXPECT_EQ(model->index.verified[0].parts, 3u);
+  EXPECT_EQ(RequestsOf(kInferred), 1);
+  EXPECT_EQ(RequestsOf(file_.size() - 1), 1);
+}
+
+TEST_F(VerifiedLoadTest, DamageIsFoundInPartsOfUnlikeSizesToo) {
+  const source::Checksum right = InParts(ChecksumKind::kSha256, file_, UnlikeParts(file_));
+  source_->SetChecksums(kModel, {right}, {WronglyInferred(right, file_)});
+  source_->FlipBit(kModel, 3'500'000, 1);
+  {
+    const auto model = ResolveAndLoad();
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(RequestsOf(file_.size() - 1), 2);
+  }
+  source_->FlipBit(kModel, file_.find("weight"), 1);
+  {
+    const auto model = ResolveAndLoad();
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(model->index.pieces[0].name, "weight") << "of the second try";
+  }
+  source_->FlipBit(kModel, 3'500'000, kAlways);
+  ExpectRefused(ResolveAndLoad().status());
 }
 
 // What a resident model's bytes are computed to be is what sha256sum says of the file.

@@ -23,6 +23,7 @@ namespace {
 
 using fakes::InParts;
 using fakes::Whole;
+using PartSizes = source::Source::PartSizes;
 using testing::HasSubstr;
 
 constexpr uint64_t kHeader = 1234;
@@ -53,7 +54,7 @@ class VerifyTest : public testing::Test {
   }
 
   absl::Status Verify(std::vector<Expected> expected, uint32_t seed = 1) {
-    Verifier verifier(files_, std::move(expected));
+    Verifier verifier(files_, std::move(expected), PartSizes::kAsked);
     for (uint32_t file = 0; file < 2; ++file) {
       verifier.TakeHeader(file, absl::string_view(texts_[file]).substr(0, kHeader));
     }
@@ -131,8 +132,10 @@ TEST_F(VerifyTest, OneWrongPinAmongRightValuesIsFound) {
 TEST_F(VerifyTest, AMismatchStopsTheTransferBeforeItsEnd) {
   std::vector<std::string> wrong = texts_;
   wrong[0][0] ^= 1;
-  Verifier verifier(files_, {{0, InParts(source::ChecksumKind::kCrc32, wrong[0], {4096, 895'904}),
-                              Authority::kStore}});
+  Verifier verifier(
+      files_,
+      {{0, InParts(source::ChecksumKind::kCrc32, wrong[0], {4096, 895'904}), Authority::kStore}},
+      PartSizes::kAsked);
   verifier.TakeHeader(0, absl::string_view(texts_[0]).substr(0, kHeader));
   Cancellation transfer;
   std::atomic<bool> stopped = false;
@@ -149,10 +152,26 @@ TEST_F(VerifyTest, AMismatchStopsTheTransferBeforeItsEnd) {
   EXPECT_EQ(ReasonOf(verifier.Finish()), Reason::kVerificationFailed);
 }
 
+TEST_F(VerifyTest, WherePartSizesWereInferredAMismatchIsInDoubtAndStopsNothing) {
+  const source::Checksum composite =
+      InParts(source::ChecksumKind::kCrc32, texts_[1], {4096, 895'904});
+  Verifier verifier(files_, {{0, composite, Authority::kStore}}, PartSizes::kInferred);
+  verifier.TakeHeader(0, absl::string_view(texts_[0]).substr(0, kHeader));
+  Cancellation transfer;
+  verifier.Start(chunks_, segment_.data(), transfer);
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    verifier.OnChunk(i);
+  }
+  EXPECT_EQ(ReasonOf(verifier.Finish()), Reason::kVerificationFailed);
+  EXPECT_TRUE(verifier.in_doubt());
+  EXPECT_FALSE(transfer.cancelled());
+}
+
 TEST_F(VerifyTest, ATransferThatEndsEarlyEndsTheWait) {
   Verifier verifier(files_,
                     {{0, Whole(source::ChecksumKind::kCrc32, texts_[0]), Authority::kStore},
-                     {1, Whole(source::ChecksumKind::kCrc32, texts_[1]), Authority::kStore}});
+                     {1, Whole(source::ChecksumKind::kCrc32, texts_[1]), Authority::kStore}},
+                    PartSizes::kAsked);
   Cancellation transfer;
   const auto link = transfer.OnCancel([&verifier] { verifier.Stop(); });
   verifier.Start(chunks_, segment_.data(), transfer);
