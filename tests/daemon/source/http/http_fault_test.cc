@@ -25,6 +25,15 @@ constexpr ReadPolicy kClient = {};
 constexpr absl::Duration kPatience = absl::Seconds(20);
 constexpr size_t kObjectBytes = 3'000'000;
 
+// `count` replies; one in `every`, from the first on, is a busy server's.
+std::vector<Reply> BusyEvery(int every, int count) {
+  std::vector<Reply> script;
+  for (int i = 0; i < count; ++i) {
+    script.push_back(i % every == 0 ? Reply::Status(503) : Reply::Right());
+  }
+  return script;
+}
+
 class HttpFaultTest : public testing::Test {
  protected:
   HttpFaultTest() {
@@ -33,6 +42,14 @@ class HttpFaultTest : public testing::Test {
     options.chunk_bytes = 1 << 20;
     options.stall_timeout = absl::Milliseconds(300);
     options.attempts = 3;
+    source_ = *MakeHttpSource(options);
+  }
+
+  void Use(int connections, size_t pieces, int attempts) {
+    HttpSourceOptions options;
+    options.connections = connections;
+    options.chunk_bytes = kObjectBytes / pieces;
+    options.attempts = attempts;
     source_ = *MakeHttpSource(options);
   }
 
@@ -121,30 +138,14 @@ TEST_F(HttpFaultTest, WhatDoesNotPassEndsAfterTheAllowedTries) {
 
 TEST_F(HttpFaultTest, AServerThatServesOthersMeanwhileIsBusyAndNotDown) {
   // Never two failures after one another, but now and then for the same piece.
-  std::vector<Reply> script;
-  for (int i = 0; i < 90; ++i) {
-    script.push_back(i % 3 == 0 ? Reply::Status(503) : Reply::Right());
-  }
-  HttpSourceOptions options;
-  options.connections = 8;
-  options.chunk_bytes = kObjectBytes / 50;
-  options.attempts = 2;
-  source_ = *MakeHttpSource(options);
-  EXPECT_EQ(ReadWhile(script), absl::OkStatus());
+  Use(/*connections=*/8, /*pieces=*/50, /*attempts=*/2);
+  EXPECT_EQ(ReadWhile(BusyEvery(3, 90)), absl::OkStatus());
   ExpectRightBytes();
 }
 
 TEST_F(HttpFaultTest, AServerThatFailsEverySecondRequestIsSoonLeftAlone) {
-  std::vector<Reply> script;
-  for (int i = 0; i < 600; ++i) {
-    script.push_back(i % 2 == 0 ? Reply::Status(503) : Reply::Right());
-  }
-  HttpSourceOptions options;
-  options.connections = 64;
-  options.chunk_bytes = kObjectBytes / 200;
-  options.attempts = 1000;
-  source_ = *MakeHttpSource(options);
-  EXPECT_EQ(ReasonOf(ReadWhile(script)), Reason::kSourceUnavailable);
+  Use(/*connections=*/64, /*pieces=*/200, /*attempts=*/1000);
+  EXPECT_EQ(ReasonOf(ReadWhile(BusyEvery(2, 600))), Reason::kSourceUnavailable);
   EXPECT_LT(server_.requests().size(), 100);
 }
 

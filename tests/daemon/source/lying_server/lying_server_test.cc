@@ -37,6 +37,7 @@
 #include "daemon/source/registry.h"
 #include "daemon/source/s3/s3_source.h"
 #include "tests/daemon/source/lying_server/lies.h"
+#include "tests/fakes/fixed_credentials.h"
 #include "tests/fakes/safetensors_file.h"
 
 namespace weightd::source {
@@ -94,17 +95,6 @@ std::string AuthorityFile() {
   }();
   return path;
 }
-
-class OneCredential final : public CredentialProvider {
- public:
-  absl::StatusOr<std::optional<Credentials>> Get(Cancellation&) override {
-    return Credentials{.access_key_id = "key",
-                       .secret_access_key = "hush",
-                       .session_token = "hush",
-                       .kind = "a test"};
-  }
-  void Invalidate(const Credentials&) override {}
-};
 
 // A model of a seed, in two versions: a file, a file that only a listing names, or two shards.
 class SmallModel {
@@ -204,7 +194,7 @@ class Load {
     store.location.endpoint = absl::StrCat("http://127.0.0.1:", server_.port());
     store.location.region = "us-east-1";
     store.buckets = {"bucket"};
-    store.credentials = std::make_shared<OneCredential>();
+    store.credentials = std::make_shared<fakes::FixedCredentials>("hush", "hush");
     s3.stores.push_back(std::move(store));
     registry_.Add("s3", *MakeS3Source(std::move(s3)));
     const auto loader = pipeline::MakeModelLoader(

@@ -20,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/cancellation.h"
 #include "common/status.h"
+#include "tests/fakes/fixed_credentials.h"
 #include "tests/servers/memory_s3.h"
 
 namespace weightd::source {
@@ -34,17 +35,6 @@ using testing::Not;
 constexpr uint64_t kPart = 1000;
 // Three parts, the last one short.
 constexpr uint64_t kLarge = 2500;
-
-class FixedCredentials final : public CredentialProvider {
- public:
-  absl::StatusOr<std::optional<Credentials>> Get(Cancellation&) override {
-    return Credentials{.access_key_id = "key",
-                       .secret_access_key = "hidden",
-                       .session_token = "",
-                       .kind = "a test"};
-  }
-  void Invalidate(const Credentials&) override {}
-};
 
 std::string Bytes(uint64_t size, char seed) {
   std::string bytes(size, '\0');
@@ -87,7 +77,7 @@ class S3UploadTest : public testing::TestWithParam<bool> {
                       const std::vector<Uri>& must_be_absent = {}) {
     S3UploadOptions options;
     options.location = {.endpoint = store_.Endpoint(), .region = "us-east-1"};
-    options.credentials = std::make_shared<FixedCredentials>();
+    options.credentials = std::make_shared<fakes::FixedCredentials>("hidden");
     options.http.connections = 2;
     options.http.attempts = 3;
     options.part_bytes = kPart;
