@@ -12,6 +12,7 @@
 #include "client/cli/inspect.h"
 #include "common/printable_text.h"
 #include "common/status.h"
+#include "common/utf8.h"
 #include "daemon/format/shard_index.h"
 
 namespace weightd::cli {
@@ -60,11 +61,12 @@ absl::Status LookError(const fs::path& path, const std::error_code& error) {
 // Where the file at `path` goes.
 absl::StatusOr<Uri> ObjectOf(const Uri& folder, const std::string& name, const fs::path& path) {
   absl::StatusOr<Uri> object = folder.Child(name);
-  return object.ok() ? std::move(object)
-                     : Error(Reason::kInvalidArgument,
-                             absl::StrCat(PrintableText(path.string()),
-                                          ": its name can't be part of a URI"),
-                             "rename it");
+  if (object.ok() && !FirstInvalidUtf8(name).has_value()) {
+    return object;
+  }
+  return Error(Reason::kInvalidArgument,
+               absl::StrCat(PrintableText(path.string()), " has a name that no object can have"),
+               "rename it: UTF-8 without control characters and backslashes");
 }
 
 // Collects the files of a folder: paths relative to it.

@@ -151,12 +151,16 @@ TEST_F(PushPlanTest, LinksThatLeadNowhereAreNamed) {
   }
 }
 
-TEST_F(PushPlanTest, AFileWhoseNameNoUriHoldsIsNamed) {
-  const std::string path = Write("a\n\xff.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
-  for (const std::string& named : {path, folder_}) {
-    EXPECT_EQ(Refusal(named), Reason::kInvalidArgument);
-    EXPECT_THAT(message_, HasSubstr(folder_ + "/a\\x0a\\xff.safetensors"));
-    EXPECT_THAT(hint_, HasSubstr("rename"));
+TEST_F(PushPlanTest, AFileWhoseNameNoObjectCanHaveIsNamed) {
+  for (const auto& [name, shown] : {std::pair("a\n.safetensors", "/a\\x0a.safetensors"),
+                                    {"\xff.safetensors", "/\\xff.safetensors"}}) {
+    const std::string path = Write(name, SafetensorsFile({F32Tensor("a", 4, 1)}));
+    for (const std::string& named : {path, folder_}) {
+      EXPECT_EQ(Refusal(named), Reason::kInvalidArgument);
+      EXPECT_THAT(message_, HasSubstr(folder_ + shown));
+      EXPECT_THAT(hint_, HasSubstr("rename"));
+    }
+    std::filesystem::remove(path);
   }
 }
 
