@@ -78,6 +78,26 @@ def test_what_is_not_there(shelf: Shelf, files: pathlib.Path) -> None:
     assert shelf.refusal(shelf.uri("nothing/")).reason == "MODEL_NOT_FOUND"
 
 
+def test_a_missing_bucket_is_told_as_one(bucket_shelf: Bucket) -> None:
+    bucket_shelf.client.delete_bucket(Bucket=bucket_shelf.name)
+    for key in ("folder/", "folder", "m.safetensors", ""):
+        refusal = bucket_shelf.refusal(bucket_shelf.uri(key))
+        assert refusal.reason == "MODEL_NOT_FOUND"
+        assert "no such bucket" in refusal.message
+
+
+def test_no_weight_file_of_a_folder_is_left_out(bucket_shelf: Bucket, files: pathlib.Path) -> None:
+    path = small_model(files / "m.safetensors")
+    uri = bucket_shelf.put(path, "odd/one.safetensors").removesuffix("one.safetensors")
+    bucket_shelf.put(path, "odd/notes\t.txt")
+    with bucket_shelf.attach(uri) as model:
+        assert same(model, path)
+    bucket_shelf.put(path, "odd/two\t.safetensors")
+    refusal = bucket_shelf.refusal(uri.replace("odd/", "odd"))
+    assert refusal.reason == "MALFORMED_MODEL"
+    assert "two\\x09.safetensors" in refusal.message
+
+
 def test_what_no_store_can_have(bucket_shelf: Bucket) -> None:
     assert bucket_shelf.refusal(bucket_shelf.uri("m.safetensors?acl")).reason == "INVALID_URI"
     assert bucket_shelf.refusal("s3://ab/m.safetensors").reason == "INVALID_URI"
