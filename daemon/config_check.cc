@@ -306,6 +306,8 @@ absl::Status CheckOthers(const v1::Config& config, const FieldLines& lines) {
   if (config.host().budget() != 0) {
     RETURN_IF_ERROR(
         CheckRange(config.host().budget(), {1 << 20, uint64_t{1} << 50}, "host.budget", lines));
+    RETURN_IF_ERROR(
+        CheckRange(config.host().ready(), {0, config.host().budget()}, "host.ready", lines));
   }
   const v1::CacheConfig& cache = config.cache();
   absl::Duration interval;

@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/byte_range.h"
 #include "common/status.h"
 #include "common/version.h"
 #include "daemon/config.h"
@@ -130,6 +131,7 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   if (tier.budget == 0) {
     ASSIGN_OR_RETURN(tier.budget, host::DefaultBudget());
   }
+  tier.ready = AlignUp(config.host().ready(), kPageBytes);
   tier.huge_pages = config.host().huge_pages();
   // By default wherever the kernel allows it.
   tier.mlock = !config.host().has_mlock() || config.host().mlock();
@@ -142,10 +144,14 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
     }
   }
   loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex, std::move(loader));
+  const auto host_tier = std::make_shared<host::HostTier>(std::move(tier));
   cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
                                  .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
                                  .max_loads = static_cast<int>(config.cache().max_loads())},
-                                std::make_shared<host::HostTier>(std::move(tier)), loader_.get());
+                                host_tier, loader_.get());
+  if (host_tier->options().ready > 0) {
+    ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
+  }
   event_lines_ = cache_->events().Subscribe(LogEvent);
   return absl::OkStatus();
 }

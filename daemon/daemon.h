@@ -11,6 +11,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
 #include "daemon/configured_models.h"
+#include "daemon/host/ready_keeper.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/service/admin_service.h"
 #include "daemon/service/client_listener.h"
@@ -58,6 +59,7 @@ class Daemon {
   source::Registry sources_;
   std::unique_ptr<pipeline::ModelLoader> loader_;
   std::unique_ptr<cache::Cache> cache_;
+  std::unique_ptr<host::ReadyKeeper> ready_keeper_;
   std::unique_ptr<cache::EventLog::Subscription> event_lines_;
   service::Sessions sessions_;
   std::unique_ptr<service::UserShares> in_flight_;

@@ -70,6 +70,9 @@ void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
   PrintField("  resident", BytesText(host.resident()), out);
   PrintField("  loading", BytesText(host.loading()), out);
   PrintField("  draining", BytesText(host.draining()), out);
+  if (host.ready() > 0) {
+    PrintField("ready", BytesText(host.ready()), out);
+  }
   PrintField("sessions", absl::StrCat(status.sessions()), out);
   PrintField("leases", absl::StrCat(status.leases()), out);
   PrintField("loads", absl::StrCat(status.loads_running()), out);

@@ -16,41 +16,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
-#include "common/huge_pages.h"
 #include "common/status.h"
 #include "daemon/host/holders.h"
-
-// Newer than Debian 12's headers.
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
+#include "daemon/host/ready_memory.h"
 
 namespace weightd::host {
 namespace {
-
-// memfd_create(2): 249 bytes without the terminating NUL.
-constexpr size_t kMaxMemfdName = 249;
-
-absl::StatusOr<Fd> CreateMemfd(const std::string& label) {
-  const std::string name = absl::StrCat("weightd:", label).substr(0, kMaxMemfdName);
-  constexpr unsigned int kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  Fd memfd(memfd_create(name.c_str(), kFlags | MFD_NOEXEC_SEAL));
-  if (!memfd.valid() && errno == EINVAL) {  // before Linux 6.3
-    memfd = Fd(memfd_create(name.c_str(), kFlags));
-  }
-  if (!memfd.valid()) {
-    return ErrnoError(errno, "create a memfd");
-  }
-  // Other users can't even open it for writing through /proc; root can, and is stopped by the
-  // seals.
-  if (fchmod(memfd.get(), 0444) != 0) {
-    return ErrnoError(errno, "make a memfd read-only");
-  }
-  return memfd;
-}
 
 // Sums `field` over the lines of /proc/self/smaps that describe [begin, end).
 absl::StatusOr<uint64_t> SumSmapsField(uintptr_t begin, uintptr_t end,
@@ -88,13 +59,13 @@ absl::StatusOr<uint64_t> SumSmapsField(uintptr_t begin, uintptr_t end,
 
 }  // namespace
 
-WritableSegment::WritableSegment(std::string label, Fd memfd, Mapping mapping, bool huge_pages,
+WritableSegment::WritableSegment(std::string label, Fd memfd, WritableMemory memory,
                                  Reservation reservation)
     : label_(std::move(label)),
       reservation_(std::move(reservation)),
       memfd_(std::move(memfd)),
-      mapping_(std::move(mapping)),
-      huge_pages_(huge_pages) {}
+      mapping_(std::move(memory.mapping)),
+      huge_pages_(memory.huge_pages) {}
 
 WritableSegment::~WritableSegment() = default;
 
@@ -106,17 +77,16 @@ absl::StatusOr<WritableSegment> WritableSegment::Create(absl::string_view label,
         absl::StrCat("a segment of ", size, " bytes in a reservation of ", reservation.bytes()));
   }
   const uint64_t rounded = AlignUp(size, kPageBytes);
-  ASSIGN_OR_RETURN(Fd memfd, CreateMemfd(std::string(label)));
-  if (ftruncate(memfd.get(), static_cast<off_t>(rounded)) != 0) {
-    return ErrnoError(errno, absl::StrCat("size a memfd to ", rounded, " bytes"));
+  Fd memfd;
+  if (reservation.ready_ != nullptr) {
+    reservation.tier_->CountPresent(reservation, reservation.ready_->present());
+    memfd = std::move(*std::exchange(reservation.ready_, nullptr)).Take();
+  } else {
+    ASSIGN_OR_RETURN(memfd, CreateMemfd(label));
   }
-  ASSIGN_OR_RETURN(Mapping mapping,
-                   Mapping::Map(memfd.get(), rounded, Mapping::Access::kSharedWritable));
-  // madvise is refused by kernels without transparent huge pages: then they are small.
-  const bool huge_pages = reservation.tier_->options().huge_pages &&
-                          madvise(mapping.data(), mapping.size(), MADV_HUGEPAGE) == 0 &&
-                          HugePagesAllowed(ReadShmemEnabled());
-  return WritableSegment(std::string(label), std::move(memfd), std::move(mapping), huge_pages,
+  ASSIGN_OR_RETURN(WritableMemory memory,
+                   ResizeAndMap(memfd, rounded, reservation.tier_->options().huge_pages));
+  return WritableSegment(std::string(label), std::move(memfd), std::move(memory),
                          std::move(reservation));
 }
 
@@ -126,14 +96,7 @@ absl::Status WritableSegment::Populate(ByteRange range) {
   if (begin >= end) {
     return absl::OkStatus();
   }
-  while (madvise(mapping_.data() + begin, end - begin, MADV_POPULATE_WRITE) != 0) {
-    if (errno == EINVAL) {  // before Linux 5.14: pages come with the bytes
-      return absl::OkStatus();
-    }
-    if (errno != EINTR && errno != EAGAIN) {
-      return ErrnoError(errno, "allocate pages of a segment");
-    }
-  }
+  RETURN_IF_ERROR(MakePresent(bytes().subspan(begin, end - begin)));
   CountWritten(end - begin);
   return absl::OkStatus();
 }

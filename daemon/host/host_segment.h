@@ -17,6 +17,7 @@
 #include "common/fd.h"
 #include "common/mapping.h"
 #include "daemon/host/host_tier.h"
+#include "daemon/host/memfd.h"
 
 namespace weightd::host {
 
@@ -27,7 +28,7 @@ class HostSegment;
 class WritableSegment {
  public:
   // `size` bytes, at least 1, rounded up to whole pages; at most reservation.bytes(). `label` names
-  // it in /proc and in draining lists; it holds no secret.
+  // it in draining lists, and in /proc unless the memory was made ready before; it holds no secret.
   static absl::StatusOr<WritableSegment> Create(absl::string_view label, uint64_t size,
                                                 Reservation reservation);
   ~WritableSegment();
@@ -52,8 +53,7 @@ class WritableSegment {
   absl::StatusOr<std::shared_ptr<HostSegment>> Seal() &&;
 
  private:
-  WritableSegment(std::string label, Fd memfd, Mapping mapping, bool huge_pages,
-                  Reservation reservation);
+  WritableSegment(std::string label, Fd memfd, WritableMemory memory, Reservation reservation);
 
   std::string label_;
   // Declared, and so freed, before the memory: the memory goes first.

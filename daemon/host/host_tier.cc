@@ -25,6 +25,11 @@ std::string Human(uint64_t bytes) {
   return absl::StrFormat("%.1f %s", value, kUnits[unit]);
 }
 
+// Smaller segments would waste what was made ready for models.
+constexpr uint64_t kLeastForReady = 64 << 20;
+// What the machine should keep for others.
+constexpr uint64_t kKeptFree = 1 << 30;
+
 }  // namespace
 
 Reservation::Reservation(std::shared_ptr<HostTier> tier, uint64_t bytes)
@@ -34,7 +39,9 @@ Reservation::Reservation(Reservation&& other) noexcept
     : tier_(std::move(other.tier_)),
       bytes_(std::exchange(other.bytes_, 0)),
       charge_(other.charge_),
-      populated_(std::exchange(other.populated_, 0)) {}
+      populated_(std::exchange(other.populated_, 0)),
+      head_start_(std::exchange(other.head_start_, 0)),
+      ready_(std::move(other.ready_)) {}
 
 Reservation& Reservation::operator=(Reservation&& other) noexcept {
   if (this != &other) {
@@ -43,11 +50,14 @@ Reservation& Reservation::operator=(Reservation&& other) noexcept {
     bytes_ = std::exchange(other.bytes_, 0);
     charge_ = other.charge_;
     populated_ = std::exchange(other.populated_, 0);
+    head_start_ = std::exchange(other.head_start_, 0);
+    ready_ = std::move(other.ready_);
   }
   return *this;
 }
 
 void Reservation::GiveBack() {
+  ready_.reset();  // frees the memory before its charge goes
   if (tier_ != nullptr) {
     tier_->Release(*this);
     tier_.reset();
@@ -65,6 +75,7 @@ Reservation Reservation::Split(uint64_t bytes) {
 void Reservation::Settle() {
   if (tier_ != nullptr) {
     tier_->Recharge(*this, Charge::kResident);
+    tier_->TakeBack(std::exchange(ready_, nullptr));
   }
 }
 
@@ -94,7 +105,16 @@ absl::StatusOr<Reservation> HostTier::TryReserve(uint64_t wanted) {
     // Loads that run fill these; until then MemAvailable still shows them as free.
     promised = Charged(Charge::kLoading) - populated_;
   }
-  ASSIGN_OR_RETURN(const uint64_t available, options_.available_memory());
+  const bool takes_ready = ready_ != nullptr && wanted >= kLeastForReady;
+  ASSIGN_OR_RETURN(uint64_t available, options_.available_memory());
+  if (takes_ready) {
+    available += std::min(ready_->present(), wanted);
+  }
+  if (ready_ != nullptr && (available < promised || available - promised < wanted)) {
+    // More than it can give by being taken: all of it.
+    SetReady(nullptr);
+    ASSIGN_OR_RETURN(available, options_.available_memory());
+  }
   if (available < promised || available - promised < wanted) {
     return Error(
         Reason::kHostMemoryShort,
@@ -103,9 +123,62 @@ absl::StatusOr<Reservation> HostTier::TryReserve(uint64_t wanted) {
         "end processes that hold memory (clients of an earlier daemon may still map its "
         "models), or raise the cgroup's limit");
   }
+  Reservation reservation(shared_from_this(), wanted);
+  if (takes_ready && ready_ != nullptr) {
+    reservation.ready_ = std::move(ready_);
+    SetReady(nullptr);
+  }
+  HostUsage usage;
+  {
+    absl::MutexLock lock(&mutex_);
+    Charged(Charge::kLoading) += wanted;
+    usage = UsageLocked();
+  }
+  if (ready_ != nullptr && !ReadyFits(usage)) {
+    SetReady(nullptr);
+  }
+  return reservation;
+}
+
+bool HostTier::ReadyFits(const HostUsage& usage) const {
+  const uint64_t taken = usage.resident + usage.loading + usage.draining;
+  return taken <= usage.budget && options_.ready <= usage.budget - taken;
+}
+
+void HostTier::SetReady(std::unique_ptr<ReadyMemory> ready) {
+  ready_ = std::move(ready);
   absl::MutexLock lock(&mutex_);
-  Charged(Charge::kLoading) += wanted;
-  return Reservation(shared_from_this(), wanted);
+  ready_bytes_ = ready_ == nullptr ? 0 : ready_->present();
+}
+
+void HostTier::TakeBack(std::unique_ptr<ReadyMemory> ready) {
+  absl::MutexLock reserving(&reserving_);
+  if (ready != nullptr && ready_ == nullptr && ReadyFits(usage())) {
+    SetReady(std::move(ready));
+  }
+}
+
+bool HostTier::PrepareReady() {
+  absl::MutexLock reserving(&reserving_);
+  const HostUsage usage = this->usage();
+  if (usage.ready >= options_.ready || usage.loading > 0 || !ReadyFits(usage)) {
+    return false;
+  }
+  const absl::StatusOr<uint64_t> available = options_.available_memory();
+  if (!available.ok() || *available < kKeptFree) {
+    return false;
+  }
+  std::unique_ptr<ReadyMemory> ready = std::move(ready_);
+  if (ready == nullptr) {
+    absl::StatusOr<ReadyMemory> made = ReadyMemory::Create(options_.ready, options_.huge_pages);
+    if (!made.ok()) {
+      return false;
+    }
+    ready = std::make_unique<ReadyMemory>(*std::move(made));
+  }
+  const bool more = ready->Step().ok();
+  SetReady(std::move(ready));
+  return more;
 }
 
 absl::Status HostTier::CheckBudget(uint64_t bytes) const {
@@ -135,7 +208,8 @@ HostUsage HostTier::UsageLocked() const {
   return {.budget = options_.budget,
           .resident = charged_[static_cast<size_t>(Charge::kResident)],
           .loading = charged_[static_cast<size_t>(Charge::kLoading)],
-          .draining = charged_[static_cast<size_t>(Charge::kDraining)]};
+          .draining = charged_[static_cast<size_t>(Charge::kDraining)],
+          .ready = ready_bytes_};
 }
 
 uint64_t& HostTier::Charged(Charge charge) { return charged_[static_cast<size_t>(charge)]; }
@@ -196,9 +270,17 @@ void HostTier::Recharge(Reservation& reservation, Charge charge) {
 
 void HostTier::CountPopulated(Reservation& reservation, uint64_t bytes) {
   absl::MutexLock lock(&mutex_);
-  const uint64_t added = std::min(bytes, reservation.bytes_ - reservation.populated_);
+  const uint64_t known = std::min(bytes, reservation.head_start_);
+  reservation.head_start_ -= known;
+  const uint64_t added = std::min(bytes - known, reservation.bytes_ - reservation.populated_);
   reservation.populated_ += added;
   populated_ += added;
+}
+
+void HostTier::CountPresent(Reservation& reservation, uint64_t bytes) {
+  CountPopulated(reservation, bytes);
+  absl::MutexLock lock(&mutex_);
+  reservation.head_start_ = reservation.populated_;
 }
 
 void HostTier::Retire(DrainingSegment segment, Fd probe, Reservation reservation) {

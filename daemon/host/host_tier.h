@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/fd.h"
 #include "daemon/host/memory_limits.h"
+#include "daemon/host/ready_memory.h"
 
 namespace weightd::host {
 
@@ -33,10 +34,11 @@ class Reservation {
   uint64_t bytes() const { return bytes_; }
 
   // Takes `bytes` of this reservation into one of its own; `bytes` is whole pages, at most what
-  // this one has, and nothing of this one is populated yet.
+  // this one has, and nothing of this one is populated yet. Ready memory stays with this one.
   Reservation Split(uint64_t bytes);
 
-  // From here on its bytes count as resident: for memory that is no segment's.
+  // From here on its bytes count as resident: for memory that is no segment's. Gives back ready
+  // memory.
   void Settle();
 
  private:
@@ -52,6 +54,10 @@ class Reservation {
   Charge charge_ = Charge::kLoading;
   // Bytes that have pages already; at most bytes_. Written under the tier's mutex.
   uint64_t populated_ = 0;
+  // Part of those that will be told once more, when they are written.
+  uint64_t head_start_ = 0;
+  // What its segment will be made of; else it is made of fresh memory.
+  std::unique_ptr<ReadyMemory> ready_;
 };
 
 // Room that the machine has. Handed in, so that tests need no full machine.
@@ -60,6 +66,9 @@ using AvailableMemory = std::function<absl::StatusOr<uint64_t>()>;
 struct HostTierOptions {
   // Bytes; everything that the tier's segments hold, from reservation to the last user's unmap.
   uint64_t budget = 0;
+  // Bytes, part of the budget: as much memory as it keeps ready for the next large segment. Whole
+  // pages.
+  uint64_t ready = 0;
   bool huge_pages = true;
   bool mlock = false;
   AvailableMemory available_memory = ReadAvailableMemory;
@@ -79,6 +88,8 @@ struct HostUsage {
   uint64_t resident = 0;
   uint64_t loading = 0;
   uint64_t draining = 0;
+  // Ready for the next load: fills what the others leave of the budget, and gives way to them.
+  uint64_t ready = 0;
 };
 
 // The byte budget of host memory and what is charged to it. Reservations count as loading until
@@ -94,6 +105,10 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   // looks for drained segments, and waits until they are freed.
   absl::StatusOr<Reservation> Reserve(uint64_t bytes)
       ABSL_LOCKS_EXCLUDED(reserving_, collecting_, mutex_);
+
+  // Makes some more memory ready. False if there is nothing to do: all of it is, or loads run, or
+  // there is no room. For a thread that has time; see ReadyKeeper.
+  bool PrepareReady() ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
 
   HostUsage usage() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<DrainingSegment> draining() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -117,6 +132,10 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
 
   absl::Status CheckBudget(uint64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Reservation> TryReserve(uint64_t bytes) ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
+  // Whether `taken` leaves room for it in the budget.
+  bool ReadyFits(const HostUsage& usage) const;
+  void SetReady(std::unique_ptr<ReadyMemory> ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(reserving_)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   HostUsage UsageLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t& Charged(Charge charge) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -124,6 +143,9 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   void Release(const Reservation& reservation) ABSL_LOCKS_EXCLUDED(mutex_);
   void Recharge(Reservation& reservation, Charge charge) ABSL_LOCKS_EXCLUDED(mutex_);
   void CountPopulated(Reservation& reservation, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Its first bytes have pages before it is filled.
+  void CountPresent(Reservation& reservation, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  void TakeBack(std::unique_ptr<ReadyMemory> ready) ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
   // Frees a dropped segment at once if nobody else holds it; else it drains.
   void Retire(DrainingSegment segment, Fd probe, Reservation reservation)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -132,6 +154,7 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
 
   // One reservation at a time: two don't both count on the same free memory.
   absl::Mutex reserving_ ABSL_ACQUIRED_BEFORE(mutex_);
+  std::unique_ptr<ReadyMemory> ready_ ABSL_GUARDED_BY(reserving_);
   // One collection at a time: whoever needs the memory that one is about to free waits for it.
   absl::Mutex collecting_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
@@ -139,6 +162,8 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   std::array<uint64_t, 3> charged_ ABSL_GUARDED_BY(mutex_) = {};
   // Part of the loading bytes that MemAvailable no longer counts.
   uint64_t populated_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What usage() says of ready_.
+  uint64_t ready_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Draining> draining_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -99,6 +99,7 @@ v1::TierStatus ToProto(const host::HostUsage& usage) {
   proto.set_resident(usage.resident);
   proto.set_loading(usage.loading);
   proto.set_draining(usage.draining);
+  proto.set_ready(usage.ready);
   return proto;
 }
 
