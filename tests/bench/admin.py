@@ -19,6 +19,11 @@ class AdminCalls:
             admin_pb2.PreloadRequest.SerializeToString,
             admin_pb2.PreloadResponse.FromString,
         )
+        self._status = channel.unary_unary(
+            "/weightd.v1.Admin/GetStatus",
+            admin_pb2.GetStatusRequest.SerializeToString,
+            admin_pb2.GetStatusResponse.FromString,
+        )
         self._evict = channel.unary_unary(
             "/weightd.v1.Admin/Evict",
             admin_pb2.EvictRequest.SerializeToString,
@@ -29,6 +34,13 @@ class AdminCalls:
         """Loads a model and waits until it is resident."""
         for _ in self._preload(admin_pb2.PreloadRequest(model=model), timeout=600):
             pass
+
+    def await_ready(self) -> None:
+        """Waits until no more memory is made ready (host.ready): all of it is there, or there is none."""
+        ready, before = self._status(admin_pb2.GetStatusRequest(), timeout=60).host.ready, -1
+        while ready != before:
+            time.sleep(0.5)
+            ready, before = self._status(admin_pb2.GetStatusRequest(), timeout=60).host.ready, ready
 
     def evict(self, model: str) -> None:
         """Drops it."""

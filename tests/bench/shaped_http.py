@@ -34,7 +34,7 @@ def main() -> int:
         with shaped_server(path, options.milliseconds, options.megabits) as port:
             url = f"http://127.0.0.1:{port}/{path.name}"
             daemon = Daemon(folder, f"host:\n  budget: {options.mib + 512}MiB\n").start()
-            reached = against_curls(daemon, url, url, path.stat().st_size, (4, 8, 16), options.rounds, 0.9)
+            reached = against_curls({"weightd": daemon}, url, url, path.stat().st_size, (4, 8, 16), options.rounds, 0.9)
             daemon.end()
     return 0 if reached else 1
 

@@ -227,9 +227,10 @@ TEST(Config, RefusesUnknownKeysAndWrongForms) {
       {"socket_dir: [a]", "1: socket_dir: expected a single value"},
       {"socket_dir: ''", "1: socket_dir: no value"},
       {"host:\n  huge_pages: yes", "2: host.huge_pages: expected true or false"},
+      {"host:\n  budget: 1GiB\n  ready: 2GiB", "3: host.ready: "},
       {"sources: {file: {roots: [[a]]}}", "1: sources.file.roots[0]: expected a single value"},
   });
-  EXPECT_THAT(HintOf(Parse("host: {x: 1}").status()), HasSubstr("budget, mlock, huge_pages"));
+  EXPECT_THAT(HintOf(Parse("host: {x: 1}").status()), HasSubstr("budget, mlock, huge_pages, ready"));
 }
 
 TEST(Config, RefusesBadNumbers) {

@@ -10,10 +10,12 @@ import typing
 
 import grpc
 import pytest
+import weightd
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from models import even_model, expected, small_model
 from processes import Daemon, Reader, binary, wait_until
+from shelves import same
 
 Readers = typing.Callable[[Daemon], Reader]
 Daemons = typing.Callable[..., Daemon]
@@ -28,6 +30,22 @@ def test_a_pinned_model_outlasts_pressure(daemons: Daemons, files: pathlib.Path)
     assert daemon.ctl("evict", str(pinned), check=False).returncode != 0
     daemon.ctl("unpin", str(pinned))
     daemon.ctl("preload", str(other))
+
+
+def test_a_model_fills_memory_that_was_made_ready(daemons: Daemons, files: pathlib.Path) -> None:
+    daemon = daemons("host:\n  budget: 512MiB\n  ready: 100MiB\n")
+
+    def ready() -> int:
+        return int(daemon.status()["host"].get("ready", 0)) // MIB
+
+    for number, mib in enumerate((80, 100, 120)):
+        path = even_model(files / f"{number}.safetensors", mib * MIB, 4, seed=number)
+        wait_until(lambda: ready() == 100, "memory is ready")
+        assert "100 MiB" in daemon.ctl("status").stdout
+        daemon.ctl("preload", str(path))
+        with weightd.attach(str(path), socket_dir=daemon.socket_dir, framework="np") as model:
+            assert same(model, path)
+        daemon.ctl("evict", str(path))
 
 
 def test_leases_name_their_holder(daemon: Daemon, files: pathlib.Path, readers: Readers) -> None:

@@ -12,6 +12,7 @@ namespace {
 constexpr double kWorthwhile = 1.25;
 // A connection takes some round trips to come up to speed.
 constexpr int kPatience = 3;
+constexpr int kLooks = 2;
 constexpr int kLookAgain = 50;
 // Smaller requests cost more than they bring.
 constexpr uint64_t kLeastRange = 4 << 20;
@@ -31,17 +32,21 @@ void ConnectionCount::Observe(double bytes_per_second) {
   switch (stage_) {
     case Stage::kStarting:
       // Connections were made; what they bring is seen from now on.
-      stage_ = Stage::kMeasuring;
+      Measure();
       break;
     case Stage::kMeasuring:
-      rate_before_ = bytes_per_second;
-      Try();
+      // A server that warms up, or a moment's pause, must not look like a gain of the next try.
+      rate_before_ = std::max(rate_before_, bytes_per_second);
+      if (observed_ >= kLooks) {
+        Try();
+      }
       break;
     case Stage::kTrying:
       if (bytes_per_second >= kWorthwhile * rate_before_) {
         rate_before_ = bytes_per_second;
         Try();
-      } else if (observed_ >= kPatience) {
+      } else if (observed_ >= kPatience ||
+                 (observed_ >= kLooks && bytes_per_second < rate_before_)) {
         Settle(count_before_);
       }
       break;
@@ -51,6 +56,12 @@ void ConnectionCount::Observe(double bytes_per_second) {
         Try();
       }
   }
+}
+
+void ConnectionCount::Measure() {
+  stage_ = Stage::kMeasuring;
+  observed_ = 0;
+  rate_before_ = 0;
 }
 
 void ConnectionCount::Try() {
@@ -75,7 +86,7 @@ void ConnectionCount::Refused() { Settle(std::max(count() / 2, std::min(kFirst, 
 void ConnectionCount::SetMost(int most) {
   // What was held down may try at once.
   if (most > most_ && count_ >= most_ && settled()) {
-    stage_ = Stage::kMeasuring;
+    Measure();
     count_ = most_;
   }
   most_ = most;

@@ -34,6 +34,7 @@ class ConnectionCount {
  private:
   enum class Stage { kStarting, kMeasuring, kTrying, kSettled };
 
+  void Measure();
   void Try();
   void Settle(int count);
 

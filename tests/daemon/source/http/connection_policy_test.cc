@@ -47,8 +47,17 @@ TEST(ConnectionCount, StaysSmallWhereMoreBringNothing) {
   Link link([](int) { return 2500.0; });
   link.Run(count, 20);
   EXPECT_TRUE(count.settled());
-  EXPECT_LE(count.count(), 8);
-  EXPECT_LE(link.most(), 16);
+  EXPECT_EQ(count.count(), ConnectionCount::kFirst);
+  EXPECT_EQ(link.most(), 2 * ConnectionCount::kFirst);
+}
+
+TEST(ConnectionCount, IsNotMisledByAPause) {
+  ConnectionCount count(ConnectionCount::kFirst, 32);
+  for (const double rate : {300.0, 1200.0, 2500.0, 2500.0, 2450.0}) {
+    count.Observe(rate);
+  }
+  EXPECT_TRUE(count.settled()) << "twice the connections brought less";
+  EXPECT_EQ(count.count(), ConnectionCount::kFirst);
 }
 
 TEST(ConnectionCount, StopsWhereTheLinkIsFull) {
