@@ -183,7 +183,7 @@ std::vector<Lie> LiesOfStores() {
        .tell = WrongLengthInList,
        .about = About::kListing},
       {.name = "StrangeKeysInList",
-       .reasons = {kProtocol, kNotFound},
+       .reasons = {kProtocol, kNotFound, Reason::kMalformedModel},
        .tell = StrangeKeysInList,
        .about = About::kListing},
       {.name = "EndlessList",
