@@ -11,13 +11,15 @@ const char* __tsan_default_options() {
 }
 
 // gRPC's headers hold code that is instrumented here while the locks around it lie in the library.
-// "Set" is CallbackWithSuccessTag::Set, which writes the std::function that another thread runs;
-// "ServerCallbackCall" and "Unref" make and count down the references of a call, and call nothing.
+// CallbackWithSuccessTag::Set writes the std::function that another thread runs;
+// ServerCallbackCall's constructor and both Unref make and count down the references of a call, and
+// call nothing of ours.
 const char* __tsan_default_suppressions() {
   return "race:grpc::internal::InterceptorBatchMethodsImpl\n"
-         "race:^Set$\n"
-         "race:^ServerCallbackCall$\n"
-         "race:^Unref$\n"
+         "race:^grpc::internal::CallbackWithSuccessTag::Set(\n"
+         "race:^grpc::internal::ServerCallbackCall::ServerCallbackCall(\n"
+         "race:^grpc::internal::ServerCallbackCall::Unref(\n"
+         "race:^grpc::experimental::ServerRpcInfo::Unref(\n"
          "race_top:/usr/include/grpcpp/\n";
 }
 
