@@ -198,16 +198,18 @@ class PreloadResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[_weights_pb2.LoadProgress, _Mapping]] = ..., model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
 
 class TierStatus(_message.Message):
-    __slots__ = ["budget", "draining", "loading", "resident"]
+    __slots__ = ["budget", "draining", "loading", "ready", "resident"]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     LOADING_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_FIELD_NUMBER: _ClassVar[int]
     budget: int
     draining: int
     loading: int
+    ready: int
     resident: int
-    def __init__(self, budget: _Optional[int] = ..., resident: _Optional[int] = ..., loading: _Optional[int] = ..., draining: _Optional[int] = ...) -> None: ...
+    def __init__(self, budget: _Optional[int] = ..., resident: _Optional[int] = ..., loading: _Optional[int] = ..., draining: _Optional[int] = ..., ready: _Optional[int] = ...) -> None: ...
 
 class UnpinRequest(_message.Message):
     __slots__ = ["model"]
