@@ -39,7 +39,7 @@ def main() -> int:
         size = path.stat().st_size
         stage = running.enter_context(STAGES[options.server](folder, path.parent))
         daemons = {}
-        for name, ready in (("weightd", ""), ("weightd, ready", f"  ready: {options.mib}MiB\n")):
+        for name, ready in (("weightd", ""), ("weightd-ready", f"  ready: {options.mib}MiB\n")):
             config = f"host:\n  budget: {options.mib + 512}MiB\n{ready}{stage.config}"
             (folder / name).mkdir()
             daemons[name] = Daemon(folder / name, config).start()
