@@ -17,6 +17,9 @@ constexpr size_t kMostHeadBytes = 64 << 10;
 constexpr size_t kPieceBytes = 16 << 10;
 // So that one connection doesn't keep the others waiting.
 constexpr uint64_t kBytesAtOnce = 4 << 20;
+// So much of a body is worth waking up for: else a server that sends slower than we receive has us
+// woken for every packet, and costs twice the time (SO_RCVLOWAT in socket(7)).
+constexpr uint64_t kWorthWaking = 256 << 10;
 
 // Whether a line of a head is one that can't be taken for something else: a status line first, and
 // then fields, none of them continued from the line before (RFC 9112, sections 4 and 5).
@@ -45,6 +48,7 @@ std::optional<IpAddress> DirectConnection::Peer() const {
 }
 
 void DirectConnection::Send(std::string request) {
+  WakeFor(1);
   unsent_ = std::move(request);
   line_.clear();
   in_head_ = false;
@@ -83,6 +87,14 @@ DirectConnection::State DirectConnection::Drive(AnswerSink& sink) {
     ended_well_ = !sink.answer().closes;
   }
   return state;
+}
+
+void DirectConnection::WakeFor(uint64_t bytes) {
+  const int least = static_cast<int>(bytes);
+  if (least != wakes_for_ &&
+      setsockopt(socket_.get(), SOL_SOCKET, SO_RCVLOWAT, &least, sizeof(least)) == 0) {
+    wakes_for_ = least;
+  }
 }
 
 DirectConnection::State DirectConnection::DriveHead(AnswerSink& sink) {
@@ -164,6 +176,7 @@ DirectConnection::State DirectConnection::DriveBody(AnswerSink& sink) {
         static_cast<size_t>(std::min({static_cast<uint64_t>(space.size()), body_left_, allowed}));
     const ssize_t received = recv(socket_.get(), space.data(), wanted, MSG_DONTWAIT);
     if (received < 0 && (WouldBlock() || errno == EINTR)) {
+      WakeFor(std::min(body_left_, kWorthWaking));
       return State::kGoesOn;
     }
     if (received <= 0) {

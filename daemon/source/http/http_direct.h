@@ -78,6 +78,8 @@ class DirectConnection {
   curl_waitfd WaitFor() const;
 
  private:
+  // How much must have come for WaitFor() to be over; an end is over at once.
+  void WakeFor(uint64_t bytes);
   State DriveHead(AnswerSink& sink);
   State DriveBody(AnswerSink& sink);
   State TakeHead(AnswerSink& sink, absl::string_view bytes);
@@ -94,6 +96,7 @@ class DirectConnection {
   bool in_head_ = false;
   size_t head_bytes_ = 0;
   uint64_t body_left_ = 0;
+  int wakes_for_ = 1;
 };
 
 }  // namespace weightd::source

@@ -3,6 +3,8 @@
 #include "daemon/source/http/http_direct.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 
 namespace weightd::source {
 namespace {
@@ -72,6 +75,28 @@ class HttpDirectTest : public testing::Test {
     connection_ = std::make_unique<DirectConnection>(Fd(ends[1]), "http://host");
   }
 
+  // A socket pair of UNIX wakes for every byte.
+  void ConnectOverTcp() {
+    const Fd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* const any = reinterpret_cast<sockaddr*>(&address);
+    ASSERT_EQ(bind(listener.get(), any, size), 0);
+    ASSERT_EQ(listen(listener.get(), 1), 0);
+    ASSERT_EQ(getsockname(listener.get(), any, &size), 0);
+    Fd client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(connect(client.get(), any, size), 0);
+    server_ = Fd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    connection_ = std::make_unique<DirectConnection>(std::move(client), "http://host");
+  }
+
+  bool Wakes(absl::Duration patience) {
+    pollfd waits{.fd = connection_->WaitFor().fd, .events = POLLIN, .revents = 0};
+    return poll(&waits, 1, static_cast<int>(absl::ToInt64Milliseconds(patience))) > 0;
+  }
+
   void Answer(absl::string_view bytes) {
     ASSERT_EQ(write(server_.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   }
@@ -107,6 +132,35 @@ TEST_F(HttpDirectTest, AnAnswerMayComeInAnyPieces) {
     EXPECT_EQ(sink.answer().etag, "\"e\"");
     EXPECT_TRUE(connection_->reusable());
   }
+}
+
+TEST_F(HttpDirectTest, LittleOfALargeBodyWakesNobody) {
+  ConnectOverTcp();
+  constexpr size_t kBody = 1 << 20;
+  Sink sink(kBody);
+  sink.Allow(2 * kBody);
+  EXPECT_EQ(Read(absl::StrCat("HTTP/1.1 200 OK\r\nContent-Length: ", kBody, "\r\n\r\n"), sink),
+            State::kGoesOn);
+  Answer("x");
+  EXPECT_FALSE(Wakes(absl::ZeroDuration()));
+  for (size_t sent = 1; sent < kBody; sent = sink.body().size()) {
+    Answer(std::string(std::min<size_t>(256 << 10, kBody - sent), 'x'));
+    ASSERT_TRUE(Wakes(absl::Seconds(30))) << sent;
+    connection_->Drive(sink);
+  }
+  EXPECT_EQ(sink.body(), std::string(kBody, 'x'));
+
+  Sink next(100);
+  EXPECT_EQ(Read(kAnswer, next), State::kEnded) << "of the next answer every byte counts";
+}
+
+TEST_F(HttpDirectTest, AnEarlyEndOfALargeBodyWakes) {
+  ConnectOverTcp();
+  Sink sink(1 << 20);
+  EXPECT_EQ(Read("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n", sink), State::kGoesOn);
+  server_.Reset();
+  ASSERT_TRUE(Wakes(absl::Seconds(30)));
+  EXPECT_EQ(connection_->Drive(sink), State::kCutShort);
 }
 
 TEST_F(HttpDirectTest, WhatIsNotPlainIsLeftToOthers) {
