@@ -230,7 +230,8 @@ TEST(Config, RefusesUnknownKeysAndWrongForms) {
       {"host:\n  budget: 1GiB\n  ready: 2GiB", "3: host.ready: "},
       {"sources: {file: {roots: [[a]]}}", "1: sources.file.roots[0]: expected a single value"},
   });
-  EXPECT_THAT(HintOf(Parse("host: {x: 1}").status()), HasSubstr("budget, mlock, huge_pages, ready"));
+  EXPECT_THAT(HintOf(Parse("host: {x: 1}").status()),
+              HasSubstr("budget, mlock, huge_pages, ready"));
 }
 
 TEST(Config, RefusesBadNumbers) {

@@ -12,8 +12,8 @@
 #include "common/cancellation.h"
 #include "common/uri.h"
 #include "daemon/source/http/http_options.h"
-#include "daemon/source/http/retry_policy.h"
 #include "daemon/source/http/http_sender.h"
+#include "daemon/source/http/retry_policy.h"
 #include "daemon/source/s3/s3_dialect.h"
 
 namespace weightd::source {
