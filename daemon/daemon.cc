@@ -85,6 +85,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
 }
 
 void Daemon::Stop() {
+  ready_keeper_.reset();
   for (const auto& folder : folders_) {
     folder->Unbind();
   }
@@ -131,7 +132,13 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   if (tier.budget == 0) {
     ASSIGN_OR_RETURN(tier.budget, host::DefaultBudget());
   }
-  tier.ready = AlignUp(config.host().ready(), kPageBytes);
+  if (config.host().ready() > tier.budget) {
+    return Error(
+        Reason::kInvalidArgument,
+        absl::StrCat("host.ready is ", config.host().ready(), " bytes, the budget ", tier.budget),
+        "set host.budget, or make less memory ready");
+  }
+  tier.ready = AlignDown(config.host().ready(), kPageBytes);
   tier.huge_pages = config.host().huge_pages();
   // By default wherever the kernel allows it.
   tier.mlock = !config.host().has_mlock() || config.host().mlock();

@@ -79,7 +79,6 @@ absl::StatusOr<WritableSegment> WritableSegment::Create(absl::string_view label,
   const uint64_t rounded = AlignUp(size, kPageBytes);
   Fd memfd;
   if (reservation.ready_ != nullptr) {
-    reservation.tier_->CountPresent(reservation, reservation.ready_->present());
     memfd = std::move(*std::exchange(reservation.ready_, nullptr)).Take();
   } else {
     ASSIGN_OR_RETURN(memfd, CreateMemfd(label));

@@ -67,15 +67,18 @@ void Reservation::GiveBack() {
 }
 
 Reservation Reservation::Split(uint64_t bytes) {
-  assert(bytes <= bytes_ && bytes % kPageBytes == 0 && populated_ == 0);
+  assert(bytes <= bytes_ && bytes % kPageBytes == 0 && populated_ == head_start_);
   bytes_ -= bytes;
+  if (tier_ != nullptr) {
+    tier_->LimitPopulated(*this);
+  }
   return Reservation(tier_, bytes);
 }
 
 void Reservation::Settle() {
   if (tier_ != nullptr) {
     tier_->Recharge(*this, Charge::kResident);
-    tier_->TakeBack(std::exchange(ready_, nullptr));
+    tier_->TakeBack(std::exchange(ready_, nullptr), bytes_);
   }
 }
 
@@ -123,21 +126,31 @@ absl::StatusOr<Reservation> HostTier::TryReserve(uint64_t wanted) {
         "end processes that hold memory (clients of an earlier daemon may still map its "
         "models), or raise the cgroup's limit");
   }
-  Reservation reservation(shared_from_this(), wanted);
-  if (takes_ready && ready_ != nullptr) {
-    reservation.ready_ = std::move(ready_);
-    SetReady(nullptr);
-  }
-  HostUsage usage;
   {
     absl::MutexLock lock(&mutex_);
     Charged(Charge::kLoading) += wanted;
-    usage = UsageLocked();
   }
-  if (ready_ != nullptr && !ReadyFits(usage)) {
+  Reservation reservation(shared_from_this(), wanted);
+  GiveReady(reservation);
+  if (ready_ != nullptr && !ReadyFits(usage())) {
     SetReady(nullptr);
   }
   return reservation;
+}
+
+void HostTier::GiveReady(Reservation& reservation) {
+  if (ready_ == nullptr || reservation.bytes_ < kLeastForReady) {
+    return;
+  }
+  std::unique_ptr<ReadyMemory> ready = std::move(ready_);
+  SetReady(nullptr);
+  // What it doesn't need is nobody's: freed before anything else is reserved.
+  if (ready->bytes() > reservation.bytes_ && !ready->Shrink(reservation.bytes_).ok()) {
+    return;
+  }
+  CountPopulated(reservation, ready->present());
+  reservation.head_start_ = ready->present();
+  reservation.ready_ = std::move(ready);
 }
 
 bool HostTier::ReadyFits(const HostUsage& usage) const {
@@ -151,21 +164,31 @@ void HostTier::SetReady(std::unique_ptr<ReadyMemory> ready) {
   ready_bytes_ = ready_ == nullptr ? 0 : ready_->present();
 }
 
-void HostTier::TakeBack(std::unique_ptr<ReadyMemory> ready) {
+void HostTier::TakeBack(std::unique_ptr<ReadyMemory> ready, uint64_t bytes) {
   absl::MutexLock reserving(&reserving_);
-  if (ready != nullptr && ready_ == nullptr && ReadyFits(usage())) {
+  if (ready == nullptr || ready_ != nullptr || !ReadyFits(usage())) {
+    return;
+  }
+  // It was counted as part of what the reservation gets.
+  const absl::StatusOr<uint64_t> available = options_.available_memory();
+  if (available.ok() && *available >= bytes + kKeptFree) {
     SetReady(std::move(ready));
   }
 }
 
 bool HostTier::PrepareReady() {
   absl::MutexLock reserving(&reserving_);
-  const HostUsage usage = this->usage();
-  if (usage.ready >= options_.ready || usage.loading > 0 || !ReadyFits(usage)) {
+  const absl::StatusOr<uint64_t> available = options_.available_memory();
+  if (!available.ok()) {
     return false;
   }
-  const absl::StatusOr<uint64_t> available = options_.available_memory();
-  if (!available.ok() || *available < kKeptFree) {
+  if (ready_ != nullptr && *available < kKeptFree / 2) {
+    SetReady(nullptr);  // others need it
+    return false;
+  }
+  const HostUsage usage = this->usage();
+  if (usage.ready >= options_.ready || usage.loading > 0 || !ReadyFits(usage) ||
+      *available < options_.ready - usage.ready + kKeptFree) {
     return false;
   }
   std::unique_ptr<ReadyMemory> ready = std::move(ready_);
@@ -264,6 +287,7 @@ void HostTier::Recharge(Reservation& reservation, Charge charge) {
   absl::MutexLock lock(&mutex_);
   Charged(reservation.charge_) -= reservation.bytes_;
   populated_ -= std::exchange(reservation.populated_, 0);
+  reservation.head_start_ = 0;
   reservation.charge_ = charge;
   Charged(charge) += reservation.bytes_;
 }
@@ -277,10 +301,12 @@ void HostTier::CountPopulated(Reservation& reservation, uint64_t bytes) {
   populated_ += added;
 }
 
-void HostTier::CountPresent(Reservation& reservation, uint64_t bytes) {
-  CountPopulated(reservation, bytes);
+void HostTier::LimitPopulated(Reservation& reservation) {
   absl::MutexLock lock(&mutex_);
-  reservation.head_start_ = reservation.populated_;
+  const uint64_t populated = std::min(reservation.populated_, reservation.bytes_);
+  populated_ -= reservation.populated_ - populated;
+  reservation.populated_ = populated;
+  reservation.head_start_ = std::min(reservation.head_start_, populated);
 }
 
 void HostTier::Retire(DrainingSegment segment, Fd probe, Reservation reservation) {

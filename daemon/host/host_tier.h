@@ -34,7 +34,7 @@ class Reservation {
   uint64_t bytes() const { return bytes_; }
 
   // Takes `bytes` of this reservation into one of its own; `bytes` is whole pages, at most what
-  // this one has, and nothing of this one is populated yet. Ready memory stays with this one.
+  // this one has, and nothing of this one is written yet. Ready memory stays with this one.
   Reservation Split(uint64_t bytes);
 
   // From here on its bytes count as resident: for memory that is no segment's. Gives back ready
@@ -54,7 +54,7 @@ class Reservation {
   Charge charge_ = Charge::kLoading;
   // Bytes that have pages already; at most bytes_. Written under the tier's mutex.
   uint64_t populated_ = 0;
-  // Part of those that will be told once more, when they are written.
+  // Those of them that will be told once more, when they are written: ready memory's.
   uint64_t head_start_ = 0;
   // What its segment will be made of; else it is made of fresh memory.
   std::unique_ptr<ReadyMemory> ready_;
@@ -88,7 +88,7 @@ struct HostUsage {
   uint64_t resident = 0;
   uint64_t loading = 0;
   uint64_t draining = 0;
-  // Ready for the next load: fills what the others leave of the budget, and gives way to them.
+  // Ready for the next load; gives way to the others.
   uint64_t ready = 0;
 };
 
@@ -132,8 +132,11 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
 
   absl::Status CheckBudget(uint64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Reservation> TryReserve(uint64_t bytes) ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
-  // Whether `taken` leaves room for it in the budget.
+  // Whether what is charged leaves room for it in the budget.
   bool ReadyFits(const HostUsage& usage) const;
+  // Ready memory for `reservation`, if it is large enough to take some.
+  void GiveReady(Reservation& reservation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(reserving_)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void SetReady(std::unique_ptr<ReadyMemory> ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(reserving_)
       ABSL_LOCKS_EXCLUDED(mutex_);
   HostUsage UsageLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -143,9 +146,11 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   void Release(const Reservation& reservation) ABSL_LOCKS_EXCLUDED(mutex_);
   void Recharge(Reservation& reservation, Charge charge) ABSL_LOCKS_EXCLUDED(mutex_);
   void CountPopulated(Reservation& reservation, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Its first bytes have pages before it is filled.
-  void CountPresent(Reservation& reservation, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
-  void TakeBack(std::unique_ptr<ReadyMemory> ready) ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
+  // No more of them than it has bytes.
+  void LimitPopulated(Reservation& reservation) ABSL_LOCKS_EXCLUDED(mutex_);
+  // For memory that a reservation of `bytes` doesn't need.
+  void TakeBack(std::unique_ptr<ReadyMemory> ready, uint64_t bytes)
+      ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
   // Frees a dropped segment at once if nobody else holds it; else it drains.
   void Retire(DrainingSegment segment, Fd probe, Reservation reservation)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -24,6 +24,14 @@ absl::Status ReadyMemory::Step() {
   return absl::OkStatus();
 }
 
+absl::Status ReadyMemory::Shrink(uint64_t bytes) {
+  const bool huge_pages = memory_.huge_pages;
+  memory_.mapping.Reset();
+  ASSIGN_OR_RETURN(memory_, ResizeAndMap(memfd_, bytes, huge_pages));
+  present_ = std::min(present_, bytes);
+  return absl::OkStatus();
+}
+
 Fd ReadyMemory::Take() && {
   memory_.mapping.Reset();
   return std::move(memfd_);

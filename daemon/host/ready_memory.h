@@ -20,6 +20,9 @@ class ReadyMemory {
   // Makes some more pages present: few enough for somebody to wait for it.
   absl::Status Step();
 
+  // Frees what lies beyond: at most bytes(), whole pages.
+  absl::Status Shrink(uint64_t bytes);
+
   uint64_t bytes() const { return memory_.mapping.size(); }
   // From the first one on.
   uint64_t present() const { return present_; }

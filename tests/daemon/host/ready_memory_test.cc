@@ -101,10 +101,31 @@ TEST_F(ReadyMemoryTest, NothingIsMadeReadyWhileALoadRunsOrWithoutRoom) {
     resident->Settle();
     EXPECT_FALSE(tier_->PrepareReady()) << "the budget has no room";
   }
-  available_ = kGiB - 1;
+  available_ = kGiB + kReady - 1;
   EXPECT_FALSE(tier_->PrepareReady()) << "the machine has no room";
-  available_ = kGiB;
+  available_ = kGiB + kReady;
   EXPECT_TRUE(tier_->PrepareReady());
+}
+
+TEST_F(ReadyMemoryTest, ItGivesWayToOtherProcesses) {
+  Start(400 * kMiB);
+  PrepareAll();
+  available_ = kGiB / 2;
+  EXPECT_FALSE(tier_->PrepareReady());
+  EXPECT_EQ(tier_->usage().ready, kReady) << "it is not made again and again";
+  available_ = kGiB / 2 - 1;
+  EXPECT_FALSE(tier_->PrepareReady());
+  EXPECT_EQ(tier_->usage().ready, 0u);
+}
+
+TEST_F(ReadyMemoryTest, RoomThatIsNoSegmentsDoesNotCountOnItTwice) {
+  Start(kGiB);
+  PrepareAll();
+  available_ = 10 * kMiB;
+  auto room = tier_->Reserve(kReady + 10 * kMiB);
+  ASSERT_TRUE(room.ok());
+  room->Settle();
+  EXPECT_EQ(tier_->usage().ready, 0u) << "the room was granted for the sake of this memory";
 }
 
 TEST_F(ReadyMemoryTest, ItGivesWayToModels) {
@@ -132,8 +153,10 @@ TEST_F(ReadyMemoryTest, ItCountsAsFreeForWhoeverTakesItAndAsTakenForOthers) {
 TEST_F(ReadyMemoryTest, PagesThatAreThereAreNotPromisedOnceMore) {
   Start(kGiB);
   PrepareAll();
-  WritableSegment segment = Segment(kReady);
+  auto room = tier_->Reserve(kReady);
   available_ = 100 * kMiB;  // all of it: the load in flight takes no more
+  EXPECT_TRUE(tier_->Reserve(100 * kMiB).ok());
+  WritableSegment segment = WritableSegment::Create("test", kReady, *std::move(room)).value();
   EXPECT_TRUE(tier_->Reserve(100 * kMiB).ok());
   segment.CountWritten(kReady);
   EXPECT_TRUE(tier_->Reserve(100 * kMiB).ok());
