@@ -52,8 +52,7 @@ void ConnectionCount::Observe(double bytes_per_second) {
       break;
     case Stage::kSettled:
       if (observed_ >= kLookAgain) {
-        rate_before_ = bytes_per_second;
-        Try();
+        Measure();
       }
   }
 }

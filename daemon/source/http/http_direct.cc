@@ -165,6 +165,7 @@ DirectConnection::State DirectConnection::DriveBody(AnswerSink& sink) {
   for (uint64_t done = 0; body_left_ > 0;) {
     const uint64_t allowed = std::min(sink.Allowed(), kBytesAtOnce - done);
     if (allowed == 0) {
+      WakeFor(std::min(body_left_, kWorthWaking));
       return State::kGoesOn;
     }
     absl::Span<char> space = sink.Space();

@@ -251,6 +251,10 @@ class Driver {
       wait = std::clamp(next_tick_ - now, SteadyClock::duration::zero(), wait);
     }
     for (const auto& slot : slots_) {
+      // Not every byte wakes, but all are counted at the next tick.
+      if (slot->wire.driven()) {
+        wait = std::min<SteadyClock::duration>(wait, Regulator::kTick);
+      }
       if (slot->exchange != nullptr) {
         wait = std::min(wait, std::max(slot->due - now, SteadyClock::duration::zero()));
       }

@@ -154,6 +154,24 @@ TEST_F(HttpDirectTest, LittleOfALargeBodyWakesNobody) {
   EXPECT_EQ(Read(kAnswer, next), State::kEnded) << "of the next answer every byte counts";
 }
 
+TEST_F(HttpDirectTest, TheRestOfABodyWakesWhenMoreIsAllowed) {
+  ConnectOverTcp();
+  constexpr size_t kBody = 300 << 10;
+  constexpr size_t kFirst = 250 << 10;
+  Sink sink(kBody);
+  sink.Allow(kFirst);
+  EXPECT_EQ(Read(absl::StrCat("HTTP/1.1 200 OK\r\nContent-Length: ", kBody, "\r\n\r\n"), sink),
+            State::kGoesOn);
+  for (size_t sent = 0; sent < kBody; sent += kBody / 3) {
+    Answer(std::string(kBody / 3, 'x'));
+    connection_->Drive(sink);
+  }
+  EXPECT_EQ(sink.body().size(), kFirst);
+  sink.Allow(kBody);
+  ASSERT_TRUE(Wakes(absl::Seconds(30)));
+  EXPECT_EQ(connection_->Drive(sink), State::kEnded);
+}
+
 TEST_F(HttpDirectTest, AnEarlyEndOfALargeBodyWakes) {
   ConnectOverTcp();
   Sink sink(1 << 20);
