@@ -18,8 +18,9 @@ absl::Status NotResident(const Uri& uri) {
 }
 
 absl::Status Evicted(const Uri& uri) {
-  return Error(Reason::kCancelled,
-               absl::StrCat("the load of ", uri.Redacted(), " was stopped: it is being evicted"));
+  return Error(
+      Reason::kCancelled,
+      absl::StrCat(uri.Redacted(), " is not loaded or verified any further: it is evicted"));
 }
 
 ModelSnapshot DescribeAbsent(const Record& record) {

@@ -62,11 +62,17 @@ class PinChecks {
     checks_.erase(stopped, checks_.end());
   }
 
-  // Stopped ones that still hold a model.
-  size_t ending() const { return ending_; }
+  // Whether one still holds a model though it was stopped, or for which `gone` holds.
+  bool HoldAny(absl::FunctionRef<bool(EntryId)> gone) const {
+    return ending_ > 0 ||
+           std::any_of(checks_.begin(), checks_.end(), [&](const std::shared_ptr<PinCheck>& check) {
+             return check->running && gone(check->entry);
+           });
+  }
 
  private:
   std::vector<std::shared_ptr<PinCheck>> checks_;
+  // Stopped ones that still hold a model.
   size_t ending_ = 0;
 };
 

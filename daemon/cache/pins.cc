@@ -54,9 +54,11 @@ void NodeCache::RunPinCheck(const std::shared_ptr<PinCheck>& check) {
   {
     absl::MutexLock lock(&mutex_);
     std::optional<Interest> interest = pin_checks_.Take(check);
-    if (!interest.has_value()) {
+    if (catalog_.Find(check->entry) == nullptr) {
       ++memory_returns_;
       memory_returned_.SignalAll();
+    }
+    if (!interest.has_value()) {
       return;
     }
     if (!computed.ok()) {

@@ -142,7 +142,10 @@ bool NodeCache::AwaitMemory(const Load& load, uint64_t returns) {
   const bool load_ends = std::any_of(running_.begin(), running_.end(), [&load](const Load* other) {
     return other != &load && other->cancellation.cancelled();
   });
-  if (!load_ends && !freeing && pin_checks_.ending() == 0) {
+  const auto gone = [this](EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return catalog_.Find(id) == nullptr;
+  };
+  if (!load_ends && !freeing && !pin_checks_.HoldAny(gone)) {
     return false;
   }
   memory_returned_.WaitWithTimeout(&mutex_, kCancellationCheck);

@@ -242,8 +242,12 @@ void Verifier::Compare(const Sum& sum) {
     }
     const bool doubt =
         part_sizes_ == source::Source::PartSizes::kInferred && expected->checksum.composite();
-    certain_ = certain_ || !doubt;
-    damaged_ = damaged_ || expected->by == Authority::kStore;
+    if (!doubt) {
+      certain_ = true;
+    }
+    if (expected->by == Authority::kStore) {
+      damaged_ = true;
+    }
     const absl::Status mismatch = Mismatch(files_[sum.file], *expected, value);
     {
       absl::MutexLock lock(&mutex_);

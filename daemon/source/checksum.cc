@@ -80,7 +80,8 @@ class Digest final : public Hasher {
     EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size());
   }
   std::string Finish() override {
-    std::string value(static_cast<size_t>(EVP_MD_CTX_get_size(context_.get())), '\0');
+    // -1 where OpenSSL is told to refuse the kind.
+    std::string value(static_cast<size_t>(std::max(EVP_MD_CTX_get_size(context_.get()), 0)), '\0');
     EVP_DigestFinal_ex(context_.get(), reinterpret_cast<unsigned char*>(value.data()), nullptr);
     return value;
   }

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -78,7 +79,8 @@ class FileSource final : public Source {
   // Whether it is, or links to, something that may be reached and is no file.
   bool LeadsToOther(const Uri& uri, const ReadPolicy& policy) const {
     const absl::StatusOr<Fd> located = Locate(uri, options_.roots, policy);
-    return located.ok() && !VersionOf(*located, uri).ok();
+    struct stat status{};
+    return located.ok() && fstat(located->get(), &status) == 0 && !S_ISREG(status.st_mode);
   }
 
   absl::StatusOr<FileSet> OpenAll(absl::Span<const ReadRequest> requests,
@@ -116,12 +118,17 @@ absl::StatusOr<std::vector<std::string>> FileSource::List(const Uri& folder,
   }
   readable.Release();
   std::vector<std::string> candidates;
-  while (const dirent* const entry = readdir(entries)) {
+  // An error would look like the folder's end.
+  for (errno = 0; const dirent* const entry = readdir(entries); errno = 0) {
     if (entry->d_type == DT_REG || entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN) {
       candidates.emplace_back(entry->d_name);
     }
   }
+  const int error = errno;
   closedir(entries);
+  if (error != 0) {
+    return ErrnoError(error, folder.Redacted());
+  }
   std::vector<std::string> names;
   for (std::string& name : candidates) {
     const absl::StatusOr<Uri> entry = folder.Child(name);
