@@ -331,9 +331,10 @@ TEST_P(S3UploadTest, CancellationLeavesNothing) {
 
 TEST_P(S3UploadTest, AFileThatChangesIsAnError) {
   const FileToUpload file = File("a", Bytes(kLarge, 'a'));
-  store_.SetFault([&file](const ServiceRequest& request) {
+  // By value: a part may still be served when the test ends.
+  store_.SetFault([path = file.path](const ServiceRequest& request) {
     if (IsPart(request)) {
-      std::ofstream(file.path, std::ios::app) << "more";
+      std::ofstream(path, std::ios::app) << "more";
     }
     return std::nullopt;
   });
@@ -371,6 +372,7 @@ std::vector<std::string> IndexesSeen(MemoryS3& store, const std::function<absl::
     return std::nullopt;
   });
   EXPECT_EQ(upload(), absl::OkStatus());
+  store.SetFault(nullptr);
   return seen;
 }
 
