@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 HERE = Path(__file__).parent
-BUILD = HERE.parents[2] / ".build" / os.environ.get("WEIGHTD_BUILD", "opt")
+BUILD = HERE.parents[3] / ".build" / os.environ.get("WEIGHTD_BUILD", "opt")
 ROUNDS = 200
 SEED = 20180605
 KEYS = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "servers"))
+sys.path.insert(0, str(HERE.parents[2] / "servers"))
 
 from s3 import Moto  # noqa: E402
 
-BUILD = HERE.parents[2] / ".build" / os.environ.get("WEIGHTD_BUILD", "opt")
+BUILD = HERE.parents[3] / ".build" / os.environ.get("WEIGHTD_BUILD", "opt")
 TOKEN = "header.payload+/=.signature"
 ANYBODY = {
     "Version": "2012-10-17",

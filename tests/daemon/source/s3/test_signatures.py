@@ -22,7 +22,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+ROOT = HERE.parents[3]
 BUILD = ROOT / ".build" / os.environ.get("WEIGHTD_BUILD", "opt")
 SUITE = ROOT / ".venv" / "aws4_testsuite"
 SEED = 20130524
