@@ -10,9 +10,10 @@ namespace {
 // What twice the connections must bring to be worth it: on a link where each is slow they bring
 // close to twice as much.
 constexpr double kWorthwhile = 1.25;
-// A connection takes some round trips to come up to speed.
-constexpr int kPatience = 3;
+// So many looks in a row have to agree: some servers send in bursts.
 constexpr int kLooks = 2;
+// A connection takes some round trips to come up to speed.
+constexpr int kPatience = kLooks + 2;
 constexpr int kLookAgain = 50;
 // Smaller requests cost more than they bring.
 constexpr uint64_t kLeastRange = 4 << 20;
@@ -42,7 +43,8 @@ void ConnectionCount::Observe(double bytes_per_second) {
       }
       break;
     case Stage::kTrying:
-      if (bytes_per_second >= kWorthwhile * rate_before_) {
+      worthwhile_ = bytes_per_second >= kWorthwhile * rate_before_ ? worthwhile_ + 1 : 0;
+      if (worthwhile_ >= kLooks) {
         rate_before_ = bytes_per_second;
         Try();
       } else if (observed_ >= kPatience ||
@@ -72,6 +74,7 @@ void ConnectionCount::Try() {
   count_ = std::min(2 * count_, most_);
   stage_ = Stage::kTrying;
   observed_ = 0;
+  worthwhile_ = 0;
 }
 
 void ConnectionCount::Settle(int count) {

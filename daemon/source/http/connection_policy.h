@@ -10,9 +10,9 @@
 namespace weightd::source {
 
 // The connections of one read. Begins with few, doubles them while that brings a quarter more bytes
-// a second, and goes back to the last number that did. Where more don't help (a fast server nearby,
-// a full link, a limit) few remain, which cost less; where each is slow (a distant server, one that
-// limits connections) there will be many. Now and then it looks again.
+// a second, twice in a row, and goes back to the last number that did. Where more don't help (a
+// fast server nearby, a full link, a limit) few remain, which cost less; where each is slow (a
+// distant server, one that limits connections) there will be many. Now and then it looks again.
 class ConnectionCount {
  public:
   static constexpr int kFirst = 4;
@@ -43,6 +43,8 @@ class ConnectionCount {
   Stage stage_ = Stage::kStarting;
   // In this stage.
   int observed_ = 0;
+  // Looks in a row that found the doubling worth it.
+  int worthwhile_ = 0;
   // Before the doubling that is being tried.
   int count_before_ = 0;
   double rate_before_ = 0;

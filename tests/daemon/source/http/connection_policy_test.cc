@@ -38,7 +38,7 @@ class Link {
 TEST(ConnectionCount, GrowsToTheMostWhereEachConnectionIsSlow) {
   ConnectionCount count(ConnectionCount::kFirst, 32);
   Link link([](int connections) { return 125.0 * connections; });
-  link.Run(count, 8);
+  link.Run(count, 12);
   EXPECT_EQ(count.count(), 32);
 }
 
@@ -57,6 +57,17 @@ TEST(ConnectionCount, IsNotMisledByAPause) {
     count.Observe(rate);
   }
   EXPECT_TRUE(count.settled()) << "twice the connections brought less";
+  EXPECT_EQ(count.count(), ConnectionCount::kFirst);
+}
+
+TEST(ConnectionCount, IsNotMisledByABurst) {
+  ConnectionCount count(ConnectionCount::kFirst, 32);
+  for (const double rate : {1200.0, 1500.0, 1600.0, 2300.0}) {
+    count.Observe(rate);
+  }
+  EXPECT_EQ(count.count(), 2 * ConnectionCount::kFirst) << "one look is no gain yet";
+  count.Observe(1300);
+  EXPECT_TRUE(count.settled());
   EXPECT_EQ(count.count(), ConnectionCount::kFirst);
 }
 
@@ -91,7 +102,7 @@ TEST(ConnectionCount, GrowsAtOnceWhenMoreAreAllowed) {
   link.Run(count, 20);
   EXPECT_EQ(count.count(), 6);
   count.SetMost(32);
-  link.Run(count, 8);
+  link.Run(count, 12);
   EXPECT_EQ(count.count(), 32);
   count.SetMost(2);
   EXPECT_EQ(count.count(), 2);
