@@ -13,9 +13,10 @@ def against_curls(
     """Loads the model `uri` with each daemon, in turns with so many curls of its one file of `size` bytes at `url`;
     prints the ratios to the best of them. Whether the last daemon reaches `speed`, and the bounds of CPU seconds and
     memory. Its memory that is to be ready is ready before each turn of anybody."""
+    ballast = measure.Ballast(size + 256 * MIB)
     admins = {name: AdminCalls(daemon.socket_dir) for name, daemon in daemons.items()}
     contenders: dict[str, measure.Contender] = {
-        name: lambda name=name: cold_load(daemons[name], admins[name], uri) for name in daemons
+        name: ballast.freed_for(lambda name=name: cold_load(daemons[name], admins[name], uri)) for name in daemons
     }
     for count in counts:
         contenders[f"curl x{count}"] = lambda count=count: measure.timed_children(
@@ -23,12 +24,13 @@ def against_curls(
         )
 
     def settle() -> None:
-        measure.touch_and_free(size + 256 * MIB)
+        ballast.hold()
         for admin in admins.values():
             admin.await_ready()
 
     settle()
     samples = measure.rounds(contenders, rounds, settle)
+    ballast.free()
     measure.table(samples, size)
     ceiling = measure.best(samples, [name for name in samples if name not in daemons])
     theirs = samples[ceiling]

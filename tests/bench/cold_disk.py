@@ -38,16 +38,19 @@ def main() -> int:
         size = path.stat().st_size
         daemon = Daemon(folder, f"host:\n  budget: {options.mib + 512}MiB\n").start()
         admin = AdminCalls(daemon.socket_dir)
-        contenders: dict[str, measure.Contender] = {"weightd": lambda: cold_load(daemon, admin, str(path))}
+        ballast = measure.Ballast(size + 256 * MIB)
+        contenders: dict[str, measure.Contender] = {
+            "weightd": ballast.freed_for(lambda: cold_load(daemon, admin, str(path)))
+        }
         how, shapes = ("cached", TMPFS_READS) if options.tmpfs else ("direct", DISK_READS)
         for threads, mib in shapes:
             arguments = [binary("tests/bench/direct_read"), str(path), str(threads), str(mib * MIB), how]
-            contenders[f"{how} {threads} x {mib} MiB"] = lambda arguments=arguments: measure.timed_children(
-                lambda: [measure.spawn(*arguments)]
+            contenders[f"{how} {threads} x {mib} MiB"] = ballast.freed_for(
+                lambda arguments=arguments: measure.timed_children(lambda: [measure.spawn(*arguments)])
             )
 
         def fresh() -> None:
-            measure.touch_and_free(size + 256 * MIB)
+            ballast.hold()
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 

@@ -55,6 +55,7 @@ class Bench:
     options: argparse.Namespace
     scratch: pathlib.Path
     downloads: pathlib.Path  # in memory
+    ballast: measure.Ballast
 
     @property
     def size(self) -> int:
@@ -80,33 +81,33 @@ class Bench:
         return files
 
     def fresh(self) -> None:
-        """Before each run: nothing downloaded."""
+        """Before each run: nothing downloaded, and memory to load into."""
         for path in self.downloads.iterdir():
             path.unlink()
+        self.ballast.hold()
 
 
 def run_way(
-    way: str, target: str, folder: pathlib.Path, size: int, env: dict[str, str], python: str = PYTHON
+    way: str, target: str, folder: pathlib.Path, bench: Bench, env: dict[str, str], python: str = PYTHON
 ) -> measure.Sample:
-    """A load of a model of `size` bytes in a process of its own."""
-    done = subprocess.run(
-        [python, CONTENDERS, way, target, "--folder", str(folder), "--size", str(size)],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(" ".join(done.stderr.strip().splitlines()[-1:]) or f"exit code {done.returncode}")
-    printed = json.loads(done.stdout.splitlines()[-1])
-    return measure.Sample(printed["wall"], printed["cpu"], printed["peak"])
-
-
-def only_moves(size: int, start: typing.Callable[[], list[int]]) -> measure.Sample:
-    """A ceiling: processes that move the model's bytes."""
-    measure.touch_and_free(size + 256 * MIB)
-    return measure.timed_children(start)
+    """A load of the model in a process of its own, into the memory that the ballast held while it was imported."""
+    command = [python, CONTENDERS, way, target, "--folder", str(folder), "--size", str(bench.size)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env={**os.environ, **env}, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # ready, or ended
+        bench.ballast.free()
+        try:
+            printed, errors = process.communicate("\n", timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise RuntimeError(" ".join(errors.strip().splitlines()[-1:]) or f"exit code {process.returncode}")
+    sample = json.loads(printed.splitlines()[-1])
+    return measure.Sample(sample["wall"], sample["cpu"], sample["peak"])
 
 
 def or_error(contender: measure.Contender) -> measure.Sample:
@@ -120,10 +121,10 @@ def or_error(contender: measure.Contender) -> measure.Sample:
 class Node:
     """A daemon, for clients that are processes of their own. Its CPU time and memory count with theirs."""
 
-    def __init__(self, folder: pathlib.Path, config: str, size: int) -> None:
-        self.daemon = Daemon(folder, f"host:\n  budget: {size + 512 * MIB}\n{config}").start()
+    def __init__(self, folder: pathlib.Path, config: str, bench: Bench) -> None:
+        self.daemon = Daemon(folder, f"host:\n  budget: {bench.size + 512 * MIB}\n{config}").start()
         self._admin = AdminCalls(self.daemon.socket_dir)
-        self._size = size
+        self._bench = bench
 
     def first(self, uri: str) -> measure.Sample:
         """Attach to a model that is not resident: the daemon loads it."""
@@ -134,6 +135,7 @@ class Node:
 
     def again(self, uri: str) -> measure.Sample:
         """Attach to one that is."""
+        self._bench.ballast.free()
         self._admin.preload(uri)
         return self.first(uri)
 
@@ -149,7 +151,7 @@ class Node:
         pid = self.daemon.pid
         pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")  # VmHWM starts anew (proc(5))
         cpu, memory = measure.cpu_of(pid), self.daemon.memory()["VmRSS"]
-        sample = run_way("weightd", uri, self.daemon.socket_dir, self._size, {}, sys.executable)
+        sample = run_way("weightd", uri, self.daemon.socket_dir, self._bench, {}, sys.executable)
         sample.cpu += measure.cpu_of(pid) - cpu
         sample.peak += self.daemon.memory()["VmHWM"] - memory
         return sample
@@ -171,17 +173,17 @@ def from_server(server: str, bench: Bench) -> report.Part:
     """A first load from a server, and a second process's attach."""
     folder = bench.folder(server)
     files = bench.make_files(f"{server}/files", bench.options.mib)
-    with STAGES[server](folder, files) as stage, Node(folder, stage.config, bench.size) as node:
+    with STAGES[server](folder, files) as stage, Node(folder, stage.config, bench) as node:
         contenders: dict[str, measure.Contender] = {}
         for count in (1, 2, 4, 8, 16):
             start = functools.partial(measure.curls, stage.url(MODEL), (files / MODEL).stat().st_size, count)
-            contenders[f"curl x{count}"] = functools.partial(only_moves, bench.size, start)
+            contenders[f"curl x{count}"] = functools.partial(measure.timed_children, start)
         if bench.wanted("weightd"):
             contenders[report.FIRST] = functools.partial(node.first, stage.uri(MODEL))
             contenders[report.SECOND] = functools.partial(node.again, stage.uri(MODEL))
         for way in bench.wanted("tensorizer", "runai", "boto3", "s5cmd"):
             target = tensorizer_target(stage, server) if way == "tensorizer" else key(MODEL)
-            contenders[way] = functools.partial(run_way, way, target, bench.downloads, bench.size, stage.env)
+            contenders[way] = functools.partial(run_way, way, target, bench.downloads, bench, stage.env)
         return measured(bench, contenders, bench.fresh)
 
 
@@ -197,7 +199,7 @@ def file_contenders(bench: Bench, files: pathlib.Path) -> dict[str, measure.Cont
     """Everyone's load of a local file."""
     return {
         way: functools.partial(
-            run_way, way, str(files / (TENSORS if way == "tensorizer" else MODEL)), bench.downloads, bench.size, {}
+            run_way, way, str(files / (TENSORS if way == "tensorizer" else MODEL)), bench.downloads, bench, {}
         )
         for way in bench.wanted(*FILE_WAYS)
     }
@@ -217,8 +219,9 @@ def from_disk(bench: Bench) -> report.Part:
     for threads, mib in ((2, 4), (4, 1), (4, 4)):
         command = [binary("tests/bench/direct_read"), str(files / MODEL), str(threads), str(mib * MIB), "direct"]
         start = functools.partial(lambda command: [measure.spawn(*command)], command)
-        contenders[f"O_DIRECT {threads} x {mib} MiB"] = functools.partial(only_moves, bench.size, start)
-    with Node(bench.folder("disk-node"), "", bench.size) as node:
+        reads = functools.partial(measure.timed_children, start)
+        contenders[f"O_DIRECT {threads} x {mib} MiB"] = bench.ballast.freed_for(reads)
+    with Node(bench.folder("disk-node"), "", bench) as node:
         if bench.wanted("weightd"):
             contenders[report.FIRST] = functools.partial(node.first, str(files / MODEL))
         return measured(bench, {**contenders, **file_contenders(bench, files)}, fresh)
@@ -233,7 +236,7 @@ def again(bench: Bench) -> report.Part:
         for path in files.iterdir():
             subprocess.run(["cat", str(path)], stdout=subprocess.DEVNULL, check=True)
 
-    with Node(bench.folder("again-node"), "", bench.size) as node:
+    with Node(bench.folder("again-node"), "", bench) as node:
         contenders = file_contenders(bench, files)
         if bench.wanted("weightd"):
             contenders[report.SECOND] = functools.partial(node.again, str(files / MODEL))
@@ -245,7 +248,7 @@ def processes(bench: Bench) -> report.Processes:
     mib = min(bench.options.mib, 1024)  # eight copies and their making fit into 16 GiB
     files = bench.make_files("processes", mib)
     held: dict[str, dict[int, int]] = {}
-    with Node(bench.folder("processes-node"), "", mib * MIB) as node:
+    with Node(bench.folder("processes-node"), "", bench) as node:
         for way in bench.wanted("nothing", "weightd", *FILE_WAYS):
             held[way] = hold(way, files, node, bench.options.processes)
     return report.Processes(mib * MIB, held)
@@ -317,7 +320,10 @@ def main() -> int:
             tempfile.TemporaryDirectory(dir="/dev/shm") as downloads,
             measure.HugePages("advise"),
         ):
-            results.add(part, PARTS[part](Bench(options, pathlib.Path(scratch), pathlib.Path(downloads))))
+            # Some hold a model twice while they load it.
+            ballast = measure.Ballast(2 * options.mib * MIB + 256 * MIB)
+            results.add(part, PARTS[part](Bench(options, pathlib.Path(scratch), pathlib.Path(downloads), ballast)))
+            ballast.free()
         print(results.markdown(part), end="\n\n", flush=True)
         subprocess.run([PYTHON, str(pathlib.Path(__file__).with_name("plot.py")), str(options.out)], check=True)
     return 0 if verdicts({part: results.parts[part] for part in parts if part in results.parts}) else 1

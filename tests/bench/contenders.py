@@ -18,7 +18,6 @@ import sys
 import time
 import typing
 
-import measure
 import torch
 
 Tensors = dict[str, torch.Tensor]
@@ -201,12 +200,13 @@ def main() -> None:
     parser.add_argument("way", choices=WAYS)
     parser.add_argument("target")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("/nowhere"))
-    parser.add_argument("--size", type=int, default=0, help="bytes of the model; so much memory is touched before")
+    parser.add_argument("--size", type=int, default=0, help="bytes of the model; the load awaits a line of input")
     parser.add_argument("--hold", action="store_true")
     options = parser.parse_args()
     load = WAYS[options.way](options.target, options.folder)
     if options.size:
-        measure.touch_and_free(options.size + (256 << 20))
+        print("ready", flush=True)
+        sys.stdin.readline()
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew (proc(5))
     memory, cpu_before, begin = status("VmRSS"), cpu(), time.monotonic()
     tensors = load()

@@ -73,10 +73,15 @@ def main() -> int:
         daemon = Daemon(folder / "free", config(options.mib)).start()
         admin = AdminCalls(daemon.socket_dir)
         five = FiveLoads(daemon, urls)
+        ballast = measure.Ballast(LOADS * size + 256 * MIB)
+        contenders: dict[str, measure.Contender] = {
+            "one load": lambda: cold_load(daemon, admin, urls[0]),
+            "five loads": five,
+        }
         samples = measure.rounds(
-            {"one load": lambda: cold_load(daemon, admin, urls[0]), "five loads": five},
+            {name: ballast.freed_for(contender) for name, contender in contenders.items()},
             options.rounds,
-            lambda: measure.touch_and_free(LOADS * size + 256 * MIB),
+            ballast.hold,
         )
         peak = daemon.memory()["VmHWM"]
         daemon.end()

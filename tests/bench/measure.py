@@ -26,13 +26,43 @@ class Sample:
 Contender = typing.Callable[[], Sample]
 
 
-def touch_and_free(nbytes: int) -> None:
-    """Touches and frees this much memory: virtual machines hand free memory back to their host, and the first touch
-    after that measures the host."""
-    with mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
-        block.madvise(mmap.MADV_HUGEPAGE)
-        for offset in range(0, nbytes, 4096):
-            block[offset] = 1
+def touched(nbytes: int) -> mmap.mmap:
+    """So much memory, every page of it touched."""
+    block = mmap.mmap(-1, nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block.madvise(mmap.MADV_HUGEPAGE)
+    for offset in range(0, nbytes, 4096):
+        block[offset] = 1
+    return block
+
+
+class Ballast:
+    """Memory for whoever is measured. Virtual machines hand free memory back to their host within seconds, and the
+    first touch after that measures the host, for as long as ten loads take: so it is kept between the runs and freed
+    right before each run that needs it."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._block: mmap.mmap | None = None
+
+    def hold(self) -> None:
+        """Before a run: takes what the last one freed."""
+        if self._block is None:
+            self._block = touched(self._nbytes)
+
+    def free(self) -> None:
+        """Now is when it is needed."""
+        if self._block is not None:
+            self._block.close()
+            self._block = None
+
+    def freed_for(self, contender: Contender) -> Contender:
+        """The contender, run with that memory."""
+
+        def run() -> Sample:
+            self.free()
+            return contender()
+
+        return run
 
 
 def cpu_of(pid: int) -> float:

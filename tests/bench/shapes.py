@@ -60,10 +60,11 @@ def main() -> int:
 
         with NginxStage(folder, files) as stage:
             names = ("few.safetensors", "many.safetensors", "one.safetensors", "shards/")
+            ballast = measure.Ballast(sharded + 256 * MIB)
             samples = measure.rounds(
-                {name: functools.partial(loads, stage.uri(name)) for name in names},
+                {name: ballast.freed_for(functools.partial(loads, stage.uri(name))) for name in names},
                 options.rounds,
-                lambda: measure.touch_and_free(sharded + 256 * MIB),
+                ballast.hold,
             )
         daemon.end()
     reached = []
