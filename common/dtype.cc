@@ -24,6 +24,8 @@ constexpr Row kRows[] = {
     {DType::kF32, "F32", 32},
     {DType::kF64, "F64", 64},
     {DType::kC64, "C64", 64},
+    {DType::kC32, "C32", 32},
+    {DType::kC128, "C128", 128},
     {DType::kF8E5m2, "F8_E5M2", 8},
     {DType::kF8E4m3, "F8_E4M3", 8},
     {DType::kF8E8m0, "F8_E8M0", 8},
@@ -59,10 +61,10 @@ std::optional<DType> DTypeFromName(absl::string_view name) {
 uint32_t DTypeBits(DType dtype) { return RowOf(dtype).bits; }
 
 uint32_t DTypeAlignment(DType dtype) {
-  if (dtype == DType::kC64) {
-    return 4;
+  uint32_t bits = DTypeBits(dtype);
+  if (dtype == DType::kC32 || dtype == DType::kC64 || dtype == DType::kC128) {
+    bits /= 2;
   }
-  const uint32_t bits = DTypeBits(dtype);
   return bits <= 8 ? 1 : bits / 8;
 }
 

@@ -11,7 +11,7 @@
 namespace weightd {
 
 // Element types of tensors. The values are those of DType in proto/weightd/v1/tensor_index.proto,
-// the names those of the safetensors format.
+// the names those of the safetensors format, which has all but C32 and C128.
 enum class DType : uint8_t {
   kBool = 1,
   kU8 = 2,
@@ -27,6 +27,8 @@ enum class DType : uint8_t {
   kF32 = 12,
   kF64 = 13,
   kC64 = 14,
+  kC32 = 15,
+  kC128 = 16,
   kF8E5m2 = 20,
   kF8E4m3 = 21,
   kF8E8m0 = 22,

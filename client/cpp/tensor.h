@@ -42,6 +42,7 @@ constexpr bool ElementIs(DType dtype) {
     case DType::kF32:
       return std::is_same_v<T, float> || std::is_same_v<T, uint32_t>;
     case DType::kU32:
+    case DType::kC32:
       return std::is_same_v<T, uint32_t>;
     case DType::kI64:
       return std::is_same_v<T, int64_t> || std::is_same_v<T, uint64_t>;

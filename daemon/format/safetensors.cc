@@ -37,7 +37,7 @@ absl::StatusOr<std::vector<uint64_t>> ReadShape(JsonReader& json) {
 absl::StatusOr<DType> ReadDType(JsonReader& json) {
   ASSIGN_OR_RETURN(const absl::string_view name, json.ReadString());
   const std::optional<DType> dtype = DTypeFromName(name);
-  if (!dtype.has_value()) {
+  if (!dtype.has_value() || dtype == DType::kC32 || dtype == DType::kC128) {
     return json.ErrorAt(json.key_offset(), absl::StrCat("unknown dtype ", Quoted(name)));
   }
   return *dtype;

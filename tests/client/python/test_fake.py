@@ -70,7 +70,10 @@ def test_tensors_are_views_with_a_storage_each(fake: Start) -> None:
     assert saved.tell() < 4000
 
 
-@pytest.mark.parametrize("dtype", ["BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64", "C64", "C128"],
+)
 def test_numpy_has_the_plain_types(fake: Start, dtype: str) -> None:
     width = {"BOOL": 1, "U8": 1, "I8": 1}.get(dtype) or int(dtype[1:]) // 8
     content = bytes(i % 2 for i in range(6 * width))
@@ -97,6 +100,17 @@ def test_numpy_has_the_small_types_of_ml_dtypes(fake: Start, dtype: str, numpy_t
     tensor = weightd.attach("m", socket_dir=daemon.directory, framework="np")["t"]
     assert tensor.dtype == numpy_type
     assert tensor.tobytes() == content
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [("C32", torch.complex32), ("C64", torch.complex64), ("C128", torch.complex128)]
+)
+def test_torch_has_the_complex_types(fake: Start, dtype: str, kind: torch.dtype) -> None:
+    content = bytes(range(12 * kind.itemsize))
+    daemon = fake({"m": model({"t": (dtype, [12], content)})})
+    tensor = weightd.attach("m", socket_dir=daemon.directory, framework="pt")["t"]
+    assert (tensor.dtype, tensor.shape) == (kind, (12,))
+    assert bytes(tensor.view(torch.uint8).numpy()) == content
 
 
 @pytest.mark.parametrize(("dtype", "nbytes"), [("F4", 4), ("F6_E2M3", 6), ("F6_E3M2", 6)])

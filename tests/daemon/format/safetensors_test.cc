@@ -140,6 +140,7 @@ TEST(Safetensors, RefusesWithFileOffsetAndRule) {
       {R"({"a":1,"b":{$T}})", "expected an object"},
       {R"({"a":{"dtype":"F32","data_offsets":[0,4]}})", "byte 9: tensor \"a\" has no shape"},
       {R"({"a":{"dtype":"f32","shape":[1],"data_offsets":[0,4]}})", "unknown dtype \"f32\""},
+      {R"({"a":{"dtype":"C32","shape":[1],"data_offsets":[0,4]}})", "unknown dtype \"C32\""},
       {R"({"a":{"dtype":11,"shape":[1],"data_offsets":[0,4]}})", "expected a string"},
       {R"({"a":{"dtype":"F32","shape":null,"data_offsets":[0,4]}})", "expected an array"},
       {R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", "unsigned 64-bit integer"},

@@ -31,6 +31,8 @@ _TORCH_TYPES = {
     "F32": "float32",
     "F64": "float64",
     "C64": "complex64",
+    "C32": "complex32",
+    "C128": "complex128",
     "F8_E5M2": "float8_e5m2",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E8M0": "float8_e8m0fnu",
@@ -54,6 +56,7 @@ _NUMPY_TYPES = {
     "F32": "float32",
     "F64": "float64",
     "C64": "complex64",
+    "C128": "complex128",
 }
 
 _ML_DTYPES_TYPES = {

@@ -6,6 +6,8 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 BF16: DType
 BOOL: DType
+C128: DType
+C32: DType
 C64: DType
 DESCRIPTOR: _descriptor.FileDescriptor
 DTYPE_UNSPECIFIED: DType
