@@ -6,19 +6,18 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/charconv.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
 #include "common/utf8.h"
+#include "daemon/format/malformed.h"
 
 namespace weightd::format {
 namespace {
 
 // serde_json's recursion limit.
 constexpr int kMaxDepth = 127;
-constexpr size_t kMaxQuotedBytes = 200;
 // serde_json computes doubles inexactly, so near their end it refuses some that fit. This lies
 // below all of those.
 constexpr double kLargestNumber = 1.797693134862315e308;
@@ -68,12 +67,6 @@ std::optional<char> SimpleEscape(char letter) {
 
 }  // namespace
 
-std::string Quoted(absl::string_view name) {
-  const bool cut = name.size() > kMaxQuotedBytes;
-  const std::string escaped = absl::Utf8SafeCEscape(name.substr(0, kMaxQuotedBytes));
-  return absl::StrCat("\"", escaped, cut ? "…" : "", "\"");
-}
-
 absl::StatusOr<JsonReader> JsonReader::Open(absl::string_view text, absl::string_view file_name,
                                             uint64_t base) {
   JsonReader reader(text, file_name, base);
@@ -84,8 +77,7 @@ absl::StatusOr<JsonReader> JsonReader::Open(absl::string_view text, absl::string
 }
 
 absl::Status JsonReader::ErrorAt(uint64_t offset, absl::string_view rule) const {
-  return Error(Reason::kMalformedModel, absl::StrCat(file_name_, ": byte ", offset, ": ", rule),
-               "fetch or write the file again; it is damaged or not what its name says");
+  return MalformedAt(file_name_, offset, rule);
 }
 
 void JsonReader::SkipSpace() {

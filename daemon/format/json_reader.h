@@ -71,9 +71,6 @@ class JsonReader {
   std::string unescaped_;
 };
 
-// A name from a file as errors print it: quoted, escaped, cut when it is long.
-std::string Quoted(absl::string_view name);
-
 }  // namespace weightd::format
 
 #endif  // WEIGHTD_DAEMON_FORMAT_JSON_READER_H_

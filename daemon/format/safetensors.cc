@@ -12,6 +12,7 @@
 #include "common/dtype.h"
 #include "common/status.h"
 #include "daemon/format/json_reader.h"
+#include "daemon/format/malformed.h"
 
 namespace weightd::format {
 namespace {

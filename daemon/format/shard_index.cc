@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "common/status.h"
 #include "daemon/format/json_reader.h"
+#include "daemon/format/malformed.h"
 
 namespace weightd::format {
 namespace {
