@@ -11,7 +11,7 @@ packages=(
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19 llvm-19
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libcurl4-openssl-dev liburing-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev
-  libexpat1-dev libisal-dev libyaml-cpp-dev libsimdjson-dev libgtest-dev libgmock-dev
+  libexpat1-dev libisal-dev libyaml-cpp-dev libsimdjson-dev libsodium-dev libgtest-dev libgmock-dev
   # Tests and the quick start.
   python3-venv nginx-light curl openssl ca-certificates git procps
   # An S3 server for tests: Ceph's RADOS Gateway.
