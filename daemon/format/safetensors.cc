@@ -164,6 +164,7 @@ absl::Status PlaceTensors(std::vector<Declared>& tensors, ByteRange data, const 
                           absl::StrCat("tensor ", Quoted(tensor.entry.name), ": ", broken));
     }
     end = tensor.entry.bytes.end;
+    tensor.entry.nbytes = tensor.entry.bytes.size();
     tensor.entry.bytes.begin += data.begin;
     tensor.entry.bytes.end += data.begin;
   }

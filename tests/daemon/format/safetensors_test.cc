@@ -56,6 +56,7 @@ TEST(Safetensors, ReadsTensorsInTheOrderOfTheirBytes) {
   EXPECT_EQ(header->tensors[1].name, "b");
   EXPECT_EQ(header->tensors[1].shape, (std::vector<uint64_t>{2, 3}));
   EXPECT_EQ(header->tensors[1].bytes, (ByteRange{data + 4, data + 16}));
+  EXPECT_EQ(header->tensors[1].nbytes, 12);
   EXPECT_EQ(header->metadata.at("format"), "pt");
 }
 
