@@ -61,6 +61,9 @@ void Safetensors(absl::string_view input) {
     RequireMalformed(header.status());
     return;
   }
+  if (header->tensorizer.has_value()) {
+    return;
+  }
   uint64_t covered = 0;
   for (const format::TensorEntry& tensor : header->tensors) {
     const auto bytes = TensorBytes(tensor.dtype, tensor.shape);

@@ -32,6 +32,7 @@ void Replay(const std::string& corpus, void (*target)(absl::string_view)) {
 
 TEST(Replay, Json) { Replay("json", Json); }
 TEST(Replay, Safetensors) { Replay("safetensors", Safetensors); }
+TEST(Replay, Tensorizer) { Replay("tensorizer", Tensorizer); }
 TEST(Replay, ShardIndex) { Replay("shard_index", ShardIndex); }
 TEST(Replay, Config) { Replay("config", Config); }
 TEST(Replay, UriAndAccess) { Replay("uri_and_access", UriAndAccess); }

@@ -13,6 +13,8 @@ namespace weightd::fuzz {
 void Json(absl::string_view input);
 // A whole safetensors file.
 void Safetensors(absl::string_view input);
+// A whole tensorizer file: its metadata, every record, every box.
+void Tensorizer(absl::string_view input);
 // model.safetensors.index.json.
 void ShardIndex(absl::string_view input);
 // The config file.
