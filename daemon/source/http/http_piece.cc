@@ -43,21 +43,32 @@ void Piece::Take(uint64_t offset, absl::Span<const char> bytes, ReadTally& tally
       tally.Arrived(part.request, hit.size());
     }
   }
-  while (first_open_part_ < parts_.size() && parts_[first_open_part_].range.end <= arrived_until_) {
-    ++first_open_part_;
-  }
+  CloseParts();
 }
 
 absl::Span<std::byte> Piece::Space() {
-  if (parts_.size() != 1 || parts_.front().range != range_) {
+  if (first_open_part_ >= parts_.size()) {
     return {};
   }
-  return {parts_.front().destination + arrived(), rest().size()};
+  const Part& part = parts_[first_open_part_];
+  const bool last = first_open_part_ + 1 == parts_.size();
+  if (arrived_until_ < part.range.begin ||
+      (!last && parts_[first_open_part_ + 1].range.begin < part.range.end)) {
+    return {};
+  }
+  return {part.destination + (arrived_until_ - part.range.begin), part.range.end - arrived_until_};
 }
 
 void Piece::Took(uint64_t bytes, ReadTally& tally) {
   arrived_until_ += bytes;
-  tally.Arrived(parts_.front().request, bytes);
+  tally.Arrived(parts_[first_open_part_].request, bytes);
+  CloseParts();
+}
+
+void Piece::CloseParts() {
+  while (first_open_part_ < parts_.size() && parts_[first_open_part_].range.end <= arrived_until_) {
+    ++first_open_part_;
+  }
 }
 
 }  // namespace weightd::source

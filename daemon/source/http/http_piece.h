@@ -34,6 +34,11 @@ class Piece {
   void Add(size_t request, ByteRange range, std::byte* destination) {
     parts_.push_back({request, range, destination});
   }
+  // So many bytes more, behind those of range().
+  void Append(size_t request, uint64_t bytes, std::byte* destination) {
+    Add(request, {range_.end, range_.end + bytes}, destination);
+    range_.end += bytes;
+  }
 
   const ObjectVersion& object() const { return *object_; }
   ByteRange range() const { return range_; }
@@ -46,8 +51,8 @@ class Piece {
   // ignored.
   void Take(uint64_t offset, absl::Span<const char> bytes, ReadTally& tally);
 
-  // Where the bytes of rest() go; empty if that is more than one place. Took(): that many of them
-  // are there.
+  // Where the first bytes of rest() go, as far as that is one place; empty if parts overlap, or if
+  // nobody wants them. Took(): that many of them are there.
   absl::Span<std::byte> Space();
   void Took(uint64_t bytes, ReadTally& tally);
 
@@ -57,6 +62,9 @@ class Piece {
     ByteRange range;
     std::byte* destination;
   };
+
+  // Passes by the parts that are complete.
+  void CloseParts();
 
   const ObjectVersion* object_;
   ByteRange range_;

@@ -53,15 +53,7 @@ Exchange* PieceQueue::Next(int connections) {
     cut_ = 0;
   }
   if (request_ < requests_.size()) {
-    const ReadRequest& request = requests_[request_];
-    const uint64_t begin = request.range.begin + cut_;
-    const uint64_t bytes =
-        std::min(RangeBytes(rest_, connections, largest_), request.range.end - begin);
-    Piece piece(request.object, {begin, begin + bytes});
-    piece.Add(request_, piece.range(), request.destination + cut_);
-    cut_ += bytes;
-    rest_ -= bytes;
-    return &pieces_.emplace_back(std::move(piece), tally_).read;
+    return &pieces_.emplace_back(Take(RangeBytes(rest_, connections, largest_)), tally_).read;
   }
   if (whole_.empty()) {
     return nullptr;
@@ -69,6 +61,30 @@ Exchange* PieceQueue::Next(int connections) {
   Exchange* const whole = &pieces_.emplace_back(std::move(whole_.back()), tally_).read;
   whole_.pop_back();
   return whole;
+}
+
+Piece PieceQueue::Take(uint64_t bytes) {
+  const ObjectVersion* const object = requests_[request_].object;
+  const uint64_t begin = requests_[request_].range.begin + cut_;
+  Piece piece(object, {begin, begin});
+  while (bytes > 0 && request_ < requests_.size()) {
+    const ReadRequest& request = requests_[request_];
+    if (request.object != object || request.range.begin + cut_ != piece.range().end) {
+      break;
+    }
+    const uint64_t part = std::min(bytes, request.range.size() - cut_);
+    if (part > 0) {
+      piece.Append(request_, part, request.destination + cut_);
+    }
+    bytes -= part;
+    rest_ -= part;
+    cut_ += part;
+    if (cut_ == request.range.size()) {
+      ++request_;
+      cut_ = 0;
+    }
+  }
+  return piece;
 }
 
 }  // namespace weightd::source

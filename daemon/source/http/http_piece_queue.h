@@ -16,8 +16,9 @@
 namespace weightd::source {
 
 // The pieces of a Read, in the order of its requests, cut when they are asked for: as large as
-// RangeBytes() says, but for objects that have no ranges, which are one piece from their first byte
-// to the last that is wanted. Thread-safe.
+// RangeBytes() says, across requests that follow one another in an object; but for objects that
+// have no ranges, which are one piece from their first byte to the last that is wanted.
+// Thread-safe.
 class PieceQueue final : public ExchangeQueue {
  public:
   // `requests` and `tally` outlive it. Pieces have at most `largest` bytes.
@@ -32,6 +33,9 @@ class PieceQueue final : public ExchangeQueue {
     Piece piece;
     PieceRead read;
   };
+
+  // The next piece, of at most `bytes`.
+  Piece Take(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const absl::Span<const ReadRequest> requests_;
   const uint64_t largest_;
