@@ -86,6 +86,8 @@ absl::StatusCode CodeOf(Reason reason) {
     case Reason::kHostMemoryShort:
       return absl::StatusCode::kResourceExhausted;
     case Reason::kModelNotResident:
+    case Reason::kKeyMissing:
+    case Reason::kKeyRefused:
     case Reason::kModelInUse:
     case Reason::kModelPinned:
     case Reason::kModelClosed:

@@ -32,6 +32,8 @@ enum class Reason {
   kAddressRefused = 26,
   kMalformedModel = 27,
   kVerificationFailed = 28,
+  kKeyMissing = 29,
+  kKeyRefused = 30,
   kBudgetExceeded = 40,
   kHostMemoryShort = 41,
   kModelInUse = 42,

@@ -36,7 +36,10 @@ absl::StatusOr<FileHeader> ReadTensorizerHeader(absl::string_view file_name, uin
   ASSIGN_OR_RETURN(const TensorizerPreamble preamble,
                    ParseTensorizerPreamble(prefix, file_size, file_name));
   ASSIGN_OR_RETURN(const std::string metadata, ReadExactly(read, preamble.metadata, file_name));
-  return ParseTensorizerMetadata(metadata, preamble, file_size, file_name);
+  ASSIGN_OR_RETURN(FileHeader header,
+                   ParseTensorizerMetadata(metadata, preamble, file_size, file_name));
+  header.header_bytes = preamble.metadata.end;
+  return header;
 }
 
 }  // namespace
@@ -53,7 +56,9 @@ absl::StatusOr<FileHeader> ReadHeader(absl::string_view file_name, uint64_t file
   }
   ASSIGN_OR_RETURN(const ByteRange range, SafetensorsHeaderRange(prefix, file_size, file_name));
   ASSIGN_OR_RETURN(const std::string json, ReadExactly(read, range, file_name));
-  return ParseSafetensorsHeader(json, file_size, file_name);
+  ASSIGN_OR_RETURN(FileHeader header, ParseSafetensorsHeader(json, file_size, file_name));
+  header.header_bytes = range.end;
+  return header;
 }
 
 }  // namespace weightd::format

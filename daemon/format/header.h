@@ -68,6 +68,8 @@ struct FileHeader {
   // Ordered by `bytes`; names are unique; ranges don't overlap, those of records' headers neither.
   std::vector<TensorEntry> tensors;
   std::map<std::string, std::string> metadata = {};
+  // So many bytes from the file's first one on say this; the tensors follow.
+  uint64_t header_bytes = 0;
   // Set for a tensorizer file.
   std::optional<TensorizerTraits> tensorizer = {};
 };

@@ -23,17 +23,16 @@ void SortByFile(std::vector<Verified>& verified) {
   });
 }
 
-// Where a file's tensors lie, in the file's order: whatever the layout, that is the segment's.
-std::vector<ByteRange> TensorsOf(const ModelIndex& index, uint32_t file) {
-  std::vector<ByteRange> ranges;
-  for (const Piece& piece : index.pieces) {
-    if (piece.file == file && piece.nbytes > 0) {
-      ranges.push_back({piece.offset, piece.offset + piece.nbytes});
+// Where a file lies from `begin` on, in its order.
+std::vector<ByteRange> PlacesOf(const ModelIndex& index, uint32_t file, uint64_t begin) {
+  std::vector<ByteRange> places;
+  for (const Extent& extent : index.extents) {
+    if (extent.file == file && extent.bytes.end > begin) {
+      const uint64_t skipped = std::max(begin, extent.bytes.begin) - extent.bytes.begin;
+      places.push_back({extent.offset + skipped, extent.offset + extent.bytes.size()});
     }
   }
-  std::sort(ranges.begin(), ranges.end(),
-            [](const ByteRange& a, const ByteRange& b) { return a.begin < b.begin; });
-  return ranges;
+  return places;
 }
 
 }  // namespace
@@ -70,7 +69,7 @@ absl::StatusOr<std::vector<PinnedFile>> MatchPins(const Pins& pins,
   return pinned;
 }
 
-Digests::Digests(const ModelIndex& index, std::vector<std::unique_ptr<source::Hasher>> headers)
+Digests::Digests(const ModelIndex& index, std::vector<Header> headers)
     : headers_(std::move(headers)), verified_(index.verified) {
   SortByFile(verified_);
   for (const Verified& verified : verified_) {
@@ -124,8 +123,15 @@ absl::Status Digests::Compute(const ModelIndex& index, const host::HostSegment& 
     if (Knows(pin.file)) {
       continue;
     }
-    const std::unique_ptr<source::Hasher> hasher = headers_.at(pin.file)->Clone();
-    for (ByteRange rest : TensorsOf(index, pin.file)) {
+    const Header& header = headers_.at(pin.file);
+    if (header.sha256 == nullptr) {
+      return Error(Reason::kUnsupported,
+                   absl::StrCat(index.files[pin.file].name,
+                                ": it was decrypted, so its bytes can't be hashed any more"),
+                   "pin it in the config: then it is compared while it is loaded");
+    }
+    const std::unique_ptr<source::Hasher> hasher = header.sha256->Clone();
+    for (ByteRange rest : PlacesOf(index, pin.file, header.bytes)) {
       while (!rest.empty()) {
         RETURN_IF_ERROR(cancellation.status());
         const uint64_t size = std::min(rest.size(), kStepBytes);

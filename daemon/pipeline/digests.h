@@ -36,9 +36,15 @@ absl::StatusOr<std::vector<PinnedFile>> MatchPins(const Pins& pins,
 // computed of the sealed bytes since. Thread-safe.
 class Digests {
  public:
-  // `headers`: for each file a SHA-256 that has taken its header, the one that the index was made
-  // of.
-  Digests(const ModelIndex& index, std::vector<std::unique_ptr<source::Hasher>> headers);
+  // What the index was made of.
+  struct Header {
+    // A SHA-256 that has taken it; null for a file that is decrypted in the segment.
+    std::unique_ptr<source::Hasher> sha256;
+    uint64_t bytes = 0;
+  };
+
+  // `headers`: one for each file.
+  Digests(const ModelIndex& index, std::vector<Header> headers);
 
   // Whether all pins hold. False: that can't be said before Compute(). kVerificationFailed for one
   // that doesn't.
@@ -46,6 +52,7 @@ class Digests {
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Hashes those of the pinned files whose digests aren't known: as fast as one processor hashes.
+  // kUnsupported for a file that was decrypted.
   absl::Status Compute(const ModelIndex& index, const host::HostSegment& segment, const Pins& pins,
                        Cancellation& cancellation) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -55,7 +62,7 @@ class Digests {
  private:
   bool Knows(uint32_t file) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  const std::vector<std::unique_ptr<source::Hasher>> headers_;
+  const std::vector<Header> headers_;
   mutable absl::Mutex mutex_;
   std::vector<Verified> verified_ ABSL_GUARDED_BY(mutex_);
   // The files in `verified_` by a pin.

@@ -28,12 +28,14 @@ uint64_t HeapBytes(const ModelIndex& index) {
     return s.capacity() < sizeof(std::string) ? 0 : s.capacity() + kBlock;
   };
   constexpr uint64_t kHasher = 512;
-  uint64_t bytes = index.pieces.capacity() * sizeof(Piece) + index.files.size() * kHasher;
+  uint64_t bytes = index.pieces.capacity() * sizeof(Piece) +
+                   index.extents.capacity() * sizeof(Extent) + index.files.size() * kHasher;
   for (const Verified& verified : index.verified) {
     bytes += sizeof(Verified) + text(verified.value);
   }
   for (const Piece& piece : index.pieces) {
-    bytes += text(piece.name) + piece.shape.capacity() * sizeof(uint64_t) + kBlock;
+    bytes += text(piece.name) + text(piece.torch_type) + piece.shape.capacity() * sizeof(uint64_t) +
+             kBlock;
   }
   for (const auto& [key, value] : index.metadata) {
     bytes += kNode + 2 * sizeof(std::string) + text(key) + text(value);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,27 +26,31 @@ bool AlignedAt(uint64_t base, const format::FileHeader& header) {
                      });
 }
 
+absl::Status TooLarge() {
+  return Error(Reason::kMalformedModel, "the files' sizes exceed any machine's memory",
+               "look at the server that says so");
+}
+
 class Placer {
  public:
   absl::Status Add(uint32_t file, uint64_t file_size, const format::FileHeader& header) {
     // Beside the file itself: what moving may add to each tensor, and alignment.
     const uint64_t slack = kTensorAlignment * (header.tensors.size() + 1) + 2 * kPageBytes;
     if (file_size > kMaxSegmentBytes || end_ + file_size + slack > kMaxSegmentBytes) {
-      return Error(Reason::kMalformedModel, "the files' sizes exceed any machine's memory",
-                   "look at the server that says so");
+      return TooLarge();
     }
     const uint64_t base = AlignUp(end_, kPageBytes);
-    if (header.tensors.empty() || AlignedAt(0, header)) {
+    const bool stands_alone = !header.tensorizer.has_value();
+    if (stands_alone && (header.tensors.empty() || AlignedAt(0, header))) {
       Place(file, {0, file_size}, base, header);
       return absl::OkStatus();
     }
-    const ByteRange data{header.tensors.front().bytes.begin, header.tensors.back().bytes.end};
-    if (AlignedAt(kPageBytes - data.begin % kPageBytes, header)) {
+    const ByteRange data{header.header_bytes, file_size};
+    if (stands_alone && AlignedAt(kPageBytes - data.begin % kPageBytes, header)) {
       Place(file, data, base, header);
       return absl::OkStatus();
     }
-    PlaceMoved(file, data, base, header);
-    return absl::OkStatus();
+    return Scatter(file, data, base, header);
   }
 
   absl::StatusOr<SegmentLayout> Finish(absl::Span<const ModelFile> files) && {
@@ -68,7 +73,7 @@ class Placer {
  private:
   // All of `bytes` in one piece at `offset`, where they stay.
   void Place(uint32_t file, ByteRange bytes, uint64_t offset, const format::FileHeader& header) {
-    layout_.extents.push_back({file, bytes, offset});
+    AddExtent({file, bytes, offset});
     for (const format::TensorEntry& tensor : header.tensors) {
       const uint64_t place = offset + (tensor.bytes.begin - bytes.begin);
       AddPiece(file, tensor, tensor.bytes.empty() ? AlignDown(place, kTensorAlignment) : place);
@@ -76,31 +81,61 @@ class Placer {
     end_ = offset + bytes.size();
   }
 
-  void PlaceMoved(uint32_t file, ByteRange bytes, uint64_t base, const format::FileHeader& header) {
-    uint64_t packed = 0;  // the tensors' bytes, each rounded up
-    for (const format::TensorEntry& tensor : header.tensors) {
-      packed += AlignUp(tensor.bytes.size(), kTensorAlignment);
-    }
-    // The room's end, so high that nothing needs to move up, and congruent to the file for
-    // O_DIRECT.
-    const uint64_t padding = packed > bytes.size() ? packed - bytes.size() : 0;
-    const uint64_t offset = AlignUp(base + padding, kPageBytes) + bytes.begin % kPageBytes;
-    layout_.extents.push_back({file, bytes, offset});
+  // Each tensor of `bytes` to a multiple of 64 from `base` on, the rest behind them.
+  absl::Status Scatter(uint32_t file, ByteRange bytes, uint64_t base,
+                       const format::FileHeader& header) {
+    std::vector<uint64_t> places;
+    places.reserve(header.tensors.size());
     uint64_t to = base;
     for (const format::TensorEntry& tensor : header.tensors) {
+      if (tensor.nbytes > kMaxSegmentBytes - to) {
+        return TooLarge();
+      }
+      places.push_back(to);
       AddPiece(file, tensor, to);
-      if (!tensor.bytes.empty()) {
-        layout_.moves.push_back(
-            {offset + (tensor.bytes.begin - bytes.begin), to, tensor.bytes.size()});
-        to += AlignUp(tensor.bytes.size(), kTensorAlignment);
+      if (tensor.bytes.empty() && tensor.nbytes > 0) {
+        layout_.zeros.push_back({to, to + tensor.nbytes});
+      }
+      to += AlignUp(tensor.nbytes, kTensorAlignment);
+    }
+    uint64_t at = bytes.begin;
+    const auto put_rest = [&](uint64_t end) {
+      AddExtent({file, {at, end}, to});
+      to += end - at;
+      at = end;
+    };
+    for (size_t i = 0; i < header.tensors.size(); ++i) {
+      const ByteRange tensor = header.tensors[i].bytes;
+      if (!tensor.empty()) {
+        put_rest(tensor.begin);
+        AddExtent({file, tensor, places[i]});
+        at = tensor.end;
       }
     }
-    end_ = offset + bytes.size();
+    put_rest(bytes.end);
+    end_ = to;
+    return absl::OkStatus();
+  }
+
+  // Joined with the last one if it goes on both in the file and in the segment.
+  void AddExtent(const Extent& extent) {
+    if (extent.bytes.empty()) {
+      return;
+    }
+    if (!layout_.extents.empty()) {
+      Extent& last = layout_.extents.back();
+      if (last.file == extent.file && last.bytes.end == extent.bytes.begin &&
+          last.offset + last.bytes.size() == extent.offset) {
+        last.bytes.end = extent.bytes.end;
+        return;
+      }
+    }
+    layout_.extents.push_back(extent);
   }
 
   void AddPiece(uint32_t file, const format::TensorEntry& tensor, uint64_t offset) {
     layout_.pieces.push_back(
-        {tensor.name, tensor.dtype, tensor.shape, offset, tensor.bytes.size(), file});
+        {tensor.name, tensor.dtype, tensor.torch_type, tensor.shape, offset, tensor.nbytes, file});
   }
 
   SegmentLayout layout_;
@@ -116,6 +151,15 @@ absl::StatusOr<SegmentLayout> LayOut(absl::Span<const ModelFile> files,
     RETURN_IF_ERROR(placer.Add(file, files[file].version.size, headers[file]));
   }
   return std::move(placer).Finish(files);
+}
+
+uint64_t PlaceOf(absl::Span<const Extent> extents, uint32_t file, uint64_t offset) {
+  const auto after =
+      std::partition_point(extents.begin(), extents.end(), [&](const Extent& extent) {
+        return std::tie(extent.file, extent.bytes.begin) <= std::tie(file, offset);
+      });
+  const Extent& extent = *std::prev(after);
+  return extent.offset + (offset - extent.bytes.begin);
 }
 
 }  // namespace weightd::pipeline

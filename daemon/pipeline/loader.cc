@@ -21,6 +21,7 @@
 #include "common/status.h"
 #include "daemon/format/header.h"
 #include "daemon/host/host_segment.h"
+#include "daemon/pipeline/arrivals.h"
 #include "daemon/pipeline/digests.h"
 #include "daemon/pipeline/heads.h"
 #include "daemon/pipeline/heap_use.h"
@@ -28,6 +29,8 @@
 #include "daemon/pipeline/plan.h"
 #include "daemon/pipeline/populate_ahead.h"
 #include "daemon/pipeline/resolve.h"
+#include "daemon/pipeline/tensor_check.h"
+#include "daemon/pipeline/tensor_keys.h"
 #include "daemon/pipeline/verify.h"
 
 namespace weightd::pipeline {
@@ -50,25 +53,37 @@ size_t TotalSize(absl::Span<const std::string> texts) {
                          [](size_t total, const std::string& text) { return total + text.size(); });
 }
 
-void MoveTensors(absl::Span<std::byte> bytes, absl::Span<const Move> moves) {
-  for (const Move& move : moves) {
-    memmove(bytes.data() + move.to, bytes.data() + move.from, move.bytes);
-  }
-}
-
-ModelIndex DescribeModel(const ResolvedModel& resolved, std::vector<format::FileHeader> headers,
-                         std::vector<Piece> pieces, uint64_t segment_bytes) {
+// Takes the metadata out of `headers`.
+ModelIndex DescribeModel(const ResolvedModel& resolved, absl::Span<format::FileHeader> headers,
+                         SegmentLayout layout) {
   ModelIndex index;
   index.uri = resolved.uri;
   index.revision = resolved.revision;
   index.files = resolved.files;
-  index.pieces = std::move(pieces);
+  index.pieces = std::move(layout.pieces);
+  index.extents = std::move(layout.extents);
   for (format::FileHeader& header : headers) {
     index.metadata.merge(header.metadata);  // keeps what the first file said
   }
-  index.segment_bytes = segment_bytes;
+  index.segment_bytes = layout.segment_bytes;
   index.pinned_to_version = resolved.pinned_to_version;
   return index;
+}
+
+Digests::Header HashHeader(absl::string_view bytes, const format::FileHeader& header) {
+  Digests::Header hashed = {.sha256 = nullptr, .bytes = bytes.size()};
+  if (!header.tensorizer.has_value() || !header.tensorizer->encrypted) {
+    hashed.sha256 = source::MakeHasher(source::ChecksumKind::kSha256);
+    hashed.sha256->Update({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
+  }
+  return hashed;
+}
+
+void Clear(host::WritableSegment& segment, absl::Span<const ByteRange> zeros) {
+  for (const ByteRange& range : zeros) {
+    memset(segment.bytes().data() + range.begin, 0, range.size());
+    segment.CountWritten(range.size());
+  }
 }
 
 absl::StatusOr<host::WritableSegment> SegmentOf(absl::string_view label, absl::string_view bytes,
@@ -108,52 +123,62 @@ class Load {
     ASSIGN_OR_RETURN(Heads heads,
                      ReadHeads(source_, resolved_, options, policy_, make_room, cancellation_));
     Verifier verifier(resolved_.files, std::move(heads.expected), part_sizes_);
-    std::vector<std::unique_ptr<source::Hasher>> hashers;
+    std::vector<Digests::Header> hashed;
     for (uint32_t file = 0; file < heads.bytes.size(); ++file) {
       verifier.TakeHeader(file, heads.bytes[file]);
-      hashers.push_back(source::MakeHasher(source::ChecksumKind::kSha256));
-      hashers.back()->Update(
-          {reinterpret_cast<const std::byte*>(heads.bytes[file].data()), heads.bytes[file].size()});
+      hashed.push_back(HashHeader(heads.bytes[file], heads.headers[file]));
     }
     if (TotalSize(heads.bytes) <= kKeptHeaderBytes) {
       headers_ = std::move(heads.bytes);
     }
     std::vector<std::string>().swap(heads.bytes);
     ASSIGN_OR_RETURN(SegmentLayout layout, LayOut(resolved_.files, heads.headers));
+    const std::vector<ByteRange> zeros = std::move(layout.zeros);
     ResidentModel model;
-    model.index = DescribeModel(resolved_, std::move(heads.headers), std::move(layout.pieces),
-                                layout.segment_bytes);
+    model.index = DescribeModel(resolved_, absl::MakeSpan(heads.headers), std::move(layout));
     model.index.verified = verifier.Proof();
-    model.digests = std::make_shared<Digests>(model.index, std::move(hashers));
-    std::string encoded_index = encode_index_(model.index);
-    model.encoded_index_bytes = encoded_index.size();
+    model.digests = std::make_shared<Digests>(model.index, std::move(hashed));
+
+    // What the files say of each tensor, and what opens them.
+    ASSIGN_OR_RETURN(std::optional<ModelKey> key, options_.key_of(resolved_.uri));
+    TensorKeys keys(std::move(key), &make_room);
+    TensorCheck tensors(resolved_.files, absl::MakeSpan(heads.headers), model.index.extents,
+                        Policy(), &keys);
+    RETURN_IF_ERROR(tensors.CheckKey());
+    model.index.tensor_proof = tensors.most();
+    const uint64_t encoded_bytes = encode_index_(model.index).size();
 
     // Room for all of it before the first byte of a weight moves.
     progress_.phase = Phase::kReserving;
-    heads.parsing.clear();
-    const uint64_t index_bytes = AlignUp(encoded_index.size(), kPageBytes);
+    if (tensors.idle()) {
+      std::vector<format::FileHeader>().swap(heads.headers);
+      heads.parsing.clear();
+    }
+    const uint64_t index_bytes = AlignUp(encoded_bytes, kPageBytes);
     const uint64_t heap_bytes = HeapBytes(model.index);
+    const uint64_t segment_bytes = model.index.segment_bytes;
     ASSIGN_OR_RETURN(host::Reservation reservation,
-                     make_room(layout.segment_bytes + index_bytes + heap_bytes));
+                     make_room(segment_bytes + index_bytes + heap_bytes));
     host::Reservation index_reservation = reservation.Split(index_bytes);
     model.index_memory = reservation.Split(heap_bytes);
     model.index_memory.Settle();
-    ASSIGN_OR_RETURN(
-        host::WritableSegment index_segment,
-        SegmentOf(absl::StrCat(Label(), " index"), encoded_index, std::move(index_reservation)));
-    std::string().swap(encoded_index);
-    ASSIGN_OR_RETURN(
-        host::WritableSegment segment,
-        host::WritableSegment::Create(Label(), layout.segment_bytes, std::move(reservation)));
+    ASSIGN_OR_RETURN(host::WritableSegment segment,
+                     host::WritableSegment::Create(Label(), segment_bytes, std::move(reservation)));
 
-    // The bytes, each straight to its place, hashed as they come.
+    // The bytes, each straight to its place, hashed and decrypted as they come.
     progress_.phase = Phase::kTransferring;
-    RETURN_IF_ERROR(Transfer(segment, layout.extents, verifier));
-    MoveTensors(segment.bytes(), layout.moves);
+    RETURN_IF_ERROR(Transfer(segment, model.index.extents, verifier, tensors));
+    Clear(segment, zeros);
     RETURN_IF_ERROR(cancellation_.status());
 
     // Nothing of ours writes any more: let nobody write.
     ASSIGN_OR_RETURN(model.weights, std::move(segment).Seal());
+    model.index.tensor_proof = tensors.proof();
+    const std::string encoded_index = encode_index_(model.index);
+    model.encoded_index_bytes = encoded_index.size();
+    ASSIGN_OR_RETURN(
+        host::WritableSegment index_segment,
+        SegmentOf(absl::StrCat(Label(), " index"), encoded_index, std::move(index_reservation)));
     ASSIGN_OR_RETURN(model.encoded_index, std::move(index_segment).Seal());
     progress_.phase = Phase::kDone;
     return model;
@@ -168,8 +193,13 @@ class Load {
     return found == options_.pins.end() ? Pins() : found->second;
   }
 
+  VerifyPolicy Policy() const {
+    const auto found = options_.verify.find(resolved_.uri.ToString());
+    return found == options_.verify.end() ? options_.verify_by_default : found->second;
+  }
+
   absl::Status Transfer(host::WritableSegment& segment, absl::Span<const Extent> extents,
-                        Verifier& verifier) {
+                        Verifier& verifier, TensorCheck& tensors) {
     const std::vector<Extent> chunks = PlanTransfer(extents, options_.chunk_bytes);
     std::vector<source::ReadRequest> requests;
     requests.reserve(chunks.size());
@@ -183,7 +213,8 @@ class Load {
     source::ReadObserver observer;
     observer.on_bytes = [this](uint64_t bytes) { progress_.bytes_done += bytes; };
     observer.awaited = [this] { return progress_.awaited.load(); };
-    observer.on_request_done = [&verifier](size_t index) { verifier.OnChunk(index); };
+    Arrivals arrivals(chunks);
+    observer.on_request_done = [&arrivals](size_t index) { arrivals.OnChunk(index); };
     // Small pages are made faster ahead of the bytes, many in one call. Huge ones are made as the
     // first byte is copied to them, and are in the processor's cache when the others come.
     const bool populate = !(source_.copies() && segment.huge_pages());
@@ -201,8 +232,14 @@ class Load {
     Cancellation transfer;
     const Cancellation::Registration link = cancellation_.OnCancel(
         [&transfer] { transfer.Cancel(Error(Reason::kCancelled, "stopped")); });
-    verifier.Start(chunks, segment.bytes().data(), transfer);
-    const Cancellation::Registration stop = transfer.OnCancel([&verifier] { verifier.Stop(); });
+    std::byte* const begin = segment.bytes().data();
+    verifier.Start(arrivals, begin, transfer);
+    // Checksums of whole files are of what is still encrypted.
+    const bool files_first = tensors.decrypts() && !verifier.idle();
+    if (!files_first) {
+      tensors.Start(arrivals, begin, transfer);
+    }
+    const Cancellation::Registration stop = transfer.OnCancel([&arrivals] { arrivals.Stop(); });
     absl::Status status;
     {
       std::optional<PopulateAhead> populating;
@@ -218,12 +255,19 @@ class Load {
     absl::Status verified = verifier.Finish();
     damaged_ = verifier.damaged();
     if (verifier.in_doubt() && transfer.status().ok() &&
-        HoldsInAskedParts(chunks, segment.bytes().data(), verifier)) {
+        HoldsInAskedParts(chunks, begin, verifier)) {
       damaged_ = false;
       verified = absl::OkStatus();
     }
+    if (!verified.ok()) {
+      arrivals.Stop();
+    } else if (files_first) {
+      tensors.Start(arrivals, begin, transfer);
+    }
+    const absl::Status checked = tensors.Finish();
     RETURN_IF_ERROR(cancellation_.status());
     RETURN_IF_ERROR(verified);
+    RETURN_IF_ERROR(checked);
     return transfer.status();
   }
 
@@ -247,11 +291,12 @@ class Load {
       again.TakeHeader(file, headers_[file]);
     }
     Cancellation checking;
-    again.Start(chunks, segment, checking);
-    const Cancellation::Registration stop = cancellation_.OnCancel([&again] { again.Stop(); });
+    Arrivals arrived(chunks);
     for (size_t i = 0; i < chunks.size(); ++i) {
-      again.OnChunk(i);
+      arrived.OnChunk(i);
     }
+    const Cancellation::Registration stop = cancellation_.OnCancel([&arrived] { arrived.Stop(); });
+    again.Start(arrived, segment, checking);
     return again.Finish().ok() && again.Proof() == first.Proof();
   }
 

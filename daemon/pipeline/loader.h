@@ -14,6 +14,7 @@
 #include "common/uri.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/pipeline/model_key.h"
 #include "daemon/source/registry.h"
 #include "daemon/source/source.h"
 
@@ -67,6 +68,11 @@ struct LoaderOptions {
   uint64_t chunk_bytes = 32 << 20;
   // What files of models have to be, by the model's URI: no load that differs succeeds.
   std::map<std::string, Pins> pins = {};
+  // How closely tensors that have checksums of their own are looked at, by the model's URI.
+  std::map<std::string, VerifyPolicy> verify = {};
+  // Of models that are not named there.
+  VerifyPolicy verify_by_default = VerifyPolicy::kFast;
+  KeyOf key_of = [](const Uri&) { return std::nullopt; };
 };
 
 // `sources` outlives the loader.

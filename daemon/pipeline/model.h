@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/byte_range.h"
 #include "common/dtype.h"
 #include "common/ids.h"
 #include "common/uri.h"
@@ -44,12 +45,23 @@ struct ResolvedModel {
 struct Piece {
   std::string name;
   DType dtype = DType::kU8;
+  // torch's name of an element type that `dtype` can't tell; else empty.
+  std::string torch_type = {};
   std::vector<uint64_t> shape;
   // Counted from the segment's first byte.
   uint64_t offset = 0;
   uint64_t nbytes = 0;
   // Index into ModelIndex::files.
   uint32_t file = 0;
+};
+
+// Bytes of a file and where in the segment they go.
+struct Extent {
+  // Index into the model's files.
+  uint32_t file = 0;
+  ByteRange bytes;
+  // Counted from the segment's first byte.
+  uint64_t offset = 0;
 };
 
 // Who said what the bytes of a file have to be.
@@ -72,6 +84,26 @@ struct Verified {
   bool operator==(const Verified&) const = default;
 };
 
+// How closely a load looks at the checksums that stand in files beside their tensors.
+enum class VerifyPolicy {
+  // One for each tensor, the cheapest there is, and what encryption proves.
+  kFast,
+  // All of them; a tensor without one fails the load.
+  kFull,
+  kNever,
+};
+
+// Tensors of which a checksum of their own, or what they were encrypted with, proved the bytes.
+struct TensorProof {
+  uint64_t crc32 = 0;
+  uint64_t sha256 = 0;
+  uint64_t poly1305 = 0;
+  // Those with no proof at all, in files that can have one.
+  uint64_t unverified = 0;
+
+  bool operator==(const TensorProof&) const = default;
+};
+
 // Takes bytes out of the host budget, evicting what may be evicted. Given by the cache, which knows
 // what may.
 using MakeRoom = std::function<absl::StatusOr<host::Reservation>(uint64_t bytes)>;
@@ -83,11 +115,15 @@ struct ModelIndex {
   std::vector<ModelFile> files;
   // Ordered by name.
   std::vector<Piece> pieces;
+  // How the files came into the segment, in their order.
+  std::vector<Extent> extents;
   std::map<std::string, std::string> metadata;
   uint64_t segment_bytes = 0;
   bool pinned_to_version = false;
   // Ordered by file.
   std::vector<Verified> verified;
+  // What was found of tensors that have checksums of their own.
+  TensorProof tensor_proof;
 };
 
 class Digests;

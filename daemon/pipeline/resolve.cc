@@ -22,8 +22,19 @@
 namespace weightd::pipeline {
 namespace {
 
-constexpr absl::string_view kSingleFileName = "model.safetensors";
-constexpr absl::string_view kWeightFileSuffix = ".safetensors";
+// A folder's weights are of one format; the first that it has.
+struct WeightFiles {
+  absl::string_view single_name;
+  absl::string_view suffix;
+};
+constexpr WeightFiles kFormats[] = {{"model.safetensors", ".safetensors"},
+                                    {"model.tensors", ".tensors"}};
+
+bool LooksLikeFile(absl::string_view name) {
+  return std::any_of(std::begin(kFormats), std::end(kFormats), [name](const WeightFiles& format) {
+    return absl::EndsWith(name, format.suffix);
+  });
+}
 
 // Nothing is there, as far as we are told: stores answer "denied" for what is missing when they may
 // not list.
@@ -41,7 +52,7 @@ class Resolver {
   absl::StatusOr<ResolvedModel> Resolve() {
     // Many servers answer for a folder without its slash with a listing, which is no weight file: a
     // name that doesn't look like one is a folder if that has weights.
-    const bool looks_like_file = absl::EndsWith(uri_.FileName(), kWeightFileSuffix);
+    const bool looks_like_file = LooksLikeFile(uri_.FileName());
     absl::StatusOr<ResolvedModel> first = looks_like_file ? ResolveFile() : ResolveFolder();
     if (uri_.IsFolder() || !IsAbsent(first.status())) {
       return first;
@@ -64,14 +75,20 @@ class Resolver {
     if (!IsAbsent(index.status())) {
       return index.status();
     }
-    absl::StatusOr<ModelFile> single = StatChild(kSingleFileName);
-    if (single.ok()) {
-      return Finish({*std::move(single)}, std::nullopt, {});
+    absl::Status denied_or_absent = index.status();
+    for (const WeightFiles& format : kFormats) {
+      absl::StatusOr<ModelFile> single = StatChild(format.single_name);
+      if (single.ok()) {
+        return Finish({*std::move(single)}, std::nullopt, {});
+      }
+      if (!IsAbsent(single.status())) {
+        return single.status();
+      }
+      if (absl::IsNotFound(denied_or_absent)) {
+        denied_or_absent = single.status();
+      }
     }
-    if (!IsAbsent(single.status())) {
-      return single.status();
-    }
-    return ResolveListed(absl::IsNotFound(single.status()) ? index.status() : single.status());
+    return ResolveListed(denied_or_absent);
   }
 
   // `denied_or_absent` is what the store said of the usual names.
@@ -86,7 +103,7 @@ class Resolver {
     }
     return Error(Reason::kModelNotFound,
                  absl::StrCat("neither a weight file nor a folder with ", format::kShardIndexName,
-                              " or ", kSingleFileName),
+                              ", ", kFormats[0].single_name, " or ", kFormats[1].single_name),
                  "check the URI; a web server's files have to be named, or an index for them");
   }
 
@@ -99,8 +116,16 @@ class Resolver {
       return std::vector<std::string>();
     }
     RETURN_IF_ERROR(names.status());
-    std::erase_if(*names,
-                  [](const std::string& name) { return !absl::EndsWith(name, kWeightFileSuffix); });
+    for (const WeightFiles& format : kFormats) {
+      const auto others = std::partition(
+          names->begin(), names->end(),
+          [&](const std::string& name) { return absl::EndsWith(name, format.suffix); });
+      if (others != names->begin() || &format == &std::end(kFormats)[-1]) {
+        names->erase(others, names->end());
+        break;
+      }
+    }
+    std::sort(names->begin(), names->end());
     if (names->size() > format::kMaxShards) {
       return Error(Reason::kMalformedModel,
                    absl::StrCat("a folder of ", names->size(), " weight files; at most ",

@@ -114,8 +114,10 @@ void Verifier::Add(const Expected& expected) {
 }
 
 Verifier::~Verifier() {
-  Stop();
-  Join();
+  if (!threads_.empty()) {
+    arrivals_->Stop();
+    Join();
+  }
 }
 
 void Verifier::TakeHeader(uint32_t file, absl::string_view bytes) {
@@ -143,21 +145,13 @@ void Verifier::Update(Stream& stream, absl::Span<const std::byte> bytes) {
   }
 }
 
-void Verifier::Start(absl::Span<const Extent> chunks, const std::byte* segment,
-                     Cancellation& transfer) {
-  chunks_ = chunks;
+void Verifier::Start(Arrivals& arrivals, const std::byte* segment, Cancellation& transfer) {
+  arrivals_ = &arrivals;
   segment_ = segment;
   transfer_ = &transfer;
-  there_ = std::vector<std::atomic<bool>>(chunks.size());
   for (size_t i = 0; i < std::min(kMostThreads, streams_.size()); ++i) {
     threads_.emplace_back([this] { Work(); });
   }
-}
-
-void Verifier::OnChunk(size_t index) {
-  there_[index].store(true, std::memory_order_release);
-  news_.fetch_add(1, std::memory_order_release);
-  news_.notify_all();
 }
 
 absl::Status Verifier::Finish() {
@@ -201,35 +195,14 @@ bool Verifier::Hash(Stream& stream) {
   }
   while (!stream.rest.empty()) {
     const uint64_t begin = stream.rest.begin;
-    const size_t index = ChunkOf(stream.sum->file, begin);
-    if (!AwaitChunk(index)) {
+    const Extent* const chunk = arrivals_->Await(stream.sum->file, begin);
+    if (chunk == nullptr) {
       return false;
     }
-    const Extent& chunk = chunks_[index];
-    const uint64_t size = std::min({stream.rest.size(), chunk.bytes.end - begin, kStepBytes});
-    Update(stream, {segment_ + chunk.offset + (begin - chunk.bytes.begin), size});
+    const uint64_t size = std::min({stream.rest.size(), chunk->bytes.end - begin, kStepBytes});
+    Update(stream, {segment_ + chunk->offset + (begin - chunk->bytes.begin), size});
   }
   return true;
-}
-
-bool Verifier::AwaitChunk(size_t index) {
-  while (!stopped_.load(std::memory_order_relaxed)) {
-    const uint32_t news = news_.load(std::memory_order_acquire);
-    if (there_[index].load(std::memory_order_acquire)) {
-      return true;
-    }
-    if (!stopped_.load(std::memory_order_acquire)) {
-      news_.wait(news, std::memory_order_acquire);
-    }
-  }
-  return false;
-}
-
-size_t Verifier::ChunkOf(uint32_t file, uint64_t offset) const {
-  const auto after = std::partition_point(chunks_.begin(), chunks_.end(), [&](const Extent& chunk) {
-    return std::tie(chunk.file, chunk.bytes.begin) <= std::tie(file, offset);
-  });
-  return static_cast<size_t>(after - chunks_.begin()) - 1;
 }
 
 void Verifier::Compare(const Sum& sum) {
@@ -258,12 +231,6 @@ void Verifier::Compare(const Sum& sum) {
     }
     return;
   }
-}
-
-void Verifier::Stop() {
-  stopped_.store(true, std::memory_order_release);
-  news_.fetch_add(1, std::memory_order_release);
-  news_.notify_all();
 }
 
 void Verifier::Join() {

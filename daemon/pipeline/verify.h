@@ -18,7 +18,7 @@
 #include "absl/types/span.h"
 #include "common/byte_range.h"
 #include "common/cancellation.h"
-#include "daemon/pipeline/layout.h"
+#include "daemon/pipeline/arrivals.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/source/checksum.h"
 #include "daemon/source/source.h"
@@ -47,8 +47,7 @@ absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
 
 // Compares a model's bytes with what they should be while they arrive, on threads of its own: each
 // sum is carried on as far as bytes are there without a gap, each byte is hashed once for each kind
-// of checksum. Use it in this order: constructor, TakeHeader for every file, Start, OnChunk,
-// Finish.
+// of checksum. Use it in this order: constructor, TakeHeader for every file, Start, Finish.
 class Verifier {
  public:
   // `files` outlive it. `part_sizes` is how those of `expected` were found out.
@@ -61,20 +60,16 @@ class Verifier {
   // A file's first bytes: those that the layout was made of, wherever else they come to lie.
   void TakeHeader(uint32_t file, absl::string_view bytes);
 
-  // The rest will come to `segment` in these chunks, which are ordered as PlanTransfer orders them.
-  // A mismatch cancels `transfer`, unless it is in doubt; whoever else does calls Stop(). All
-  // outlive it.
-  void Start(absl::Span<const Extent> chunks, const std::byte* segment, Cancellation& transfer);
-
-  // The bytes of chunks[index] are there. Takes no lock. Thread-safe.
-  void OnChunk(size_t index);
+  // The rest comes to `segment` as `arrivals` tells. A mismatch cancels `transfer`, unless it is in
+  // doubt; whoever else does stops `arrivals`. All outlive it.
+  void Start(Arrivals& arrivals, const std::byte* segment, Cancellation& transfer);
 
   // When all chunks have come: waits for the sums. kVerificationFailed for the first one found that
   // differs, naming file and kind; `transfer`'s reason if it was cancelled.
   absl::Status Finish();
 
-  // Ends the threads, whether or not all was compared. Takes no lock. Thread-safe.
-  void Stop();
+  // Whether it has anything to compare.
+  bool idle() const { return streams_.empty(); }
 
   // Whether what Finish() found differs from what the store says, not only from a pin.
   bool damaged() const { return damaged_; }
@@ -111,9 +106,6 @@ class Verifier {
   void Work();
   // False if stopped.
   bool Hash(Stream& stream);
-  bool AwaitChunk(size_t index);
-  // The chunk with this byte of the file.
-  size_t ChunkOf(uint32_t file, uint64_t offset) const;
   void Compare(const Sum& sum);
   void Join();
 
@@ -125,16 +117,12 @@ class Verifier {
   // In the order in which bytes are wanted from the source.
   std::vector<Stream> streams_;
 
-  absl::Span<const Extent> chunks_;
+  Arrivals* arrivals_ = nullptr;
   const std::byte* segment_ = nullptr;
   Cancellation* transfer_ = nullptr;
   std::vector<std::thread> threads_;
   std::atomic<size_t> next_stream_ = 0;
 
-  std::vector<std::atomic<bool>> there_;
-  // Counts what those who wait for a chunk wait for.
-  std::atomic<uint32_t> news_ = 0;
-  std::atomic<bool> stopped_ = false;
   std::atomic<bool> damaged_ = false;
   std::atomic<bool> certain_ = false;
 

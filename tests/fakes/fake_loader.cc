@@ -236,8 +236,8 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Fill(const pipeline::Resolve
   model.index.files = resolved.files;
   model.index.segment_bytes = resolved.total_bytes;
   // Of one file without a byte.
-  std::vector<std::unique_ptr<source::Hasher>> headers;
-  headers.push_back(std::make_unique<GatedHasher>(this));
+  std::vector<pipeline::Digests::Header> headers;
+  headers.push_back({.sha256 = std::make_unique<GatedHasher>(this), .bytes = 0});
   model.digests = std::make_shared<pipeline::Digests>(model.index, std::move(headers));
   model.encoded_index_bytes = kPageBytes;
   host::Reservation index_room = room.Split(kPageBytes);

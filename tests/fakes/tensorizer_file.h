@@ -41,7 +41,7 @@ struct TensorizerOptions {
   uint32_t version = 0;
   // Enough for the entries; not checked here.
   uint64_t metadata_bytes = 256;
-  std::optional<TensorizerEncryption> encryption;
+  std::optional<TensorizerEncryption> encryption = {};
   // Of no hashes at all if false.
   bool hashes = true;
 };

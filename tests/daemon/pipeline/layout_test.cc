@@ -31,12 +31,21 @@ ModelFile File(std::string name, uint64_t size) {
 
 TensorEntry Tensor(std::string name, DType dtype, uint64_t begin, uint64_t elements) {
   const uint64_t bytes = elements * DTypeBits(dtype) / 8;
-  return {std::move(name), dtype, {elements}, {begin, begin + bytes}};
+  TensorEntry tensor;
+  tensor.name = std::move(name);
+  tensor.dtype = dtype;
+  tensor.shape = {elements};
+  tensor.bytes = {begin, begin + bytes};
+  tensor.nbytes = bytes;
+  return tensor;
 }
 
 FileHeader Header(std::vector<TensorEntry> tensors) {
   FileHeader header;
   header.tensors = std::move(tensors);
+  if (!header.tensors.empty()) {
+    header.header_bytes = header.tensors.front().bytes.begin;
+  }
   return header;
 }
 
@@ -57,7 +66,6 @@ TEST(LayOut, AnAlignedFileKeepsItsOffsets) {
   ASSERT_EQ(layout->extents.size(), 1u);
   EXPECT_EQ(layout->extents[0].bytes, (ByteRange{0, 10'000}));
   EXPECT_EQ(layout->extents[0].offset, 0u);
-  EXPECT_TRUE(layout->moves.empty());
   EXPECT_EQ(layout->segment_bytes, 12'288u);
   ASSERT_EQ(layout->pieces.size(), 2u);
   EXPECT_EQ(layout->pieces[0].name, "a") << "ordered by name";
@@ -90,23 +98,63 @@ TEST(LayOut, AnUnpaddedHeaderShiftsTheData) {
   ASSERT_EQ(layout->extents.size(), 1u);
   EXPECT_EQ(layout->extents[0].bytes, (ByteRange{101, 4101}));
   EXPECT_EQ(layout->extents[0].offset % kTensorAlignment, 0u);
-  EXPECT_TRUE(layout->moves.empty());
   EXPECT_EQ(PieceNamed(*layout, "b").offset, layout->extents[0].offset + 2000);
 }
 
-TEST(LayOut, TensorsThatNoShiftAlignsAreMoved) {
+TEST(LayOut, TensorsThatNoShiftAlignsArePlacedOneByOne) {
   const std::vector<ModelFile> files = {File("m", 100 + 3 + 4000 + 8000)};
   const std::vector<FileHeader> headers = {
       Header({Tensor("bools", DType::kBool, 100, 3), Tensor("f", DType::kF32, 103, 1000),
               Tensor("d", DType::kF64, 4103, 1000)})};
   const auto layout = LayOut(files, headers);
   ASSERT_TRUE(layout.ok());
-  ASSERT_EQ(layout->extents.size(), 1u);
-  EXPECT_EQ(layout->extents[0].offset % kPageBytes, 100u) << "read as it lies, for O_DIRECT";
-  ASSERT_EQ(layout->moves.size(), 3u);
+  ASSERT_EQ(layout->extents.size(), 3u);
+  EXPECT_EQ(layout->extents[1].bytes, (ByteRange{103, 4103}));
   for (const Piece& piece : layout->pieces) {
     EXPECT_EQ(piece.offset % kTensorAlignment, 0u) << piece.name;
   }
+}
+
+// A tensorizer file: a header of its own before each tensor, and something at the end.
+FileHeader Records() {
+  TensorEntry zeros = Tensor("zeros", DType::kF32, 5120, 0);
+  zeros.shape = {25};
+  zeros.nbytes = 100;
+  FileHeader header = Header(
+      {Tensor("a", DType::kF32, 1100, 1000), std::move(zeros), Tensor("b", DType::kU8, 5221, 779)});
+  header.header_bytes = 1000;
+  header.tensorizer = format::TensorizerTraits{.version = 4};
+  return header;
+}
+
+TEST(LayOut, WhatLiesBetweenTensorsFollowsTheLast) {
+  const auto layout = LayOut({File("m", 6008)}, {Records()});
+  ASSERT_TRUE(layout.ok());
+  const uint64_t rest = 4032 + 128 + 832;  // the tensors, each rounded up
+  const std::vector<Extent> wanted = {{0, {1000, 1100}, rest},
+                                      {0, {1100, 5100}, 0},
+                                      {0, {5100, 5221}, rest + 100},
+                                      {0, {5221, 6000}, 4032 + 128},
+                                      {0, {6000, 6008}, rest + 221}};
+  ASSERT_EQ(layout->extents.size(), wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    EXPECT_EQ(layout->extents[i].bytes, wanted[i].bytes);
+    EXPECT_EQ(layout->extents[i].offset, wanted[i].offset);
+  }
+  EXPECT_EQ(PlaceOf(layout->extents, 0, 5150), rest + 150);
+  EXPECT_EQ(PlaceOf(layout->extents, 0, 5221), 4160u);
+}
+
+TEST(LayOut, TensorsThatNoFileStoresAreZeros) {
+  const auto layout = LayOut({File("m", 6008)}, {Records()});
+  ASSERT_TRUE(layout.ok());
+  EXPECT_EQ(layout->zeros, (std::vector<ByteRange>{{4032, 4132}}));
+  EXPECT_EQ(PieceNamed(*layout, "zeros").offset, 4032u);
+  EXPECT_EQ(PieceNamed(*layout, "zeros").nbytes, 100u);
+
+  FileHeader absurd = Records();
+  absurd.tensors[1].nbytes = uint64_t{1} << 60;
+  EXPECT_EQ(ReasonOf(LayOut({File("m", 6008)}, {absurd}).status()), Reason::kMalformedModel);
 }
 
 TEST(LayOut, EmptyTensorsDontMakeAFileMisaligned) {
@@ -188,6 +236,7 @@ RandomModel MakeRandomModel(std::mt19937& random) {
     const bool mixed = random() % 2 == 0;
     uint64_t offset = 8 + random() % 10'000;
     FileHeader header;
+    header.header_bytes = offset;
     for (uint32_t i = 0, count = random() % 40; i < count; ++i) {
       const DType dtype = mixed ? kTypes[random() % 5] : DType::kF32;
       const uint64_t elements = random() % 10 == 0 ? 0 : 2 * (random() % 500);
@@ -215,11 +264,6 @@ std::string Fill(const SegmentLayout& layout, const std::vector<Extent>& chunks,
       written[chunk.offset + i] = true;
       segment[chunk.offset + i] = model.bytes[chunk.file][chunk.bytes.begin + i];
     }
-  }
-  for (const Move& move : layout.moves) {
-    EXPECT_LE(move.to, move.from);
-    EXPECT_LE(move.from + move.bytes, segment.size());
-    memmove(segment.data() + move.to, segment.data() + move.from, move.bytes);
   }
   return segment;
 }

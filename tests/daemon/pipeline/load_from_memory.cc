@@ -16,10 +16,12 @@ size_t OpenDescriptors() {
 
 }  // namespace
 
-LoadFromMemory::LoadFromMemory(EncodeIndex encode_index) : descriptors_(OpenDescriptors()) {
+LoadFromMemory::LoadFromMemory(EncodeIndex encode_index, LoaderOptions options)
+    : descriptors_(OpenDescriptors()) {
   registry_.Add("http", source_);
   SetBudget(256 << 20);
-  loader_ = MakeModelLoader(&registry_, std::move(encode_index), {.chunk_bytes = 1 << 20});
+  options.chunk_bytes = 1 << 20;
+  loader_ = MakeModelLoader(&registry_, std::move(encode_index), std::move(options));
 }
 
 void LoadFromMemory::SetBudget(uint64_t bytes) {

@@ -23,7 +23,7 @@ class LoadFromMemory : public testing::Test {
  protected:
   static constexpr char kModel[] = "http://host/m/model.safetensors";
 
-  explicit LoadFromMemory(EncodeIndex encode_index);
+  explicit LoadFromMemory(EncodeIndex encode_index, LoaderOptions options = {});
 
   void SetBudget(uint64_t bytes);
   absl::StatusOr<ResolvedModel> Resolve(absl::string_view uri = kModel);

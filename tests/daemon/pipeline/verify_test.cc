@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/cancellation.h"
 #include "common/status.h"
+#include "daemon/pipeline/arrivals.h"
 #include "daemon/pipeline/plan.h"
 #include "tests/fakes/checksums.h"
 
@@ -46,7 +47,8 @@ class VerifyTest : public testing::Test {
       files_.push_back({.name = absl::StrCat("file", i), .version = {}});
       files_[i].version.size = texts_[i].size();
     }
-    // The second one without its header, as a file that is moved lies in its segment.
+    // The second one without its header, as a file that is placed tensor by tensor lies in its
+    // segment.
     const std::vector<Extent> extents = {{0, {0, texts_[0].size()}, 0},
                                          {1, {kHeader, texts_[1].size()}, 1 << 20}};
     chunks_ = PlanTransfer(extents, 64 << 10);
@@ -64,12 +66,13 @@ class VerifyTest : public testing::Test {
     }
     std::shuffle(order.begin(), order.end(), std::mt19937(seed));
     Cancellation transfer;
-    verifier.Start(chunks_, segment_.data(), transfer);
+    Arrivals arrivals(chunks_);
+    verifier.Start(arrivals, segment_.data(), transfer);
     for (const size_t i : order) {
       const Extent& chunk = chunks_[i];
       memcpy(segment_.data() + chunk.offset, texts_[chunk.file].data() + chunk.bytes.begin,
              chunk.bytes.size());
-      verifier.OnChunk(i);
+      arrivals.OnChunk(i);
     }
     const absl::Status status = verifier.Finish();
     EXPECT_EQ(transfer.cancelled(), !status.ok());
@@ -138,15 +141,16 @@ TEST_F(VerifyTest, AMismatchStopsTheTransferBeforeItsEnd) {
       PartSizes::kAsked);
   verifier.TakeHeader(0, absl::string_view(texts_[0]).substr(0, kHeader));
   Cancellation transfer;
+  Arrivals arrivals(chunks_);
   std::atomic<bool> stopped = false;
   const auto told = transfer.OnCancel([&] {
-    verifier.Stop();
+    arrivals.Stop();
     stopped = true;
     stopped.notify_all();
   });
-  verifier.Start(chunks_, segment_.data(), transfer);
+  verifier.Start(arrivals, segment_.data(), transfer);
   for (size_t i = 0; i < chunks_.size() && chunks_[i].file == 0; ++i) {
-    verifier.OnChunk(i);
+    arrivals.OnChunk(i);
   }
   stopped.wait(false);
   EXPECT_EQ(ReasonOf(verifier.Finish()), Reason::kVerificationFailed);
@@ -158,9 +162,10 @@ TEST_F(VerifyTest, WherePartSizesWereInferredAMismatchIsInDoubtAndStopsNothing) 
   Verifier verifier(files_, {{0, composite, Authority::kStore}}, PartSizes::kInferred);
   verifier.TakeHeader(0, absl::string_view(texts_[0]).substr(0, kHeader));
   Cancellation transfer;
-  verifier.Start(chunks_, segment_.data(), transfer);
+  Arrivals arrivals(chunks_);
+  verifier.Start(arrivals, segment_.data(), transfer);
   for (size_t i = 0; i < chunks_.size(); ++i) {
-    verifier.OnChunk(i);
+    arrivals.OnChunk(i);
   }
   EXPECT_EQ(ReasonOf(verifier.Finish()), Reason::kVerificationFailed);
   EXPECT_TRUE(verifier.in_doubt());
@@ -173,9 +178,10 @@ TEST_F(VerifyTest, ATransferThatEndsEarlyEndsTheWait) {
                      {1, Whole(source::ChecksumKind::kCrc32, texts_[1]), Authority::kStore}},
                     PartSizes::kAsked);
   Cancellation transfer;
-  const auto link = transfer.OnCancel([&verifier] { verifier.Stop(); });
-  verifier.Start(chunks_, segment_.data(), transfer);
-  verifier.OnChunk(0);
+  Arrivals arrivals(chunks_);
+  const auto link = transfer.OnCancel([&arrivals] { arrivals.Stop(); });
+  verifier.Start(arrivals, segment_.data(), transfer);
+  arrivals.OnChunk(0);
   transfer.Cancel(Error(Reason::kSourceUnavailable, "reset"));
   EXPECT_EQ(ReasonOf(verifier.Finish()), Reason::kSourceUnavailable);
 }

@@ -1,0 +1,310 @@
+#include "daemon/pipeline/tensor_check.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/byte_range.h"
+#include "common/printable_text.h"
+#include "common/status.h"
+#include "daemon/format/secretbox.h"
+#include "daemon/pipeline/layout.h"
+
+namespace weightd::pipeline {
+namespace {
+
+// More would take the node's cores from the models that are served.
+constexpr size_t kMostThreads = 4;
+// Hashed while it is in the processor's cache, and as far as a thread is behind a cancellation.
+constexpr uint64_t kStepBytes = 1 << 20;
+// How many tensors are tried with a key that doesn't open the first one, and how large a box.
+constexpr size_t kMostTried = 8;
+constexpr uint64_t kMostTriedBytes = 64 << 20;
+constexpr size_t kMacBytes = 16;
+
+absl::Span<const std::byte> BytesOf(absl::string_view text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
+
+source::ChecksumKind KindOf(format::RecordHash::Kind kind) {
+  return kind == format::RecordHash::Kind::kCrc32 ? source::ChecksumKind::kCrc32
+                                                  : source::ChecksumKind::kSha256;
+}
+
+// A CRC stands in a record with its least significant byte first.
+std::string ValueOf(const format::RecordHash& hash) {
+  return hash.kind == format::RecordHash::Kind::kCrc32
+             ? std::string(hash.value.rbegin(), hash.value.rend())
+             : hash.value;
+}
+
+std::string Described(absl::string_view file, const format::TensorEntry& tensor) {
+  return absl::StrCat(file, ": tensor ", PrintableText(tensor.name), " at byte ",
+                      tensor.bytes.begin);
+}
+
+}  // namespace
+
+TensorCheck::TensorCheck(absl::Span<const ModelFile> files, absl::Span<format::FileHeader> headers,
+                         absl::Span<const Extent> extents, VerifyPolicy policy, TensorKeys* keys)
+    : files_(files), extents_(extents), policy_(policy), keys_(keys) {
+  for (uint32_t file = 0; file < headers.size(); ++file) {
+    traits_.push_back(headers[file].tensorizer);
+    if (headers[file].tensorizer.has_value()) {
+      for (format::TensorEntry& tensor : headers[file].tensors) {
+        tasks_.push_back({file, std::move(tensor)});
+      }
+    }
+  }
+}
+
+TensorCheck::~TensorCheck() {
+  if (!threads_.empty()) {
+    arrivals_->Stop();
+    Join();
+  }
+}
+
+absl::Status TensorCheck::CheckKey() const {
+  for (uint32_t file = 0; file < traits_.size(); ++file) {
+    if (decrypts(file) && !keys_->given()) {
+      return Error(Reason::kKeyMissing,
+                   absl::StrCat(files_[file].name, " is encrypted, and there is no key for it"),
+                   "name its key's or password's file under `keys` in the config");
+    }
+  }
+  if (keys_->given() && !decrypts()) {
+    return Error(Reason::kKeyRefused,
+                 "there is a key for this model, but none of its files is encrypted",
+                 "take the model out of `keys` in the config, or find out who stored it in clear");
+  }
+  return absl::OkStatus();
+}
+
+bool TensorCheck::decrypts(uint32_t file) const {
+  return traits_[file].has_value() && traits_[file]->encrypted;
+}
+
+bool TensorCheck::decrypts() const {
+  for (uint32_t file = 0; file < traits_.size(); ++file) {
+    if (decrypts(file)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void TensorCheck::Start(Arrivals& arrivals, std::byte* segment, Cancellation& transfer) {
+  arrivals_ = &arrivals;
+  segment_ = segment;
+  transfer_ = &transfer;
+  for (size_t i = 0; i < std::min(kMostThreads, tasks_.size()); ++i) {
+    threads_.emplace_back([this] { Work(); });
+  }
+}
+
+absl::Status TensorCheck::Finish() {
+  Join();
+  if (transfer_ == nullptr) {
+    return absl::OkStatus();
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(failure_);
+  }
+  return transfer_->status();
+}
+
+TensorProof TensorCheck::most() const {
+  const uint64_t all = tasks_.size();
+  return {.crc32 = all, .sha256 = all, .poly1305 = all, .unverified = all};
+}
+
+TensorProof TensorCheck::proof() const {
+  return {.crc32 = crc32_, .sha256 = sha256_, .poly1305 = poly1305_, .unverified = unverified_};
+}
+
+void TensorCheck::Work() {
+  absl::call_once(key_tried_, [this] {
+    if (const absl::Status tried = TryKey(); !tried.ok()) {
+      Fail(tried);
+    }
+  });
+  for (size_t i = next_task_++; i < tasks_.size() && !arrivals_->stopped(); i = next_task_++) {
+    if (const absl::Status checked = Check(tasks_[i]); !checked.ok()) {
+      Fail(checked);
+    }
+  }
+}
+
+absl::Status TensorCheck::Check(const Task& task) {
+  if (!arrivals_->AwaitAll(task.file, task.tensor.record->header)) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const format::TensorRecord record, RecordOf(task));
+  ASSIGN_OR_RETURN(std::vector<Sum> sums, SumsOf(task, record));
+  for (Sum& sum : sums) {
+    sum.hasher = source::MakeHasher(sum.kind);
+    sum.hasher->Update(pipeline::BytesOf(record.hashed_header));
+  }
+  RETURN_IF_ERROR(record.boxes.has_value() ? OpenBoxes(task, record, absl::MakeSpan(sums))
+                                           : TakeBytes(task, absl::MakeSpan(sums)));
+  if (arrivals_->stopped()) {
+    return absl::OkStatus();
+  }
+  for (const Sum& sum : sums) {
+    const std::string found = sum.hasher->Finish();
+    if (found != sum.expected) {
+      return Error(Reason::kVerificationFailed,
+                   absl::StrCat(Described(NameOf(task), task.tensor), ": its ",
+                                source::NameOf(sum.kind), " is ", source::ShowDigest(found, 0),
+                                ", but the file says ", source::ShowDigest(sum.expected, 0)),
+                   "the file was damaged when it was written, stored or sent: make it anew");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<format::TensorRecord> TensorCheck::RecordOf(const Task& task) {
+  const ByteRange header = task.tensor.record->header;
+  const std::byte* const bytes = segment_ + PlaceOf(extents_, task.file, header.begin);
+  return format::ParseTensorRecord(NameOf(task),
+                                   {reinterpret_cast<const char*>(bytes), header.size()},
+                                   task.tensor, *traits_[task.file]);
+}
+
+absl::StatusOr<std::vector<TensorCheck::Sum>> TensorCheck::SumsOf(
+    const Task& task, const format::TensorRecord& record) {
+  const bool boxed = record.boxes.has_value();
+  poly1305_ += boxed ? 1 : 0;
+  std::vector<Sum> sums;
+  if (policy_ != VerifyPolicy::kNever) {
+    // One that is cheap is enough for the fast policy; so is what encryption proves.
+    const bool one = policy_ == VerifyPolicy::kFast;
+    for (const format::RecordHash& hash : record.hashes) {
+      sums.push_back({KindOf(hash.kind), ValueOf(hash), nullptr});
+    }
+    std::sort(sums.begin(), sums.end(), [](const Sum& a, const Sum& b) { return a.kind < b.kind; });
+    sums.resize(std::min(sums.size(), one ? size_t{boxed ? 0u : 1u} : sums.size()));
+  }
+  for (const Sum& sum : sums) {
+    ++(sum.kind == source::ChecksumKind::kCrc32 ? crc32_ : sha256_);
+  }
+  if (sums.empty() && !boxed) {
+    if (policy_ == VerifyPolicy::kFull) {
+      return Error(Reason::kVerificationFailed,
+                   absl::StrCat(Described(NameOf(task), task.tensor),
+                                " has no checksum, and every tensor is to be verified"),
+                   "say `verify: fast` for this model, or write it anew with checksums");
+    }
+    ++unverified_;
+  }
+  return sums;
+}
+
+absl::Status TensorCheck::TakeBytes(const Task& task, absl::Span<Sum> sums) {
+  const absl::Span<std::byte> bytes = BytesOf(task);
+  for (uint64_t at = 0; at < bytes.size() && !sums.empty();) {
+    const uint64_t offset = task.tensor.bytes.begin + at;
+    const Extent* const chunk = arrivals_->Await(task.file, offset);
+    if (chunk == nullptr) {
+      return absl::OkStatus();
+    }
+    const uint64_t size = std::min({bytes.size() - at, chunk->bytes.end - offset, kStepBytes});
+    for (Sum& sum : sums) {
+      sum.hasher->Update(bytes.subspan(at, size));
+    }
+    at += size;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TensorCheck::OpenBoxes(const Task& task, const format::TensorRecord& record,
+                                    absl::Span<Sum> sums) {
+  ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record));
+  const absl::Span<std::byte> bytes = BytesOf(task);
+  const uint64_t count = format::BoxCount(*record.boxes, bytes.size());
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t begin = i * record.boxes->box_bytes;
+    const uint64_t end = std::min<uint64_t>(begin + record.boxes->box_bytes, bytes.size());
+    const uint64_t first = task.tensor.bytes.begin;
+    if (!arrivals_->AwaitAll(task.file, {first + begin, first + end})) {
+      return absl::OkStatus();
+    }
+    if (!format::OpenBox(key, *record.boxes, i, bytes)) {
+      return Error(Reason::kVerificationFailed,
+                   absl::StrCat(Described(NameOf(task), task.tensor), ": piece ", i,
+                                " of its encrypted bytes was changed"),
+                   "the file was damaged or tampered with since it was encrypted: make it anew");
+    }
+    for (Sum& sum : sums) {
+      sum.hasher->Update(bytes.subspan(begin, end - begin));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TensorCheck::TryKey() {
+  if (!decrypts()) {
+    return absl::OkStatus();
+  }
+  size_t tried = 0;
+  for (const Task& task : tasks_) {
+    const ByteRange bytes = task.tensor.bytes;
+    if (tried == kMostTried || !arrivals_->AwaitAll(task.file, task.tensor.record->header)) {
+      break;
+    }
+    ASSIGN_OR_RETURN(const format::TensorRecord record, RecordOf(task));
+    if (!record.boxes.has_value()) {
+      continue;
+    }
+    const uint64_t size = std::min(record.boxes->box_bytes, bytes.size());
+    if (size > kMostTriedBytes ||
+        !arrivals_->AwaitAll(task.file, {bytes.begin, bytes.begin + size})) {
+      continue;
+    }
+    ++tried;
+    ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record));
+    const absl::Span<std::byte> first = BytesOf(task).subspan(0, size);
+    std::vector<std::byte> copy(first.begin(), first.end());
+    format::SealedBoxes one = *record.boxes;
+    one.macs.resize(kMacBytes);
+    if (format::OpenBox(key, one, 0, absl::MakeSpan(copy))) {
+      return absl::OkStatus();
+    }
+  }
+  if (tried == 0) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kKeyRefused,
+               absl::StrCat("its tensors were not encrypted with this ",
+                            keys_->password() ? "password" : "key", ", or all of the first ", tried,
+                            " were changed since"),
+               "look in the config which file `keys` names for this model");
+}
+
+void TensorCheck::Fail(const absl::Status& failure) {
+  {
+    absl::MutexLock lock(&mutex_);
+    failure_.Update(failure);
+  }
+  transfer_->Cancel(failure);
+  arrivals_->Stop();
+}
+
+absl::Span<std::byte> TensorCheck::BytesOf(const Task& task) const {
+  const ByteRange bytes = task.tensor.bytes;
+  if (bytes.empty()) {
+    return {};
+  }
+  return {segment_ + PlaceOf(extents_, task.file, bytes.begin), bytes.size()};
+}
+
+void TensorCheck::Join() {
+  for (std::thread& thread : threads_) {
+    thread.join();
+  }
+  threads_.clear();
+}
+
+}  // namespace weightd::pipeline

@@ -1,0 +1,121 @@
+#ifndef WEIGHTD_DAEMON_PIPELINE_TENSOR_CHECK_H_
+#define WEIGHTD_DAEMON_PIPELINE_TENSOR_CHECK_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/call_once.h"
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "common/cancellation.h"
+#include "daemon/format/header.h"
+#include "daemon/format/tensorizer_record.h"
+#include "daemon/pipeline/arrivals.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/pipeline/tensor_keys.h"
+#include "daemon/source/checksum.h"
+
+namespace weightd::pipeline {
+
+// What is done with the tensors of tensorizer files once their bytes are in place, on threads of
+// its own: each one's own header is compared with the file's, its bytes are decrypted where they
+// lie, and its checksums are verified, as far as the policy wants. Use it in this order:
+// constructor, CheckKey, Start, Finish, proof.
+class TensorCheck {
+ public:
+  // Takes the tensors of tensorizer files out of `headers`, which are those of `files`. `extents`
+  // are the layout's. All but the headers outlive it.
+  TensorCheck(absl::Span<const ModelFile> files, absl::Span<format::FileHeader> headers,
+              absl::Span<const Extent> extents, VerifyPolicy policy, TensorKeys* keys);
+  // Stops and waits for the threads.
+  ~TensorCheck();
+  TensorCheck(const TensorCheck&) = delete;
+
+  // kKeyMissing for an encrypted file without a key, kKeyRefused for a key where no file is
+  // encrypted.
+  absl::Status CheckKey() const;
+
+  // Whether there is nothing to do.
+  bool idle() const { return tasks_.empty(); }
+  // Whether it changes bytes of that file, or of any.
+  bool decrypts(uint32_t file) const;
+  bool decrypts() const;
+
+  // The bytes come to `segment` as `arrivals` tells. A failure cancels `transfer`; whoever else
+  // does stops `arrivals`. All outlive it.
+  void Start(Arrivals& arrivals, std::byte* segment, Cancellation& transfer);
+
+  // When all has come: waits for the threads. kVerificationFailed, kKeyRefused or kMalformedModel
+  // for the first tensor that was found to be wrong; `transfer`'s reason if it was cancelled.
+  absl::Status Finish();
+
+  // No count of proof() will be larger.
+  TensorProof most() const;
+  // What OK from Finish() means.
+  TensorProof proof() const;
+
+ private:
+  struct Task {
+    uint32_t file = 0;
+    format::TensorEntry tensor;
+  };
+  // A checksum that a tensor is to have.
+  struct Sum {
+    source::ChecksumKind kind = source::ChecksumKind::kCrc32;
+    // As source::Checksum's.
+    std::string expected;
+    std::unique_ptr<source::Hasher> hasher;
+  };
+
+  void Work();
+  absl::Status Check(const Task& task);
+  // Those that the policy wants; counts what they will prove.
+  absl::StatusOr<std::vector<Sum>> SumsOf(const Task& task, const format::TensorRecord& record);
+  // Takes a tensor's bytes as they come; OK and nothing done if stopped.
+  absl::Status TakeBytes(const Task& task, absl::Span<Sum> sums);
+  absl::Status OpenBoxes(const Task& task, const format::TensorRecord& record,
+                         absl::Span<Sum> sums);
+  // Whether the key opens any of the first tensors, while nobody else is at them: what a key that
+  // does can't open was changed.
+  absl::Status TryKey();
+  void Fail(const absl::Status& failure);
+  absl::StatusOr<format::TensorRecord> RecordOf(const Task& task);
+  absl::Span<std::byte> BytesOf(const Task& task) const;
+  absl::string_view NameOf(const Task& task) const { return files_[task.file].name; }
+  void Join();
+
+  const absl::Span<const ModelFile> files_;
+  const absl::Span<const Extent> extents_;
+  const VerifyPolicy policy_;
+  TensorKeys* const keys_;
+  std::vector<std::optional<format::TensorizerTraits>> traits_;
+  // In the order in which bytes come.
+  std::vector<Task> tasks_;
+
+  Arrivals* arrivals_ = nullptr;
+  std::byte* segment_ = nullptr;
+  Cancellation* transfer_ = nullptr;
+  std::vector<std::thread> threads_;
+  std::atomic<size_t> next_task_ = 0;
+  absl::once_flag key_tried_;
+  std::atomic<uint64_t> crc32_ = 0;
+  std::atomic<uint64_t> sha256_ = 0;
+  std::atomic<uint64_t> unverified_ = 0;
+  std::atomic<uint64_t> poly1305_ = 0;
+
+  absl::Mutex mutex_;
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightd::pipeline
+
+#endif  // WEIGHTD_DAEMON_PIPELINE_TENSOR_CHECK_H_

@@ -1,0 +1,42 @@
+#ifndef WEIGHTD_DAEMON_PIPELINE_TENSOR_KEYS_H_
+#define WEIGHTD_DAEMON_PIPELINE_TENSOR_KEYS_H_
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "daemon/format/secret_key.h"
+#include "daemon/format/tensorizer_record.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/pipeline/model_key.h"
+
+namespace weightd::pipeline {
+
+// The keys of one load's tensors: the one that was given, or those that its password makes, each of
+// which is made once. Thread-safe.
+class TensorKeys {
+ public:
+  // `make_room` counts the memory that making a key takes for a while; it outlives this.
+  TensorKeys(std::optional<ModelKey> key, const MakeRoom* make_room)
+      : key_(std::move(key)), make_room_(*make_room) {}
+
+  bool given() const { return key_.has_value(); }
+  bool password() const { return key_.has_value() && key_->password; }
+
+  // What to decrypt a tensor with. kKeyRefused for a password where the file only takes a key.
+  absl::StatusOr<format::SecretKey> For(const format::TensorRecord& record)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  const std::optional<ModelKey> key_;
+  const MakeRoom& make_room_;
+  absl::Mutex mutex_;
+  std::vector<std::pair<format::PasswordHashing, format::SecretKey>> made_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightd::pipeline
+
+#endif  // WEIGHTD_DAEMON_PIPELINE_TENSOR_KEYS_H_
