@@ -91,6 +91,9 @@ void DefaultOthers(v1::Config& config) {
   if (!cache.has_max_loads()) {
     cache.set_max_loads(kDefaultMaxLoads);
   }
+  if (config.verify().empty()) {
+    config.set_verify("fast");
+  }
   v1::LogConfig& log = *config.mutable_log();
   if (log.level().empty()) {
     log.set_level("info");

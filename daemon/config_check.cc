@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/algorithm/container.h"
@@ -31,6 +32,8 @@ constexpr size_t kMaxNameBytes = 200;
 // Bytes a second.
 constexpr uint64_t kLeastBandwidth = 125'000;
 constexpr uint64_t kMostBandwidth = 12'500'000'000'000;
+
+constexpr absl::string_view kVerifyPolicies[] = {"fast", "full", "never"};
 
 struct Range {
   uint64_t least;
@@ -158,6 +161,7 @@ absl::Status CheckListeners(const v1::Config& config, const FieldLines& lines) {
 absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
   absl::flat_hash_set<std::string> names;
   absl::flat_hash_map<std::string, Pins> pins;  // by URI
+  absl::flat_hash_map<std::string, std::string> verify;
   for (int i = 0; i < config.models_size(); ++i) {
     const v1::ModelConfig& model = config.models(i);
     const std::string path = absl::StrCat("models[", i, "]");
@@ -169,12 +173,45 @@ absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
     if (!uri.ok()) {
       return lines.ErrorAt(path + ".uri", uri.status().message(), HintOf(uri.status()));
     }
+    if (!model.verify().empty()) {
+      RETURN_IF_ERROR(CheckOneOf(model.verify(), kVerifyPolicies, path + ".verify", lines));
+      const auto [first, added] = verify.emplace(uri->ToString(), model.verify());
+      if (!added && first->second != model.verify()) {
+        return lines.ErrorAt(path + ".verify", "another model of this URI says otherwise");
+      }
+    }
     for (int j = 0; j < model.sha256_size(); ++j) {
       const absl::Status pinned = AddPin(model.sha256(j), pins[uri->ToString()]);
       if (!pinned.ok()) {
         return lines.ErrorAt(absl::StrCat(path, ".sha256[", j, "]"), pinned.message(),
                              HintOf(pinned));
       }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckKeys(const v1::Config& config, const FieldLines& lines) {
+  for (int i = 0; i < config.keys_size(); ++i) {
+    const v1::KeyConfig& key = config.keys(i);
+    const std::string path = absl::StrCat("keys[", i, "]");
+    if (key.models().empty()) {
+      return lines.ErrorAt(path, "names no models", "list patterns of models under models");
+    }
+    RETURN_IF_ERROR(CheckPatterns(key.models(), path + ".models", lines));
+    int named = 0;
+    for (const auto& [field, file] : {std::pair(".key_file", key.key_file()),
+                                      std::pair(".password_file", key.password_file())}) {
+      if (!file.empty()) {
+        RETURN_IF_ERROR(CheckAbsolutePath(file, path + field, lines));
+        ++named;
+      }
+    }
+    named += key.key_env().empty() ? 0 : 1;
+    named += key.password_env().empty() ? 0 : 1;
+    if (named != 1) {
+      return lines.ErrorAt(path, named == 0 ? "names no secret" : "names several secrets",
+                           "give one of key_file, password_file, key_env, password_env");
     }
   }
   return absl::OkStatus();
@@ -337,6 +374,8 @@ absl::Status CheckConfig(const v1::Config& config, const FieldLines& lines) {
   RETURN_IF_ERROR(CheckListeners(config, lines));
   RETURN_IF_ERROR(CheckModels(config, lines));
   RETURN_IF_ERROR(CheckSources(config.sources(), lines));
+  RETURN_IF_ERROR(CheckKeys(config, lines));
+  RETURN_IF_ERROR(CheckOneOf(config.verify(), kVerifyPolicies, "verify", lines));
   return CheckOthers(config, lines);
 }
 

@@ -20,6 +20,7 @@
 #include "daemon/host/host_tier.h"
 #include "daemon/host/memory_limits.h"
 #include "daemon/logging.h"
+#include "daemon/model_keys.h"
 #include "daemon/service/access.h"
 #include "daemon/service/tensor_index_codec.h"
 
@@ -53,6 +54,13 @@ std::map<std::string, mode_t> FoldersOf(const v1::Config& config) {
     }
   }
   return folders;
+}
+
+// Of a valid config.
+pipeline::VerifyPolicy VerifyPolicyOf(absl::string_view name) {
+  return name == "full"    ? pipeline::VerifyPolicy::kFull
+         : name == "never" ? pipeline::VerifyPolicy::kNever
+                           : pipeline::VerifyPolicy::kFast;
 }
 
 absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
@@ -146,10 +154,16 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   loader.chunk_bytes = config.sources().http().chunk();
   for (const v1::ModelConfig& model : config.models()) {
     ASSIGN_OR_RETURN(const Uri uri, names_.Resolve(model.name()));
+    if (!model.verify().empty()) {
+      loader.verify[uri.ToString()] = VerifyPolicyOf(model.verify());
+    }
     for (const std::string& pin : model.sha256()) {
       RETURN_IF_ERROR(AddPin(pin, loader.pins[uri.ToString()]));
     }
   }
+  loader.verify_by_default = VerifyPolicyOf(config.verify());
+  ASSIGN_OR_RETURN(ModelKeys keys, ModelKeys::Make(config.keys()));
+  loader.key_of = [keys = std::move(keys)](const Uri& model) { return keys.For(model); };
   loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex, std::move(loader));
   const auto host_tier = std::make_shared<host::HostTier>(std::move(tier));
   cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),

@@ -38,6 +38,8 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case Reason::kSessionInvalid:
     case Reason::kSourceDenied:
     case Reason::kAddressRefused:
+    case Reason::kKeyMissing:
+    case Reason::kKeyRefused:
     case Reason::kModelPinned:
       return ExitCode::kNotAllowed;
     case Reason::kUnspecified:

@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "common/byte_range.h"
 #include "common/fd.h"
+#include "common/dtype.h"
 #include "common/status.h"
 #include "daemon/format/shard_index.h"
 
@@ -126,6 +127,10 @@ absl::StatusOr<InspectedModel> InspectFolder(const std::string& folder) {
 }
 
 }  // namespace
+
+absl::string_view TypeNameOf(const format::TensorEntry& entry) {
+  return entry.torch_type.empty() ? DTypeName(entry.dtype) : absl::string_view(entry.torch_type);
+}
 
 absl::StatusOr<InspectedModel> InspectPath(const std::string& path) {
   std::error_code error;

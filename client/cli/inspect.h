@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "daemon/format/header.h"
 
 namespace weightd::cli {
@@ -22,6 +23,9 @@ struct InspectedModel {
   // Of several files with the same key, the first file's wins.
   std::map<std::string, std::string> metadata;
 };
+
+// "F32", or torch's name ("bits16") of a type that has no other.
+absl::string_view TypeNameOf(const format::TensorEntry& entry);
 
 // Reads the headers of a local weight file, or of a folder: one with an index and its shards, or
 // with one weight file. Checks all that the daemon checks before a load.

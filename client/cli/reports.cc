@@ -4,6 +4,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -11,7 +12,6 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
-#include "common/dtype.h"
 #include "common/printable_text.h"
 
 namespace weightd::cli {
@@ -57,6 +57,27 @@ void PrintField(absl::string_view name, absl::string_view value, std::ostream& o
   if (!value.empty()) {
     out << absl::StreamFormat("%-12s %s\n", name, PrintableText(value));
   }
+}
+
+// "tensors  105 by crc32, 2 not verified"
+std::string TensorChecksText(const v1::TensorChecks& checks) {
+  std::vector<std::string> parts;
+  for (const auto& [count, how] :
+       {std::pair(checks.crc32(), "by crc32"), std::pair(checks.sha256(), "by sha256"),
+        std::pair(checks.poly1305(), "by decryption (poly1305)"),
+        std::pair(checks.unverified(), "not verified")}) {
+    if (count > 0) {
+      parts.push_back(absl::StrCat(count, " ", how));
+    }
+  }
+  return absl::StrCat("tensors  ", absl::StrJoin(parts, ", "));
+}
+
+std::string DTypeText(const v1::TensorPiece& tensor) {
+  if (!tensor.torch_type().empty()) {
+    return tensor.torch_type();
+  }
+  return v1::DType_IsValid(tensor.dtype()) ? v1::DType_Name(tensor.dtype()) : "unknown";
 }
 
 }  // namespace
@@ -143,14 +164,16 @@ void PrintDescription(const v1::DescribeModelResponse& description, std::ostream
                             check.by() == v1::FileCheck::PIN ? " (pin)" : " (store)"),
                out);
   }
+  if (description.verification().has_tensors()) {
+    PrintField("verified", TensorChecksText(description.verification().tensors()), out);
+  }
   if (description.tensors().empty()) {
     return;
   }
   out << '\n';
   Table table({{"TENSOR"}, {"DTYPE"}, {"SHAPE"}, {"OFFSET", true}, {"BYTES", true}});
   for (const v1::TensorPiece& tensor : description.tensors()) {
-    table.AddRow({tensor.name(),
-                  v1::DType_IsValid(tensor.dtype()) ? v1::DType_Name(tensor.dtype()) : "unknown",
+    table.AddRow({tensor.name(), DTypeText(tensor),
                   ShapeText(absl::MakeConstSpan(tensor.shape().data(), tensor.shape_size())),
                   absl::StrCat(tensor.offset()), absl::StrCat(tensor.nbytes())});
   }
@@ -217,9 +240,9 @@ void PrintInspected(const InspectedModel& model, std::ostream& out) {
   uint64_t bytes = 0;
   for (const InspectedTensor& tensor : model.tensors) {
     const format::TensorEntry& entry = tensor.entry;
-    bytes += entry.bytes.size();
-    table.AddRow({entry.name, std::string(DTypeName(entry.dtype)), ShapeText(entry.shape),
-                  absl::StrCat(entry.bytes.begin), absl::StrCat(entry.bytes.size()), tensor.file});
+    bytes += entry.nbytes;
+    table.AddRow({entry.name, std::string(TypeNameOf(entry)), ShapeText(entry.shape),
+                  absl::StrCat(entry.bytes.begin), absl::StrCat(entry.nbytes), tensor.file});
   }
   table.Print(out);
   out << '\n' << model.tensors.size() << " tensors, " << BytesText(bytes) << '\n';

@@ -4,7 +4,6 @@
 
 #include "client/cli/json_writer.h"
 #include "client/cli/reports.h"
-#include "common/dtype.h"
 
 namespace weightd::cli {
 namespace {
@@ -23,12 +22,12 @@ void PrintList(absl::string_view key, const Messages& messages, std::ostream& ou
 void WriteTensor(const InspectedTensor& tensor, JsonWriter& json) {
   const format::TensorEntry& entry = tensor.entry;
   json.BeginObject().Key("name").String(entry.name);
-  json.Key("dtype").String(DTypeName(entry.dtype)).Key("shape").BeginArray();
+  json.Key("dtype").String(TypeNameOf(entry)).Key("shape").BeginArray();
   for (const uint64_t extent : entry.shape) {
     json.Number(extent);
   }
   json.EndArray().Key("offset").Number(entry.bytes.begin);
-  json.Key("nbytes").Number(entry.bytes.size());
+  json.Key("nbytes").Number(entry.nbytes);
   if (!tensor.file.empty()) {
     json.Key("file").String(tensor.file);
   }

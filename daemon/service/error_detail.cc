@@ -48,6 +48,9 @@ absl::string_view DefaultHint(Reason reason) {
     case Reason::kMalformedModel:
     case Reason::kVerificationFailed:
       return "check the model's files at their source";
+    case Reason::kKeyMissing:
+    case Reason::kKeyRefused:
+      return "check `keys` in the daemon's config";
     case Reason::kBudgetExceeded:
       return "evict other models, or raise host.budget";
     case Reason::kHostMemoryShort:

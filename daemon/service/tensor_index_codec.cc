@@ -18,6 +18,7 @@ void Fill(const pipeline::Piece& piece, v1::TensorPiece& proto) {
   proto.set_offset(piece.offset);
   proto.set_nbytes(piece.nbytes);
   proto.set_file(piece.file);
+  proto.set_torch_type(piece.torch_type);
 }
 
 }  // namespace
@@ -56,6 +57,13 @@ v1::Verification VerificationOf(const pipeline::ModelIndex& index,
   proto.set_pinned_to_version(index.pinned_to_version);
   for (const pipeline::Verified& one : verified) {
     AddCheck(index.files[one.file].name, one, proto);
+  }
+  if (const pipeline::TensorProof& proof = index.tensor_proof; proof != pipeline::TensorProof()) {
+    v1::TensorChecks& tensors = *proto.mutable_tensors();
+    tensors.set_crc32(proof.crc32);
+    tensors.set_sha256(proof.sha256);
+    tensors.set_poly1305(proof.poly1305);
+    tensors.set_unverified(proof.unverified);
   }
   return proto;
 }

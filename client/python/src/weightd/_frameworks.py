@@ -97,7 +97,9 @@ def _torch_builder() -> Builder:
 
     def build(buffer: memoryview, info: TensorInfo) -> Any:
         dtype, shape = info.dtype, info.shape
-        kind = dtypes.get(dtype)
+        # A type that this torch doesn't have is given as the integer that it is stored as.
+        kind = getattr(torch, info.torch_type, None) if info.torch_type else None
+        kind = kind if isinstance(kind, torch.dtype) else dtypes.get(dtype)
         if kind is None:
             raise _no_type("torch", dtype)
         if dtype == "F4":

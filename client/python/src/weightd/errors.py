@@ -98,6 +98,8 @@ _CLASSES: dict[str, type[Error]] = {
     "SOURCE_PROTOCOL": SourceError,
     "MALFORMED_MODEL": MalformedModelError,
     "VERIFICATION_FAILED": MalformedModelError,
+    "KEY_MISSING": NotAllowedError,
+    "KEY_REFUSED": NotAllowedError,
     "BUDGET_EXCEEDED": NoRoomError,
     "HOST_MEMORY_SHORT": NoRoomError,
     "TOO_MANY_REQUESTS": NoRoomError,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from weightd import _frameworks
+from weightd import _frameworks, _names
 from weightd.errors import error
 from weightd.tensors import TensorInfo, TensorTable
 from weightd.v1 import tensor_index_pb2
@@ -26,6 +26,17 @@ class FileCheck(NamedTuple):
     """Hexadecimal digits; "-N" after them: the checksum of the checksums of N parts."""
     by: str
     """Who said so: "store", or "pin" (of the config or of a request)."""
+
+
+class TensorChecks(NamedTuple):
+    """How many tensors of tensorizer files were found to have the bytes that their file says, and by what."""
+
+    crc32: int
+    sha256: int
+    poly1305: int
+    """Decrypted and authenticated."""
+    unverified: int
+    """Nothing was verified: the file has no checksum of them, or none was wanted."""
 
 
 class Model:
@@ -79,6 +90,12 @@ class Model:
         ]
 
     @property
+    def verified_tensors(self) -> TensorChecks:
+        """What the daemon verified tensor by tensor; all 0 for formats without checksums of tensors."""
+        checks = self._index.verification.tensors
+        return TensorChecks(checks.crc32, checks.sha256, checks.poly1305, checks.unverified)
+
+    @property
     def framework(self) -> str:
         """What the tensors are: "pt" (torch) or "np" (numpy)."""
         return self._framework
@@ -112,15 +129,19 @@ class Model:
         info = self._tensors[name]
         return self._open_bytes()[info.offset : info.offset + info.nbytes].toreadonly()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All tensors by name, for load_state_dict(…, assign=True) or from_pretrained(None, state_dict=…)."""
+    def state_dict(self) -> Any:
+        """All tensors by name, for load_state_dict(…, assign=True) or from_pretrained(None, state_dict=…).
+
+        A state dict that was nested when tensorizer wrote it is nested again (a list, if it was one).
+        """
         content = self._open_bytes()
         build = self._build()
         with _collector_paused():
-            return {
+            tensors = {
                 name: build(content[info.offset : info.offset + info.nbytes], info)
                 for name, info in self._tensors.rows()
             }
+        return _names.state_dict(tensors, self.uri)
 
     def close(self) -> None:
         """Gives the model up. The lease ends now, or when the last tensor dies that is still in use."""

@@ -46,16 +46,21 @@ class TensorInfo(NamedTuple):
         shape: Extents, outermost first; () for a scalar. Of elements, also for the 4- and 6-bit types.
         nbytes: Size in bytes.
         offset: First byte, counted from the segment's first.
+        torch_type: torch's name ("bits16") of an element type that safetensors has no name for; `dtype` is then an
+            integer of the same size. Else empty.
     """
 
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
     offset: int
+    torch_type: str = ""
 
 
 class TensorTable(Mapping[str, TensorInfo]):
     """The tensors by name, in the daemon's order (by name). Each is checked when it is first looked at.
+
+    A tensor of a module itself, which tensorizer calls ".weight", is also found as "weight".
 
     Holds the daemon's message and nothing per tensor, so that it costs nothing to have one of 100,000 tensors.
     """
@@ -68,14 +73,15 @@ class TensorTable(Mapping[str, TensorInfo]):
         self._positions: dict[str, int] | None = None
 
     def __getitem__(self, name: str) -> TensorInfo:
-        try:
-            position = self._by_name()[name]
-        except KeyError:
-            raise error("TENSOR_NOT_FOUND", f"the model has no tensor {name!r}", model=self._model) from None
+        positions = self._by_name()
+        position = positions.get(name, positions.get(f".{name}"))
+        if position is None:
+            raise error("TENSOR_NOT_FOUND", f"the model has no tensor {name!r}", model=self._model)
         return self._checked(self._pieces[position])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name()
+        positions = self._by_name()
+        return name in positions or f".{name}" in positions
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name())
@@ -114,7 +120,7 @@ class TensorTable(Mapping[str, TensorInfo]):
                 model=self._model,
                 hint="update the weightd package",
             )
-        info = TensorInfo(dtype, tuple(piece.shape), piece.nbytes, piece.offset)
+        info = TensorInfo(dtype, tuple(piece.shape), piece.nbytes, piece.offset, piece.torch_type)
         fits = info.offset + info.nbytes <= self._segment_bytes
         if prod(info.shape) * bits != info.nbytes * 8 or not fits:
             raise error(

@@ -14,6 +14,8 @@ HOST_MEMORY_SHORT: ErrorReason
 INTERNAL: ErrorReason
 INVALID_ARGUMENT: ErrorReason
 INVALID_URI: ErrorReason
+KEY_MISSING: ErrorReason
+KEY_REFUSED: ErrorReason
 LEASE_UNKNOWN: ErrorReason
 MALFORMED_MODEL: ErrorReason
 MODEL_CLOSED: ErrorReason

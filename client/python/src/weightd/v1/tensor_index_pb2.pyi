@@ -66,6 +66,18 @@ class ModelFile(_message.Message):
     validator: str
     def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., validator: _Optional[str] = ...) -> None: ...
 
+class TensorChecks(_message.Message):
+    __slots__ = ["crc32", "poly1305", "sha256", "unverified"]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
+    POLY1305_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    UNVERIFIED_FIELD_NUMBER: _ClassVar[int]
+    crc32: int
+    poly1305: int
+    sha256: int
+    unverified: int
+    def __init__(self, crc32: _Optional[int] = ..., sha256: _Optional[int] = ..., poly1305: _Optional[int] = ..., unverified: _Optional[int] = ...) -> None: ...
+
 class TensorIndex(_message.Message):
     __slots__ = ["files", "layout", "metadata", "model", "revision", "segment_bytes", "verification", "version"]
     class MetadataEntry(_message.Message):
@@ -94,7 +106,7 @@ class TensorIndex(_message.Message):
     def __init__(self, version: _Optional[int] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., layout: _Optional[_Union[Layout, _Mapping]] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., verification: _Optional[_Union[Verification, _Mapping]] = ..., segment_bytes: _Optional[int] = ...) -> None: ...
 
 class TensorPiece(_message.Message):
-    __slots__ = ["derived_from", "dtype", "file", "name", "nbytes", "offset", "shape", "strides"]
+    __slots__ = ["derived_from", "dtype", "file", "name", "nbytes", "offset", "shape", "strides", "torch_type"]
     DERIVED_FROM_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +115,7 @@ class TensorPiece(_message.Message):
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     STRIDES_FIELD_NUMBER: _ClassVar[int]
+    TORCH_TYPE_FIELD_NUMBER: _ClassVar[int]
     derived_from: _containers.RepeatedScalarFieldContainer[str]
     dtype: DType
     file: int
@@ -111,17 +124,20 @@ class TensorPiece(_message.Message):
     offset: int
     shape: _containers.RepeatedScalarFieldContainer[int]
     strides: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., strides: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ..., nbytes: _Optional[int] = ..., file: _Optional[int] = ..., derived_from: _Optional[_Iterable[str]] = ...) -> None: ...
+    torch_type: str
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., strides: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ..., nbytes: _Optional[int] = ..., file: _Optional[int] = ..., derived_from: _Optional[_Iterable[str]] = ..., torch_type: _Optional[str] = ...) -> None: ...
 
 class Verification(_message.Message):
-    __slots__ = ["checks", "files", "pinned_to_version"]
+    __slots__ = ["checks", "files", "pinned_to_version", "tensors"]
     CHECKS_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     PINNED_TO_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
     checks: _containers.RepeatedScalarFieldContainer[str]
     files: _containers.RepeatedCompositeFieldContainer[FileCheck]
     pinned_to_version: bool
-    def __init__(self, checks: _Optional[_Iterable[str]] = ..., pinned_to_version: bool = ..., files: _Optional[_Iterable[_Union[FileCheck, _Mapping]]] = ...) -> None: ...
+    tensors: TensorChecks
+    def __init__(self, checks: _Optional[_Iterable[str]] = ..., pinned_to_version: bool = ..., files: _Optional[_Iterable[_Union[FileCheck, _Mapping]]] = ..., tensors: _Optional[_Union[TensorChecks, _Mapping]] = ...) -> None: ...
 
 class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []
