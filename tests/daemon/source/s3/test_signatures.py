@@ -129,7 +129,7 @@ class Dice:
     def headers(self) -> list[tuple[str, str]]:
         """Further headers; names come more than once and in any case, values with stray spaces."""
         names = ["Range", "range", "If-Match", "x-amz-meta-a", "X-Amz-Meta-A", "X-Amz-Request-Payer", "Accept"]
-        value = "abcXYZ019 \t\",;=-()"
+        value = 'abcXYZ019 \t",;=-()'
         return [(self.random.choice(names), self.text(value, 0, 20)) for _ in range(self.random.randint(0, 4))]
 
     def request(self) -> tuple[Request, bytes]:
