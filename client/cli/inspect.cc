@@ -13,8 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/byte_range.h"
-#include "common/fd.h"
 #include "common/dtype.h"
+#include "common/fd.h"
 #include "common/status.h"
 #include "daemon/format/shard_index.h"
 
