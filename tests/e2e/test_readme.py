@@ -102,6 +102,15 @@ def test_cpp_block_is_the_example_that_is_built() -> None:
             assert line.strip() in example, line
 
 
+def test_yaml_blocks_are_accepted(tmp_path: pathlib.Path) -> None:
+    assert blocks("yaml")
+    for block in blocks("yaml"):
+        (tmp_path / "config").write_text(block)
+        command = [str(BUILD / "daemon/weightd"), "--config", str(tmp_path / "config"), "--check-config"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_links_lead_somewhere() -> None:
     for page in ROOT.glob("**/README.md"):
         if any(part.startswith((".", "bazel-")) for part in page.relative_to(ROOT).parts):
