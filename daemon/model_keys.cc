@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "daemon/format/secret_key.h"
 #include "daemon/source/credentials/small_file.h"
 
 namespace weightd {

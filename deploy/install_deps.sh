@@ -46,6 +46,8 @@ install_packages() {
   apt-get install -y -q --no-install-recommends $missing ||
     { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } ||
     fail "apt-get could not install: $(echo $missing)"
+  # Bazel has looked for the system's headers before: once more, or new ones are nobody's.
+  bazel sync --configure || fail "bazel sync --configure failed"
 }
 
 # The first interpreter that is new enough and can make environments.

@@ -189,6 +189,26 @@ class OddFolder : public fakes::MemorySource {
   const std::string name_;
 };
 
+TEST_F(ResolveTest, AFolderOfTensorizerFilesIsAModelUnlessItHasSafetensorsToo) {
+  source_.Put("http://h/m/model.tensors", "1");
+  const auto single = Resolve("http://h/m/");
+  ASSERT_TRUE(single.ok()) << single.status();
+  EXPECT_EQ(single->files[0].name, "model.tensors");
+  source_.Put("file:///m/b.tensors", "1");
+  source_.Put("file:///m/a.tensors", "1");
+  source_.Put("file:///m/config.json", "1");
+  const auto listed = Resolve("file:///m/");
+  ASSERT_TRUE(listed.ok()) << listed.status();
+  ASSERT_EQ(listed->files.size(), 2u);
+  EXPECT_EQ(listed->files[0].name, "a.tensors");
+  EXPECT_EQ(listed->files[1].name, "b.tensors");
+  source_.Put("file:///m/c.safetensors", "1");
+  const auto both = Resolve("file:///m/");
+  ASSERT_TRUE(both.ok()) << both.status();
+  ASSERT_EQ(both->files.size(), 1u);
+  EXPECT_EQ(both->files[0].name, "c.safetensors");
+}
+
 TEST_F(ResolveTest, AFolderIsNotServedWithoutAWeightFileThatNoUriNames) {
   const Uri uri = Uri::Parse("file:///m/").value();
   OddFolder with_notes("a\nb.txt");
