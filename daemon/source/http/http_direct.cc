@@ -100,6 +100,10 @@ void DirectConnection::WakeFor(uint64_t bytes) {
 DirectConnection::State DirectConnection::DriveHead(AnswerSink& sink) {
   std::array<char, kPieceBytes> bytes;
   while (!sink.head_done()) {
+    // What comes with a head can't be left in the socket, so a head that comes pays for debts.
+    if (sink.Allowed() == 0) {
+      return State::kGoesOn;
+    }
     const ssize_t received = recv(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (received < 0 && (WouldBlock() || errno == EINTR)) {
       return State::kGoesOn;

@@ -51,6 +51,8 @@ class DirectConnection {
       : socket_(std::move(socket)), origin_(std::move(origin)) {}
 
   const std::string& origin() const { return origin_; }
+  // Whether it has brought an answer.
+  bool used_before() const { return used_before_; }
   // Who is at the other end.
   std::optional<IpAddress> Peer() const;
 

@@ -208,7 +208,7 @@ class Driver {
       return false;
     }
     switch (slot.wire.Finish(*code)) {
-      case Transfer::End::kNextHop:
+      case Transfer::End::kDriveOn:
         slot.due = SteadyClock::now() + stall_;
         break;
       case Transfer::End::kDone:

@@ -4,13 +4,6 @@
 #include "common/status.h"
 
 namespace weightd::source {
-namespace {
-
-// What is smaller is as fast with libcurl.
-constexpr uint64_t kWorthPlace = 256 << 10;
-
-}  // namespace
-
 std::string PieceRead::Range() const {
   const ByteRange rest = piece_->rest();
   return piece_->object().ranges ? absl::StrCat(rest.begin, "-", rest.end - 1) : "";
@@ -18,6 +11,11 @@ std::string PieceRead::Range() const {
 
 std::string PieceRead::IfMatch() const {
   return piece_->object().strong ? piece_->object().validator : "";
+}
+
+// A 206 says which bytes it brings, a 200 doesn't.
+bool PieceRead::MayBeAnothers(const Answer& answer) const {
+  return answer.status == 200 && piece_->object().ranges;
 }
 
 absl::Status PieceRead::OnHead(const Answer& answer) {
@@ -28,10 +26,6 @@ absl::Status PieceRead::OnHead(const Answer& answer) {
       answer.status == 200 && (!object.ranges || piece_->range() == ByteRange{0, object.size});
   body_ = whole ? ByteRange{0, object.size} : piece_->rest();
   return CheckBody(answer, object, body_);
-}
-
-bool PieceRead::has_place() const {
-  return piece_->object().ranges && piece_->rest().size() >= kWorthPlace;
 }
 
 absl::Span<std::byte> PieceRead::Space() {

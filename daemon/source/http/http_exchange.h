@@ -29,6 +29,9 @@ class Exchange {
   // The ETag of If-Match; empty: none.
   virtual std::string IfMatch() const = 0;
 
+  // Whether an answer could as well be that to another request: what a server sends too late, or too
+  // much of, is read as the next answer of its connection.
+  virtual bool MayBeAnothers(const Answer&) const { return false; }
   // A 200 or 206. Not OK ends the exchange for good.
   virtual absl::Status OnHead(const Answer& answer) = 0;
   // Where the next bytes of the body go, if it is one place; Took() says how many came. Both only
@@ -66,8 +69,9 @@ class PieceRead final : public Exchange {
   const Uri& uri() const override { return piece_->object().uri; }
   std::string Range() const override;
   std::string IfMatch() const override;
+  bool MayBeAnothers(const Answer& answer) const override;
   absl::Status OnHead(const Answer& answer) override;
-  bool has_place() const override;
+  bool has_place() const override { return piece_->object().ranges; }
   absl::Span<std::byte> Space() override;
   bool Took(size_t bytes) override;
   bool OnBody(absl::Span<const char> bytes) override;

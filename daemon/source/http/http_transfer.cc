@@ -43,6 +43,7 @@ Transfer::~Transfer() {
 absl::Status Transfer::Begin(Exchange* exchange) {
   exchange_ = exchange;
   only_libcurl_ = false;
+  afresh_ = false;
   name_ = exchange->uri().Redacted();
   redirects_ = 0;
   ASSIGN_OR_RETURN(hop_, settings_->dialect->FirstHop(exchange->uri()));
@@ -60,6 +61,7 @@ absl::Status Transfer::Prepare() {
   error_text_.clear();
   refused_ = false;
   opened_ = false;
+  doubtful_ = false;
   held_back_ = false;
   moved_ = 0;
   verdict_ = absl::OkStatus();
@@ -91,7 +93,7 @@ absl::Status Transfer::Prepare() {
 
 // A request of ours is plain text: nothing in it may look like the end of a line.
 bool Transfer::GoesDirect() const {
-  return !only_libcurl_ && origin_ != libcurls_origin_ && !proxied_ &&
+  return !only_libcurl_ && !afresh_ && origin_ != libcurls_origin_ && !proxied_ &&
          absl::StartsWith(hop_.url, kHttpPrefix) && hop_.user.empty() && hop_.password.empty() &&
          exchange_->has_place() && std::all_of(hop_.url.begin(), hop_.url.end(), [](char c) {
            return absl::ascii_isgraph(c);
@@ -147,6 +149,7 @@ void Transfer::SetRequest(const std::vector<std::string>& lines, const std::stri
   if (const std::string range = exchange_->Range(); !range.empty()) {
     curl_easy_setopt(handle_, CURLOPT_RANGE, range.c_str());
   }
+  curl_easy_setopt(handle_, CURLOPT_FRESH_CONNECT, afresh_ ? 1L : 0L);
   curl_slist_free_all(std::exchange(headers_, nullptr));
   for (const std::string& line : lines) {
     headers_ = curl_slist_append(headers_, line.c_str());
@@ -222,12 +225,22 @@ bool Transfer::TakeHeadLine(absl::string_view line) {
 bool Transfer::TakeHead() {
   head_done_ = true;
   if (IsBody(answer_.status)) {
+    doubtful_ = exchange_->MayBeAnothers(answer_) && OnKeptConnection();
+    if (doubtful_) {
+      return false;
+    }
     verdict_ = exchange_->OnHead(answer_);
     if (verdict_.ok()) {
       return true;
     }
   }
   return answer_.content_length.value_or(0) <= kWorthReading;
+}
+
+bool Transfer::OnKeptConnection() const {
+  long connects = 0;
+  curl_easy_getinfo(handle_, CURLINFO_NUM_CONNECTS, &connects);
+  return direct_ ? kept_connection_ : connects == 0;
 }
 
 bool Transfer::TakesBody() const { return head_done_ && IsBody(answer_.status) && verdict_.ok(); }
@@ -280,6 +293,10 @@ Transfer::End Transfer::Finish(CURLcode code) {
   if (!verdict_.ok()) {
     return Fail({.status = verdict_});
   }
+  if (doubtful_) {
+    afresh_ = true;
+    return DriveOn();
+  }
   // A transfer that we cut short ourselves ends with an error of libcurl's.
   if (head_done_ && IsBody(answer_.status)) {
     if (code == CURLE_OK) {
@@ -301,14 +318,18 @@ Transfer::End Transfer::Finish(CURLcode code) {
       return Fail({.status = next.status()});
     }
     hop_ = *std::move(next);
-    const absl::Status prepared = Prepare();
-    return prepared.ok() ? End::kNextHop : Fail({.status = prepared});
+    return DriveOn();
   }
   if (head_done_) {
     return Fail(
         settings_->dialect->FailureOf(exchange_->uri(), proof_, answer_, error_text_, name_));
   }
   return Fail(FailureOfCurl(code, tls_detail_, name_));
+}
+
+Transfer::End Transfer::DriveOn() {
+  const absl::Status prepared = Prepare();
+  return prepared.ok() ? End::kDriveOn : Fail({.status = prepared});
 }
 
 size_t Transfer::OnHeader(char* data, size_t size, size_t count, void* self) {

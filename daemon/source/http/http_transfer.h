@@ -42,7 +42,10 @@ class Transfer final : private AnswerSink {
   void PrepareConnect(CURL* handle);
   // Whether a connection that was made for another read may be used.
   bool MayUse(const DirectConnection& connection);
-  void SendOver(DirectConnection& connection) { connection.Send(request_); }
+  void SendOver(DirectConnection& connection) {
+    kept_connection_ = connection.used_before();
+    connection.Send(request_);
+  }
   // What can be done without waiting: nothing if the exchange goes on, else how it ended, for
   // Finish(). A try that has to be made once more, in another way, is told by again().
   std::optional<CURLcode> Pump(DirectConnection& connection);
@@ -68,8 +71,9 @@ class Transfer final : private AnswerSink {
     return moved;
   }
 
-  // How a transfer that ended did: done, to be driven on (at another hop), or failed.
-  enum class End { kDone, kNextHop, kFailed };
+  // How a transfer that ended did: done, to be driven on (at another hop, or over a new connection),
+  // or failed.
+  enum class End { kDone, kDriveOn, kFailed };
   End Finish(CURLcode code);
 
   // Of the last kFailed.
@@ -88,6 +92,9 @@ class Transfer final : private AnswerSink {
   bool GoesDirect() const;
   bool TakesBody() const;
   bool TakeHead();
+  // Whether the request went over a connection that had served another.
+  bool OnKeptConnection() const;
+  End DriveOn();
 
   bool TakeHeadLine(absl::string_view line) override;
   bool head_done() const override { return head_done_; }
@@ -116,6 +123,12 @@ class Transfer final : private AnswerSink {
   // understands.
   bool only_libcurl_ = false;
   std::string libcurls_origin_;
+  // This try goes over a new connection.
+  bool afresh_ = false;
+  // Of a try that goes over a connection of our own.
+  bool kept_connection_ = false;
+  // The answer may be that to another request.
+  bool doubtful_ = false;
   std::string origin_;
   std::string request_;
   char tls_detail_[CURL_ERROR_SIZE] = {};

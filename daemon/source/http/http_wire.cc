@@ -105,7 +105,7 @@ std::optional<CURLcode> Wire::Resume() {
 Transfer::End Wire::Finish(CURLcode code) {
   TakeOff();
   const Transfer::End end = transfer_.Finish(code);
-  if (end == Transfer::End::kNextHop) {
+  if (end == Transfer::End::kDriveOn) {
     PutOn();
   }
   return end;

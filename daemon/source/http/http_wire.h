@@ -49,7 +49,7 @@ class Wire {
   // True if at least so many bytes came since it was last true.
   bool TakeMoved(uint64_t least) { return transfer_.TakeMoved(least); }
 
-  // Takes it off the wire; after Transfer::End::kNextHop it is on it again.
+  // Takes it off the wire; after Transfer::End::kDriveOn it is on it again.
   Transfer::End Finish(CURLcode code);
   // Of the last that failed. Whether it did because the server is asked too much.
   const HttpFailure& failure() const { return transfer_.failure(); }

@@ -214,6 +214,11 @@ TEST_F(HttpDirectTest, NoMoreIsReceivedThanIsAllowed) {
     Send();
     Answer("HTTP/1.1 206 P\r\nContent-Length: 10\r\n\r\n");
     ASSERT_EQ(connection_->Drive(sink), State::kGoesOn);
+    EXPECT_FALSE(sink.head_done());
+    sink.Allow(1);
+    ASSERT_EQ(connection_->Drive(sink), State::kGoesOn);
+    EXPECT_TRUE(sink.head_done());
+    sink.Allow(0);
     Answer("0123456789");
     ASSERT_EQ(connection_->Drive(sink), State::kGoesOn);
     EXPECT_EQ(sink.body(), "");

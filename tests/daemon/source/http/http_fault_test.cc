@@ -192,6 +192,21 @@ TEST_F(HttpFaultTest, AWholeObjectForARangeThatIsAllOfItIsTaken) {
   EXPECT_TRUE(read_ == Pattern(500'000, 9));
 }
 
+TEST_F(HttpFaultTest, AWholeObjectOnAKeptConnectionIsAskedForAgain) {
+  server_.Replace(Pattern(500'000, 9), "\"small\"");
+  const absl::StatusOr<ObjectVersion> version = Stat(server_.Url());
+  ASSERT_TRUE(version.ok());
+  ASSERT_EQ(Read(*version, {0, 500'000}), absl::OkStatus());
+  // As what came too late of another answer would say.
+  Reply late = Reply::Whole();
+  late.body = Pattern(500'000, 3);
+  const size_t before = server_.requests().size();
+  server_.Script({late});
+  ASSERT_EQ(Read(*version, {0, 500'000}), absl::OkStatus());
+  EXPECT_TRUE(read_ == Pattern(500'000, 9));
+  EXPECT_EQ(server_.requests().size() - before, 2);
+}
+
 TEST_F(HttpFaultTest, AServerWithoutRangesIsReadFromTheFirstByteAlsoByARetry) {
   server_.Script({}, Reply::Whole());
   Reply cut = Reply::Whole();
@@ -423,15 +438,17 @@ TEST_F(HttpFaultTest, LinesAfterABodyHaveAnEnd) {
 }
 
 TEST_F(HttpFaultTest, AnAnswerLongerThanAnnouncedIsCutAndItsConnectionNotUsedAgain) {
-  Reply longer;
-  longer.body = absl::StrCat(object_.substr(0, 1 << 20), "HTTP/1.1 200 OK\r\n");
-  longer.headers = {{"Content-Length", absl::StrCat(1 << 20)}};
   const absl::StatusOr<ObjectVersion> version = Stat(server_.Url());
   ASSERT_TRUE(version.ok());
-  server_.Script({longer});
-  for (int i = 0; i < 2; ++i) {
-    ASSERT_EQ(Read(*version, {0, 1 << 20}), absl::OkStatus());
-    EXPECT_TRUE(read_ == object_.substr(0, 1 << 20));
+  for (const size_t bytes : {size_t{1000}, size_t{1} << 20}) {
+    Reply longer;
+    longer.body = absl::StrCat(object_.substr(0, bytes), "HTTP/1.1 200 OK\r\n");
+    longer.headers = {{"Content-Length", absl::StrCat(bytes)}};
+    server_.Script({longer});
+    for (int i = 0; i < 2; ++i) {
+      ASSERT_EQ(Read(*version, {0, bytes}), absl::OkStatus());
+      EXPECT_TRUE(read_ == object_.substr(0, bytes));
+    }
   }
 }
 
