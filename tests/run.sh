@@ -67,6 +67,7 @@ unit_tests opt
 python_tests client opt tests/client/python
 python_tests servers opt tests/servers
 python_tests daemon opt tests/daemon
+python_tests bench opt tests/bench
 python_tests e2e opt tests/e2e
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"

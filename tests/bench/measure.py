@@ -1,6 +1,7 @@
 """What the benchmarks share: interleaved rounds, paired ratios with a bootstrap interval, CPU seconds, warm memory."""
 
 import dataclasses
+import math
 import mmap
 import os
 import pathlib
@@ -111,7 +112,10 @@ def rounds(
 
 
 def ratio_interval(over: list[float], under: list[float]) -> tuple[float, float, float]:
-    """Median of the paired ratios over/under, and its bootstrap 95 % interval."""
+    """Median of the paired ratios over/under, and its bootstrap 95 % interval; NaN, which reaches no figure, if there
+    are none or one can't be told."""
+    if not over or not all(map(math.isfinite, [*over, *under])) or 0 in under:
+        return math.nan, math.nan, math.nan
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     draw = random.Random(2)
     medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(5000))
