@@ -13,6 +13,10 @@
 namespace weightd::source {
 namespace {
 
+bool SameTime(const timespec& a, const timespec& b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
 absl::Status OpenError(int error_number, const std::string& path) {
   struct stat ignored = {};
   // A daemon without rights to a home folder can't know what lies there, and isn't meant to.
@@ -30,7 +34,8 @@ FileStamp::FileStamp(std::string path, const struct stat& stat)
       device_(stat.st_dev),
       inode_(stat.st_ino),
       size_(stat.st_size),
-      modified_(stat.st_mtim) {}
+      modified_(stat.st_mtim),
+      changed_(stat.st_ctim) {}
 
 FileStamp FileStamp::Missing(std::string path) { return FileStamp(std::move(path)); }
 
@@ -40,7 +45,7 @@ bool FileStamp::Changed() const {
     return there_;
   }
   return !there_ || now.st_dev != device_ || now.st_ino != inode_ || now.st_size != size_ ||
-         now.st_mtim.tv_sec != modified_.tv_sec || now.st_mtim.tv_nsec != modified_.tv_nsec;
+         !SameTime(now.st_mtim, modified_) || !SameTime(now.st_ctim, changed_);
 }
 
 absl::StatusOr<SmallFile> ReadSmallFile(const std::string& path, size_t most_bytes) {

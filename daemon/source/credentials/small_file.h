@@ -11,7 +11,8 @@
 namespace weightd::source {
 
 // Which version of a file was read. Mounted secrets are replaced by another inode (Kubernetes swaps
-// a symbolic link) or written in place.
+// a symbolic link) or written in place; whoever writes may set the time of writing back, but not
+// that of the change (ctime in inode(7)).
 class FileStamp {
  public:
   // `stat` is of what was read from `path`.
@@ -31,6 +32,7 @@ class FileStamp {
   ino_t inode_ = 0;
   off_t size_ = 0;
   timespec modified_ = {};
+  timespec changed_ = {};
 };
 
 struct SmallFile {

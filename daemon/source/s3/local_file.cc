@@ -91,6 +91,7 @@ absl::StatusOr<RangeDigest> DigestOf(const LocalFile& file, ByteRange range, boo
     }
     range.begin += bytes.size();
   }
+  RETURN_IF_ERROR(file.CheckUnchanged());
   return RangeDigest{sha256->Finish(), with_md5 ? md5->Finish() : ""};
 }
 

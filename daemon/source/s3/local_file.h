@@ -47,7 +47,7 @@ struct RangeDigest {
   std::string md5;
 };
 
-// Reads the range once.
+// Reads the range once. kSourceChanged if the file did meanwhile.
 absl::StatusOr<RangeDigest> DigestOf(const LocalFile& file, ByteRange range, bool with_md5,
                                      Cancellation& cancellation);
 

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -211,6 +212,41 @@ TEST_F(FileAccess, AFileThatShrinksUnderAReadIsAChangedSource) {
   observer.on_bytes = [&](uint64_t) { std::filesystem::resize_file(root() / "model", 10); };
   EXPECT_EQ(ReasonOf(source_->Read({&request, 1}, {}, observer, cancellation)),
             Reason::kSourceChanged);
+}
+
+timespec ChangeTimeOf(const std::filesystem::path& path) {
+  struct stat about{};
+  EXPECT_EQ(stat(path.c_str(), &about), 0);
+  return about.st_ctim;
+}
+
+// As a tool does that keeps times: the bytes are others, size and time of writing are not.
+TEST_F(FileAccess, AFileThatIsRewrittenUnderAReadIsAChangedSource) {
+  Cancellation cancellation;
+  const std::filesystem::path path = root() / "model";
+  const Uri uri = *Uri::Parse(path.string());
+  WriteFile(path, Pattern(8 << 20));
+  const ObjectVersion version = *source_->Stat(uri, {}, cancellation);
+  // More than once where the kernel's clock for files ticks slowly.
+  const auto rewrite = [&] {
+    const auto written = std::filesystem::last_write_time(path);
+    const timespec before = ChangeTimeOf(path);
+    for (timespec now = before; now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec;
+         now = ChangeTimeOf(path)) {
+      WriteFile(path, std::string(8 << 20, 'x'));
+      std::filesystem::last_write_time(path, written);
+    }
+  };
+  std::string bytes(version.size, '\0');
+  const ReadRequest request = {.object = &version,
+                               .range = {0, version.size},
+                               .destination = reinterpret_cast<std::byte*>(bytes.data())};
+  std::once_flag once;
+  ReadObserver observer;
+  observer.on_bytes = [&](uint64_t) { std::call_once(once, rewrite); };
+  EXPECT_EQ(ReasonOf(source_->Read({&request, 1}, {}, observer, cancellation)),
+            Reason::kSourceChanged);
+  EXPECT_EQ(ReasonOf(source_->Read({&request, 1}, {}, {}, cancellation)), Reason::kSourceChanged);
 }
 
 TEST_F(FileAccess, ACancellationEndsARunningRead) {

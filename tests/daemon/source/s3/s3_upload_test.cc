@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +12,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -343,6 +345,44 @@ TEST_P(S3UploadTest, AFileThatChangesIsAnError) {
   EXPECT_THAT(std::string(status.message()), HasSubstr(file.path));
   EXPECT_THAT(store_.uploads(), IsEmpty());
   EXPECT_THAT(store_.objects(), IsEmpty());
+}
+
+timespec ChangeTimeOf(const std::string& path) {
+  struct stat about{};
+  EXPECT_EQ(stat(path.c_str(), &about), 0);
+  return about.st_ctim;
+}
+
+// The bytes are others, size and time of writing are not. More than once where the kernel's clock
+// for files ticks slowly.
+void Rewrite(const std::string& path) {
+  const auto written = std::filesystem::last_write_time(path);
+  const timespec before = ChangeTimeOf(path);
+  timespec now = before;
+  while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec) {
+    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << "other";
+    std::filesystem::last_write_time(path, written);
+    now = ChangeTimeOf(path);
+  }
+}
+
+TEST_P(S3UploadTest, AFileWhoseTimeIsSetBackHasChanged) {
+  const FileToUpload large = File("large", Bytes(kLarge, 'a'));
+  const FileToUpload small = File("small", "bytes");
+  for (const auto& [file, at] :
+       {std::pair<FileToUpload, bool (*)(const ServiceRequest&)>(large, IsPart),
+        {large, [](const ServiceRequest& request) { return request.method == "POST"; }},
+        {small, [](const ServiceRequest& request) { return request.method == "HEAD"; }}}) {
+    store_.SetFault([path = file.path, at, done = std::make_shared<std::once_flag>()](
+                        const ServiceRequest& request) -> std::optional<ServiceReply> {
+      if (at(request)) {
+        std::call_once(*done, [&path] { Rewrite(path); });
+      }
+      return std::nullopt;
+    });
+    EXPECT_EQ(ReasonOf(Upload({file})), Reason::kSourceChanged);
+    EXPECT_THAT(store_.objects(), IsEmpty());
+  }
 }
 
 TEST_P(S3UploadTest, NothingIsVisibleBeforeAllPartsAreThere) {
