@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/byte_range.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 
 namespace weightd::pipeline {
@@ -92,8 +93,8 @@ absl::StatusOr<bool> Digests::Hold(absl::Span<const ModelFile> files, const Pins
       all_known = false;
     } else if (known->second != pin.digest) {
       return Error(Reason::kVerificationFailed,
-                   absl::StrCat(files[pin.file].name, ": its sha256 is ", known->second,
-                                ", but the pin says ", pin.digest),
+                   absl::StrCat(PrintableText(files[pin.file].name), ": its sha256 is ",
+                                known->second, ", but the pin says ", pin.digest),
                    "check the pin, or find out who changed the file");
     }
   }

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/dtype.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 
 namespace weightd::pipeline {
@@ -63,8 +64,9 @@ class Placer {
     if (twice != layout_.pieces.end()) {
       const auto [first, second] = std::minmax(twice->file, std::next(twice)->file);
       return Error(Reason::kMalformedModel,
-                   absl::StrCat("tensor ", twice->name, " is in two files, ", files[first].name,
-                                " and ", files[second].name),
+                   absl::StrCat("tensor ", PrintableText(twice->name), " is in two files, ",
+                                PrintableText(files[first].name), " and ",
+                                PrintableText(files[second].name)),
                    "name one of the files, or add the index that their writer made");
     }
     return std::move(layout_);

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/byte_range.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 
 namespace weightd::pipeline {
@@ -40,11 +41,11 @@ absl::StatusOr<std::vector<std::string>> ReadFirstParts(source::Source& source,
 }
 
 absl::Status TooLong(const ModelFile& file, uint64_t max_header_bytes) {
-  return Error(
-      Reason::kMalformedModel,
-      absl::StrCat(file.name, ": with its header, the headers of this model have more than ",
-                   max_header_bytes, " bytes"),
-      "no real model has as much metadata: ask whoever wrote these files");
+  return Error(Reason::kMalformedModel,
+               absl::StrCat(PrintableText(file.name),
+                            ": with its header, the headers of this model have more than ",
+                            max_header_bytes, " bytes"),
+               "no real model has as much metadata: ask whoever wrote these files");
 }
 
 }  // namespace
@@ -88,8 +89,8 @@ absl::StatusOr<std::vector<format::FileHeader>> ReadHeaders(source::Source& sour
         }
         return bytes;
       };
-      ASSIGN_OR_RETURN(format::FileHeader header,
-                       format::ReadHeader(batch[i].name, batch[i].version.size, read));
+      ASSIGN_OR_RETURN(format::FileHeader header, format::ReadHeader(PrintableText(batch[i].name),
+                                                                     batch[i].version.size, read));
       headers.push_back(std::move(header));
     }
   }

@@ -197,7 +197,7 @@ class Resolver {
     ASSIGN_OR_RETURN(source::ObjectVersion version, source_.Stat(uri, policy_, cancellation_));
     if (!version.strong && !policy_.unpinned) {
       return Error(Reason::kNotAllowed,
-                   absl::StrCat(name,
+                   absl::StrCat(PrintableText(name),
                                 " has no strong validator: its bytes can't be pinned to one "
                                 "version"),
                    "let the server send a strong ETag, or have an operator preload the model");

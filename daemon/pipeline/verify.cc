@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 #include "daemon/pipeline/parallel.h"
 
@@ -28,7 +29,7 @@ absl::Status Mismatch(const ModelFile& file, const Expected& expected, const std
   const auto parts = static_cast<uint32_t>(checksum.part_sizes.size());
   return Error(
       Reason::kVerificationFailed,
-      absl::StrCat(file.name, ": its ", NameOf(checksum.kind), " is ",
+      absl::StrCat(PrintableText(file.name), ": its ", NameOf(checksum.kind), " is ",
                    source::ShowDigest(found, parts), ", but ", pin ? "the pin" : "the store",
                    " says ", source::ShowDigest(checksum.value, parts)),
       pin ? "check the pin, or find out who changed the file"
@@ -62,8 +63,9 @@ absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
       const std::vector<uint64_t>& sizes = checksum.part_sizes;
       if (checksum.composite() &&
           std::accumulate(sizes.begin(), sizes.end(), uint64_t{0}) != files[file].version.size) {
-        return Error(Reason::kSourceProtocol,
-                     absl::StrCat(files[file].name, ": its parts are not as large as it is"));
+        return Error(
+            Reason::kSourceProtocol,
+            absl::StrCat(PrintableText(files[file].name), ": its parts are not as large as it is"));
       }
       expected.push_back({file, std::move(checksum), Authority::kStore});
     }

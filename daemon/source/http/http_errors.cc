@@ -1,6 +1,7 @@
 #include "daemon/source/http/http_errors.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 
 namespace weightd::source {
@@ -64,7 +65,7 @@ HttpFailure FailureOfCurl(CURLcode code, absl::string_view tls_detail, absl::str
     case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
       return Final(Reason::kSourceUnavailable, name,
                    absl::StrCat("the server's certificate is not trusted",
-                                tls_detail.empty() ? "" : ": ", tls_detail),
+                                tls_detail.empty() ? "" : ": ", PrintableText(tls_detail)),
                    "add the server's authority to ca_file, or repair its certificate");
     case CURLE_SSL_CACERT_BADFILE:
       return Final(Reason::kSourceUnavailable, name,

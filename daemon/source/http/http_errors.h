@@ -25,7 +25,7 @@ struct HttpFailure {
 HttpFailure FailureOfStatus(int status, absl::Duration retry_after, absl::string_view name);
 
 // `tls_detail` is libcurl's text, used only for failures of TLS, whose texts hold nothing of the
-// request.
+// request, but names that the server's certificate makes up.
 HttpFailure FailureOfCurl(CURLcode code, absl::string_view tls_detail, absl::string_view name);
 
 HttpFailure ShortBody(absl::string_view name);

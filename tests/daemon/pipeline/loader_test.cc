@@ -181,6 +181,16 @@ TEST_F(LoaderTest, ATensorInTwoFilesIsRefusedWithBothNames) {
   ExpectNothingHeld();
 }
 
+TEST_F(LoaderTest, NamesOfForeignTensorsAreEscapedInErrors) {
+  const std::string file = SafetensorsFile({F32Tensor("a\\u001b[2J\\n", 1000, 1)});
+  source_->Put("http://host/m/1.safetensors", file);
+  source_->Put("http://host/m/2.safetensors", file);
+  const auto model = ResolveAndLoad("http://host/m/");
+  EXPECT_EQ(ReasonOf(model.status()), Reason::kMalformedModel);
+  EXPECT_TRUE(absl::StrContains(model.status().message(), "tensor a\\x1b[2J\\x0a is in two files"))
+      << model.status();
+}
+
 TEST_F(LoaderTest, AHundredThousandTensorsWork) {
   std::vector<TensorToWrite> tensors;
   tensors.reserve(100'000);

@@ -6,6 +6,7 @@
 
 #include "common/status.h"
 #include "daemon/source/http/http_answer.h"
+#include "daemon/source/http/http_errors.h"
 #include "daemon/source/http/proxy_choice.h"
 #include "daemon/source/http/retry_policy.h"
 
@@ -116,6 +117,14 @@ TEST(ProxyChoiceTest, TheEnvironmentDecides) {
   EXPECT_EQ(choice.For("http", "11.1.2.3"), "http://p:1");
   environment = {{"HTTP_PROXY", "http://p:3"}};
   EXPECT_EQ(ProxyChoice([&](const char* name) { return environment[name]; }).For("http", "h"), "");
+}
+
+// libcurl repeats names of a certificate, which whoever made it has chosen.
+TEST(HttpErrorsTest, WordsOfACertificateAreEscaped) {
+  const absl::Status status =
+      FailureOfCurl(CURLE_PEER_FAILED_VERIFICATION, "subject 'a\x1b[2J\nb\xff'", "m").status;
+  EXPECT_EQ(status.message(),
+            "m: the server's certificate is not trusted: subject 'a\\x1b[2J\\x0ab\\xff'");
 }
 
 }  // namespace
