@@ -7,6 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
 #include "daemon/source/checksum.h"
@@ -257,8 +258,10 @@ std::string CompletionOf(absl::Span<const StoredPart> parts, bool with_checksums
       absl::StrAppend(&text, "<ChecksumSHA256>", absl::Base64Escape(part.sha256),
                       "</ChecksumSHA256>");
     }
-    // Without quotes, which stores take as well, there is nothing to escape in what is hexadecimal.
-    absl::StrAppend(&text, "<ETag>", absl::StripPrefix(absl::StripSuffix(part.etag, "\""), "\""),
+    // Without quotes, which stores take as well. What isn't hexadecimal is of the store's making.
+    const absl::string_view etag = absl::StripPrefix(absl::StripSuffix(part.etag, "\""), "\"");
+    absl::StrAppend(&text, "<ETag>",
+                    absl::StrReplaceAll(etag, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}}),
                     "</ETag><PartNumber>", part.number, "</PartNumber></Part>");
   }
   return absl::StrCat(text, "</CompleteMultipartUpload>");

@@ -7,6 +7,7 @@
 #include "common/status.h"
 #include "daemon/source/percent_encoding.h"
 #include "daemon/source/s3/s3_checksums.h"
+#include "daemon/source/s3/s3_fields.h"
 
 namespace weightd::source {
 namespace {
@@ -189,9 +190,9 @@ absl::StatusOr<StoredPart> PutPart(S3Client& client, const Uri& object,
     request.headers = ChecksumHeaders(sha256);
   }
   ASSIGN_OR_RETURN(const HttpAnswer answer, client.Call(request, cancellation));
-  if (answer.head.etag.empty()) {
+  if (!IsEtag(answer.head.etag)) {
     return Error(Reason::kSourceProtocol,
-                 absl::StrCat(object.Redacted(), ": the store took a part without an ETag"),
+                 absl::StrCat(object.Redacted(), ": the store took a part without a proper ETag"),
                  "check that the endpoint speaks S3");
   }
   RETURN_IF_ERROR(CheckTaken(object, StatedSha256(answer.head), sha256, /*parts=*/0));

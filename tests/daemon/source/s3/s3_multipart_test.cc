@@ -150,6 +150,11 @@ TEST(S3MultipartTest, ACompletionNamesItsParts) {
             std::string::npos);
 }
 
+TEST(S3MultipartTest, AnEtagIsTextInACompletion) {
+  const StoredPart parts[] = {{1, 5, "\"</ETag>&\"", ""}};
+  EXPECT_NE(CompletionOf(parts, false).find("<ETag>&lt;/ETag&gt;&amp;</ETag>"), std::string::npos);
+}
+
 TEST(S3MultipartTest, AnEtagOfParts) {
   // md5sum of "" and of "x"; of both digests, one after another.
   const StoredPart empty = {1, 0, "\"d41d8cd98f00b204e9800998ecf8427e\"", ""};

@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/cancellation.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 #include "tests/fakes/fixed_credentials.h"
 #include "tests/servers/memory_s3.h"
@@ -96,6 +97,7 @@ class S3UploadTest : public testing::TestWithParam<bool> {
     }
     EXPECT_THAT(uploaded.status().ToString(), Not(HasSubstr("inner words")));
     EXPECT_THAT(uploaded.status().ToString(), Not(HasSubstr("hidden")));
+    EXPECT_EQ(PrintableText(uploaded.status().message()), uploaded.status().message());
     return uploaded.status();
   }
 
@@ -235,6 +237,19 @@ TEST_P(S3UploadTest, AnswersWithoutSenseNameFileUriAndOperation) {
       EXPECT_THAT(std::string(status.message()), HasSubstr(part));
     }
     EXPECT_THAT(status.ToString(), Not(HasSubstr("ListObjectsV2")));
+  }
+}
+
+TEST_P(S3UploadTest, WhatAStoreSaysReachesNoTerminal) {
+  const FileToUpload file = File("a", Bytes(kLarge, 'a'));
+  store_.SetFault(FirstFail(1, IsPart, {.headers = {"ETag: \"\x1b[2J\""}}));
+  EXPECT_EQ(ReasonOf(Upload({file})), Reason::kSourceProtocol);
+  for (const char* const code : {"\x1b[2J",
+                                 "\xc2\x9b"
+                                 "2J",
+                                 "line\nbreak"}) {
+    store_.SetFault(FirstFail(9, IsPart, S3ErrorReply(403, code)));
+    EXPECT_EQ(ReasonOf(Upload({file})), Reason::kSourceDenied);
   }
 }
 
