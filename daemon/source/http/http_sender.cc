@@ -1,10 +1,14 @@
 #include "daemon/source/http/http_sender.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
@@ -45,9 +49,11 @@ std::variant<HttpAnswer, HttpFailure> HttpSender::Send(const HttpRequest& reques
   head_bytes_ = 0;
   answer_ = HttpAnswer();
   verdict_ = absl::OkStatus();
+  CheckConnection();
   Prepare(request);
   curl_multi_add_handle(multi_.get(), easy_.get());
   const std::optional<CURLcode> code = Drive(cancellation);
+  curl_easy_getinfo(easy_.get(), CURLINFO_ACTIVESOCKET, &socket_);
   curl_multi_remove_handle(multi_.get(), easy_.get());
   if (!code.has_value()) {
     return HttpFailure{.status = cancellation.status()};
@@ -59,6 +65,16 @@ std::variant<HttpAnswer, HttpFailure> HttpSender::Send(const HttpRequest& reques
     return FailureOfCurl(*code, tls_detail_, name);
   }
   return std::move(answer_);
+}
+
+void HttpSender::CheckConnection() {
+  char byte = 0;
+  // Bytes that nobody asked for, or an end; or libcurl has closed it already.
+  const bool stays_quiet = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+                           (errno == EAGAIN || errno == EWOULDBLOCK);
+  if (std::exchange(surplus_, false) || !stays_quiet) {
+    multi_.reset(curl_multi_init());
+  }
 }
 
 // How the transfer ended; nothing if it was cancelled before.
@@ -98,6 +114,9 @@ void HttpSender::Prepare(const HttpRequest& request) {
   Set(CURLOPT_LOW_SPEED_LIMIT, kLeastBytesPerSecond);
   Set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(absl::ToInt64Seconds(request.stall_timeout)));
   Set(CURLOPT_ERRORBUFFER, tls_detail_);
+  Set(CURLOPT_VERBOSE, 1L);
+  Set(CURLOPT_DEBUGFUNCTION, &HttpSender::OnLog);
+  Set(CURLOPT_DEBUGDATA, this);
   if (!ca_file_.empty()) {
     Set(CURLOPT_CAINFO, ca_file_.c_str());
   }
@@ -133,6 +152,17 @@ void HttpSender::SetBody() {
     Set(CURLOPT_SEEKDATA, this);
   }
   Set(CURLOPT_CUSTOMREQUEST, request_->method.c_str());
+}
+
+// What has been read beyond an answer that has no body, or comes in chunks, libcurl throws away,
+// and keeps the connection. Only its log tells.
+int HttpSender::OnLog(CURL*, curl_infotype kind, char* text, size_t size, void* self) {
+  const absl::string_view line(text, size);
+  if (kind == CURLINFO_TEXT && (absl::StartsWith(line, "Excess found") ||
+                                absl::StartsWith(line, "Leftovers after chunking"))) {
+    static_cast<HttpSender*>(self)->surplus_ = true;
+  }
+  return 0;
 }
 
 size_t HttpSender::OnHeader(char* data, size_t size, size_t count, void* self) {

@@ -49,8 +49,9 @@ struct HttpAnswer {
   std::string body;
 };
 
-// Sends requests with bodies, one at a time, over a connection that is kept alive. What the server
-// answers is the caller's to judge; redirects are not followed. For one thread at a time.
+// Sends requests with bodies, one at a time, over a connection that is kept alive, unless more came
+// on it than an answer: that would be read as the next one. What the server answers is the caller's
+// to judge; redirects are not followed. For one thread at a time.
 class HttpSender {
  public:
   // `ca_file`: authorities to trust; empty: the system's.
@@ -72,10 +73,13 @@ class HttpSender {
   void Set(CURLoption option, Value value) {
     curl_easy_setopt(easy_.get(), option, value);
   }
+  // Closes the connection if it can't be used again.
+  void CheckConnection();
   void Prepare(const HttpRequest& request);
   void SetBody();
   std::optional<CURLcode> Drive(Cancellation& cancellation);
 
+  static int OnLog(CURL* handle, curl_infotype kind, char* text, size_t size, void* self);
   static size_t OnHeader(char* data, size_t size, size_t count, void* self);
   static size_t OnAnswer(char* data, size_t size, size_t count, void* self);
   static size_t ReadBody(char* space, size_t size, size_t count, void* self);
@@ -83,10 +87,15 @@ class HttpSender {
 
   const std::string ca_file_;
   const ProxyChoice proxies_;
-  const std::unique_ptr<CURLM, decltype(&curl_multi_cleanup)> multi_;
+  // Holds the connection.
+  std::unique_ptr<CURLM, decltype(&curl_multi_cleanup)> multi_;
   const std::unique_ptr<CURL, Cleanup> easy_;
   std::unique_ptr<curl_slist, Cleanup> headers_;
   char tls_detail_[CURL_ERROR_SIZE] = {};
+  // Of the last request. libcurl closes it when it likes: looked at, never read.
+  curl_socket_t socket_ = CURL_SOCKET_BAD;
+  // libcurl saw that more came than the last answer.
+  bool surplus_ = false;
   // Of the request in progress.
   const HttpRequest* request_ = nullptr;
   uint64_t sent_ = 0;
