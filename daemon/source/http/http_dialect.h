@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
 #include "daemon/source/credentials.h"
@@ -24,6 +25,9 @@ struct Proof {
   std::optional<Credentials> credentials;
   // A server has refused these already, and there are no others.
   bool refused_before = false;
+  // Of S3: the region that was signed for, and what the store's clock was thought to be ahead.
+  std::string region;
+  absl::Duration ahead = absl::ZeroDuration();
 };
 
 // What is asked of an object.

@@ -20,6 +20,8 @@ struct Hop {
   // Decoded. Sent to this hop only.
   std::string user;
   std::string password;
+  // Of S3: the one that it lies in, which a request is signed for.
+  std::string region;
 };
 
 absl::StatusOr<Hop> FirstHop(const Uri& uri);

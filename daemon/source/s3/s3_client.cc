@@ -69,8 +69,7 @@ std::variant<HttpAnswer, HttpFailure> S3Client::Try(const S3Request& request,
   if (!request.sha256.empty()) {
     signature.payload_hash = absl::BytesToHexString(request.sha256);
   }
-  const absl::StatusOr<Proof> proof =
-      dialect_->Sign(request.uri, http.hop, std::move(signature), cancellation);
+  const absl::StatusOr<Proof> proof = dialect_->Sign(http.hop, std::move(signature), cancellation);
   if (!proof.ok()) {
     return HttpFailure{.status = proof.status()};
   }

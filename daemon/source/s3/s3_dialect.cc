@@ -47,6 +47,20 @@ bool MeansDamage(absl::string_view code) {
   return code == "BadDigest" || code == "XAmzContentSHA256Mismatch" || code == "IncompleteBody";
 }
 
+// Letters, digits and "-": it becomes part of a host's name.
+bool IsRegion(absl::string_view text) {
+  constexpr size_t kLongestRegion = 64;
+  return !text.empty() && text.size() <= kLongestRegion &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
+         });
+}
+
+// Closer than this, the clock is not what a store minds.
+bool AreAlike(absl::Duration ahead, absl::Duration other) {
+  return absl::AbsDuration(ahead - other) < absl::Minutes(1);
+}
+
 // "403 AccessDenied"; some stores, and what stands before them, send no code.
 std::string Said(const Answer& answer, const S3Error& error) {
   return absl::StrCat(answer.status, error.code.empty() ? "" : " ", error.code);
@@ -62,18 +76,17 @@ absl::StatusOr<Hop> S3Dialect::FirstHop(const Uri& uri) {
   return LocateObject(LocationOf(uri), uri);
 }
 
-absl::StatusOr<Proof> S3Dialect::Headers(const Uri& uri, const Hop& hop, Question question,
+absl::StatusOr<Proof> S3Dialect::Headers(const Uri& /*uri*/, const Hop& hop, Question question,
                                          Cancellation& cancellation) {
   Request request;
   if (question == Question::kChecksums) {
     request.method = "HEAD";
     request.headers.push_back({"x-amz-checksum-mode", "ENABLED"});
   }
-  return Sign(uri, hop, std::move(request), cancellation);
+  return Sign(hop, std::move(request), cancellation);
 }
 
-absl::StatusOr<Proof> S3Dialect::Sign(const Uri& uri, const Hop& hop, Request asked,
-                                      Cancellation& cancellation) {
+absl::StatusOr<Proof> S3Dialect::Sign(const Hop& hop, Request asked, Cancellation& cancellation) {
   RequestToSign request;
   request.method = std::move(asked.method);
   request.headers = std::move(asked.headers);
@@ -88,12 +101,12 @@ absl::StatusOr<Proof> S3Dialect::Sign(const Uri& uri, const Hop& hop, Request as
   if (options_.credentials != nullptr) {
     ASSIGN_OR_RETURN(proof.credentials, options_.credentials->Get(cancellation));
   }
-  request.scope.time = absl::Now();
+  proof.region = hop.region;
   {
     absl::MutexLock lock(&mutex_);
     proof.refused_before = proof.credentials.has_value() && refused_.has_value() &&
                            SameKeys(*proof.credentials, *refused_);
-    request.scope.time += ahead_;
+    proof.ahead = ahead_;
   }
   if (!proof.credentials.has_value()) {
     return proof;
@@ -102,8 +115,9 @@ absl::StatusOr<Proof> S3Dialect::Sign(const Uri& uri, const Hop& hop, Request as
   request.host = std::move(target.host);
   request.path = std::move(target.path);
   request.query = std::move(target.query);
-  request.scope.region = LocationOf(uri).region;
+  request.scope.region = proof.region;
   request.scope.service = "s3";
+  request.scope.time = absl::Now() + proof.ahead;
   for (const Header& header : SignInHeaders(request, *proof.credentials)) {
     proof.lines.push_back(absl::StrCat(header.name, ": ", header.value));
   }
@@ -113,7 +127,7 @@ absl::StatusOr<Proof> S3Dialect::Sign(const Uri& uri, const Hop& hop, Request as
 HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
                                  absl::string_view body, absl::string_view name) {
   const S3Error error = ParseS3Error(body).value_or(S3Error());
-  if (Learn(uri, answer, error)) {
+  if (Learn(uri, proof, answer, error)) {
     HttpFailure failure = {
         .status =
             Error(Reason::kSourceUnavailable,
@@ -169,57 +183,55 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
 S3Location S3Dialect::LocationOf(const Uri& uri) const {
   S3Location location = options_.location;
   absl::MutexLock lock(&mutex_);
-  const auto region = regions_.find(uri.authority());
-  if (region != regions_.end()) {
-    location.region = region->second;
-  }
+  location.region = RegionOf(uri.authority());
   return location;
 }
 
-bool S3Dialect::Learn(const Uri& uri, const Answer& answer, const S3Error& error) {
+const std::string& S3Dialect::RegionOf(const std::string& bucket) const {
+  const auto region = regions_.find(bucket);
+  return region == regions_.end() ? options_.location.region : region->second;
+}
+
+bool S3Dialect::Learn(const Uri& uri, const Proof& proof, const Answer& answer,
+                      const S3Error& error) {
   const bool elsewhere = answer.status == 301 || answer.status == 307 ||
                          error.code == "AuthorizationHeaderMalformed" ||
                          error.code == "IllegalLocationConstraintException";
-  if (elsewhere) {
-    return LearnRegion(uri, error.region.empty() ? answer.bucket_region : error.region);
+  const bool other_time = error.code == "RequestTimeTooSkewed";
+  if (elsewhere &&
+      LearnRegion(uri.authority(), proof,
+                  error.region.empty() ? answer.bucket_region : error.region)) {
+    return true;
   }
-  if (error.code == "RequestTimeTooSkewed") {
-    return LearnTime(answer);
-  }
-  return false;
+  return other_time && LearnTime(proof, answer);
 }
 
-bool S3Dialect::LearnRegion(const Uri& uri, const std::string& region) {
+bool S3Dialect::LearnRegion(const std::string& bucket, const Proof& proof,
+                            const std::string& region) {
   constexpr size_t kMostBuckets = 10'000;
-  constexpr size_t kLongestRegion = 64;
-  const bool is_region = !region.empty() && region.size() <= kLongestRegion &&
-                         std::all_of(region.begin(), region.end(), [](char c) {
-                           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
-                         });
-  if (!is_region || LocationOf(uri).region == region) {
+  absl::MutexLock lock(&mutex_);
+  if (RegionOf(bucket) != proof.region) {
+    return true;
+  }
+  if (!IsRegion(region) || region == proof.region) {
     return false;
   }
-  absl::MutexLock lock(&mutex_);
   if (regions_.size() >= kMostBuckets) {
     regions_.clear();
   }
-  regions_[uri.authority()] = region;
+  regions_[bucket] = region;
   return true;
 }
 
-bool S3Dialect::LearnTime(const Answer& answer) {
-  // Closer than this, the clock is not what the store minds.
-  constexpr absl::Duration kLeastSkew = absl::Minutes(1);
-  if (!answer.date.has_value()) {
-    return false;
-  }
-  const absl::Duration ahead = *answer.date - absl::Now();
+bool S3Dialect::LearnTime(const Proof& proof, const Answer& answer) {
   absl::MutexLock lock(&mutex_);
-  const absl::Duration correction = ahead - ahead_;
-  if (correction < kLeastSkew && correction > -kLeastSkew) {
+  if (!AreAlike(ahead_, proof.ahead)) {
+    return true;
+  }
+  if (!answer.date.has_value() || AreAlike(*answer.date - absl::Now(), proof.ahead)) {
     return false;
   }
-  ahead_ = ahead;
+  ahead_ = *answer.date - absl::Now();
   return true;
 }
 

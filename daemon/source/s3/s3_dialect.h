@@ -20,8 +20,9 @@
 namespace weightd::source {
 
 // How an S3-compatible store is asked: requests are signed, and what the store says about where a
-// bucket lies, what time it is and whose credentials have ended is used for the next try. Redirects
-// are never followed: a signature is for one host.
+// bucket lies, what time it is and whose credentials have ended is used for the next try, and by
+// all other requests. Those that were signed before, and are answered later, teach nothing: they
+// are signed again. Redirects are never followed: a signature is for one host.
 class S3Dialect final : public HttpDialect {
  public:
   struct Options {
@@ -46,19 +47,22 @@ class S3Dialect final : public HttpDialect {
     std::string payload_hash = std::string(kEmptyPayload);
   };
   // The proof of any request, with the lines of its own headers.
-  absl::StatusOr<Proof> Sign(const Uri& uri, const Hop& hop, Request request,
-                             Cancellation& cancellation);
+  absl::StatusOr<Proof> Sign(const Hop& hop, Request request, Cancellation& cancellation);
 
   HttpFailure FailureOf(const Uri& uri, const Proof& proof, const Answer& answer,
                         absl::string_view body, absl::string_view name) override;
 
  private:
   S3Location LocationOf(const Uri& uri) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether the same request may succeed with what the answer tells: another region, another time.
-  bool Learn(const Uri& uri, const Answer& answer, const S3Error& error)
+  // Whether the same request may succeed with what is known by now: another region, another time,
+  // told by this answer or by one before it.
+  bool Learn(const Uri& uri, const Proof& proof, const Answer& answer, const S3Error& error)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  bool LearnRegion(const Uri& uri, const std::string& region) ABSL_LOCKS_EXCLUDED(mutex_);
-  bool LearnTime(const Answer& answer) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool LearnRegion(const std::string& bucket, const Proof& proof, const std::string& region)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  bool LearnTime(const Proof& proof, const Answer& answer) ABSL_LOCKS_EXCLUDED(mutex_);
+  const std::string& RegionOf(const std::string& bucket) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What is signed next is signed with others, if there are any.
   void Drop(const Credentials& refused) ABSL_LOCKS_EXCLUDED(mutex_);
 

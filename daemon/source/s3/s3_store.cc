@@ -97,7 +97,9 @@ absl::StatusOr<Hop> LocateObject(const S3Location& location, const Uri& uri) {
       in_path ? "/" : "", in_path ? bucket : "", PathOfKey(uri.DecodedPath().substr(1)),
       uri.query().empty() ? "" : "?", uri.query());
   ASSIGN_OR_RETURN(const Uri url, Uri::Parse(text));
-  return FirstHop(url);
+  ASSIGN_OR_RETURN(Hop hop, FirstHop(url));
+  hop.region = location.region;
+  return hop;
 }
 
 int ChooseStore(absl::Span<const std::vector<std::string>> lists, const Uri& uri) {
