@@ -194,16 +194,18 @@ const std::string& S3Dialect::RegionOf(const std::string& bucket) const {
 
 bool S3Dialect::Learn(const Uri& uri, const Proof& proof, const Answer& answer,
                       const S3Error& error) {
+  // As the answer to a HEAD: of what the store minds its header may tell.
+  const bool unexplained = error.code.empty() && (answer.status == 400 || answer.status == 403);
   const bool elsewhere = answer.status == 301 || answer.status == 307 ||
                          error.code == "AuthorizationHeaderMalformed" ||
                          error.code == "IllegalLocationConstraintException";
   const bool other_time = error.code == "RequestTimeTooSkewed";
-  if (elsewhere &&
+  if ((elsewhere || unexplained) &&
       LearnRegion(uri.authority(), proof,
                   error.region.empty() ? answer.bucket_region : error.region)) {
     return true;
   }
-  return other_time && LearnTime(proof, answer);
+  return (other_time || unexplained) && proof.credentials.has_value() && LearnTime(proof, answer);
 }
 
 bool S3Dialect::LearnRegion(const std::string& bucket, const Proof& proof,

@@ -83,9 +83,19 @@ bool SaysNothing(const absl::Status& status) {
 
 absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Uri& object,
                                                       Cancellation& cancellation) {
-  const absl::StatusOr<HttpAnswer> answer = client.Call(
-      {.method = "HEAD", .uri = object, .headers = {{"x-amz-checksum-mode", "ENABLED"}}},
-      cancellation);
+  const S3Request question = {
+      .method = "HEAD", .uri = object, .headers = {{"x-amz-checksum-mode", "ENABLED"}}};
+  absl::StatusOr<HttpAnswer> answer = client.Call(question, cancellation);
+  if (SaysNothing(answer.status())) {
+    // The refusal of a HEAD has no body that says why; a GET is told, and what there is to learn of
+    // region, clock and key is learnt.
+    answer = client.Call({.method = "GET", .uri = object, .headers = {{"Range", "bytes=0-0"}}},
+                         cancellation);
+    // 416: it is empty.
+    if (answer.ok() || ReasonOf(answer.status()) == Reason::kSourceChanged) {
+      answer = client.Call(question, cancellation);
+    }
+  }
   if (ReasonOf(answer.status()) == Reason::kModelNotFound) {
     return std::nullopt;
   }

@@ -1,6 +1,7 @@
 #include "daemon/source/s3/s3_source.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -104,6 +105,10 @@ class S3Source final : public Source {
   }
 
  private:
+  // HttpReader::AskChecksums; nothing if the store doesn't know the question.
+  absl::StatusOr<std::optional<std::vector<Answer>>> AskChecksums(
+      const ObjectVersion& object, absl::Span<const std::string> queries, const ReadPolicy& policy,
+      Cancellation& cancellation);
   // Empty: the store doesn't tell them.
   absl::StatusOr<std::vector<uint64_t>> SizesOfParts(const ObjectVersion& object, uint32_t parts,
                                                      PartSizes part_sizes, const ReadPolicy& policy,
@@ -161,25 +166,41 @@ absl::StatusOr<std::vector<std::string>> S3Source::List(const Uri& folder, const
   return names;
 }
 
-// Whether a store was asked for checksums that doesn't know the question. It may have answered
-// GETs: what else is wrong will show there.
-bool KnowsNone(const absl::Status& status) {
+bool IsRefusal(const absl::Status& status) {
   const Reason reason = ReasonOf(status);
   return reason == Reason::kSourceProtocol || reason == Reason::kSourceDenied;
+}
+
+// The refusal of a HEAD has no body that says why: a store that doesn't know the question looks
+// like one that minds the region, the clock or the key. A GET is told, and what there is to learn
+// is learnt; only a store that lets it through and refuses the question again doesn't know it.
+absl::StatusOr<std::optional<std::vector<Answer>>> S3Source::AskChecksums(
+    const ObjectVersion& object, absl::Span<const std::string> queries, const ReadPolicy& policy,
+    Cancellation& cancellation) {
+  const Store& store = StoreOf(object.uri, policy);
+  const ReadPolicy widened = store.Widened(policy);
+  absl::StatusOr<std::vector<Answer>> answers =
+      store.reader->AskChecksums(object, queries, widened, cancellation);
+  if (IsRefusal(answers.status())) {
+    RETURN_IF_ERROR(store.reader->Stat(object.uri, widened, cancellation).status());
+    answers = store.reader->AskChecksums(object, queries, widened, cancellation);
+  }
+  if (IsRefusal(answers.status())) {
+    return std::nullopt;
+  }
+  return answers;
 }
 
 absl::StatusOr<std::vector<Checksum>> S3Source::Checksums(const ObjectVersion& object,
                                                           PartSizes part_sizes,
                                                           const ReadPolicy& policy,
                                                           Cancellation& cancellation) {
-  const Store& store = StoreOf(object.uri, policy);
-  const absl::StatusOr<std::vector<Answer>> answers =
-      store.reader->AskChecksums(object, {""}, store.Widened(policy), cancellation);
-  if (!answers.ok()) {
-    return KnowsNone(answers.status()) ? std::vector<Checksum>()
-                                       : absl::StatusOr<std::vector<Checksum>>(answers.status());
-  }
+  ASSIGN_OR_RETURN(const std::optional<std::vector<Answer>> answers,
+                   AskChecksums(object, {""}, policy, cancellation));
   std::vector<Checksum> checksums;
+  if (!answers.has_value()) {
+    return checksums;
+  }
   for (const StatedChecksum& stated : StatedChecksums(answers->front())) {
     Checksum checksum{.kind = stated.kind, .value = stated.checksum.value, .part_sizes = {}};
     if (const uint32_t parts = stated.checksum.parts; parts > 0) {
@@ -198,7 +219,6 @@ absl::StatusOr<std::vector<uint64_t>> S3Source::SizesOfParts(const ObjectVersion
                                                              uint32_t parts, PartSizes part_sizes,
                                                              const ReadPolicy& policy,
                                                              Cancellation& cancellation) {
-  const Store& store = StoreOf(object.uri, policy);
   std::vector<std::string> queries;
   std::vector<uint64_t> sizes;
   uint64_t sum = 0;
@@ -208,11 +228,10 @@ absl::StatusOr<std::vector<uint64_t>> S3Source::SizesOfParts(const ObjectVersion
     for (uint32_t part = static_cast<uint32_t>(sizes.size()) + 1; part <= until; ++part) {
       queries.push_back(absl::StrCat("partNumber=", part));
     }
-    const absl::StatusOr<std::vector<Answer>> answers =
-        store.reader->AskChecksums(object, queries, store.Widened(policy), cancellation);
-    if (!answers.ok()) {
-      return KnowsNone(answers.status()) ? std::vector<uint64_t>()
-                                         : absl::StatusOr<std::vector<uint64_t>>(answers.status());
+    ASSIGN_OR_RETURN(const std::optional<std::vector<Answer>> answers,
+                     AskChecksums(object, queries, policy, cancellation));
+    if (!answers.has_value()) {
+      return std::vector<uint64_t>();
     }
     for (const Answer& answer : *answers) {
       const std::optional<uint64_t> size = PartSize(answer, parts);

@@ -1,8 +1,11 @@
-// What a store teaches of regions and clocks while several requests are on their way.
+// What a store teaches of regions and clocks while several requests are on their way, or in answers
+// without a body.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,6 +28,10 @@
 
 namespace weightd::source {
 namespace {
+
+using testing::SizeIs;
+
+constexpr absl::string_view kCrc32c = "y/Q5Jg==";
 
 // "eu" of "Credential=key/date/eu/s3/aws4_request".
 bool IsSignedFor(const ServiceRequest& request, absl::string_view region) {
@@ -55,9 +62,16 @@ ServiceReply Skewed(absl::Time now) {
   return reply;
 }
 
-// One byte of an object.
-ServiceReply Right() {
-  return {.status = 206, .body = "x", .headers = {"ETag: \"abc\"", "Content-Range: bytes 0-0/1"}};
+// One byte of an object, or what is known of its checksums.
+ServiceReply Right(const ServiceRequest& request) {
+  ServiceReply reply = {.body = "x", .headers = {"ETag: \"abc\""}};
+  if (request.method == "HEAD") {
+    reply.headers.push_back(absl::StrCat("x-amz-checksum-crc32c: ", kCrc32c));
+  } else {
+    reply.status = 206;
+    reply.headers.emplace_back("Content-Range: bytes 0-0/1");
+  }
+  return reply;
 }
 
 class S3LessonsTest : public testing::Test {
@@ -77,6 +91,12 @@ class S3LessonsTest : public testing::Test {
   absl::StatusOr<ObjectVersion> Stat(const std::string& key = "key") {
     Cancellation cancellation;
     return source_->Stat(*Uri::Parse("s3://bucket/" + key), {}, cancellation);
+  }
+
+  absl::StatusOr<std::vector<Checksum>> Checksums() {
+    Cancellation cancellation;
+    ASSIGN_OR_RETURN(const ObjectVersion version, Stat());
+    return source_->Checksums(version, Source::PartSizes::kInferred, {}, cancellation);
   }
 
   // Two at once.
@@ -100,7 +120,7 @@ class S3LessonsTest : public testing::Test {
 TEST_F(S3LessonsTest, ARequestSignedForAnotherRegionBeforeTheLessonIsSignedAgain) {
   Serve([this](const ServiceRequest& request) {
     if (IsSignedFor(request, "eu")) {
-      return Right();
+      return Right(request);
     }
     EXPECT_TRUE(server_->AwaitRequests(2));
     return Elsewhere("eu");
@@ -113,7 +133,7 @@ TEST_F(S3LessonsTest, ARequestSignedAtAnotherTimeBeforeTheLessonIsSignedAgain) {
   const absl::Time theirs = absl::Now() + absl::Hours(2);
   Serve([this, theirs](const ServiceRequest& request) {
     if (IsSignedAt(request, theirs)) {
-      return Right();
+      return Right(request);
     }
     EXPECT_TRUE(server_->AwaitRequests(2));
     return Skewed(theirs);
@@ -126,7 +146,7 @@ TEST_F(S3LessonsTest, AnOldLessonThatComesLateUndoesNoNewerOne) {
   absl::Notification second_may_learn;
   Serve([&](const ServiceRequest& request) {
     if (IsSignedFor(request, "new")) {
-      return Right();
+      return Right(request);
     }
     EXPECT_TRUE(server_->AwaitRequests(2));
     if (IsSignedFor(request, "old")) {
@@ -152,7 +172,7 @@ TEST_F(S3LessonsTest, AnOldTimeThatComesLateUndoesNoNewerOne) {
   absl::Notification second_may_learn;
   Serve([&](const ServiceRequest& request) {
     if (IsSignedAt(request, now)) {
-      return Right();
+      return Right(request);
     }
     EXPECT_TRUE(server_->AwaitRequests(2));
     if (IsSignedAt(request, old)) {
@@ -170,6 +190,62 @@ TEST_F(S3LessonsTest, AnOldTimeThatComesLateUndoesNoNewerOne) {
   other.join();
   EXPECT_EQ(second, absl::OkStatus());
   EXPECT_EQ(Count([&](const auto& request) { return IsSignedAt(request, old); }), 1u);
+}
+
+TEST_F(S3LessonsTest, AHeadWithoutABodyTeachesTheRegionByItsHeader) {
+  Serve([](const ServiceRequest& request) {
+    ServiceReply reply = Right(request);
+    if (request.method == "HEAD" && !IsSignedFor(request, "eu")) {
+      reply = {.status = 400, .headers = {"x-amz-bucket-region: eu"}};
+    }
+    return reply;
+  });
+  const auto checksums = Checksums();
+  ASSERT_TRUE(checksums.ok()) << checksums.status();
+  EXPECT_THAT(*checksums, SizeIs(1));
+  EXPECT_EQ(Count([](const auto& request) { return request.method == "GET"; }), 1u);
+}
+
+TEST_F(S3LessonsTest, AHeadWithoutABodyTeachesTheTimeByItsDate) {
+  const absl::Time theirs = absl::Now() - absl::Hours(2);
+  Serve([theirs](const ServiceRequest& request) {
+    return request.method == "HEAD" && !IsSignedAt(request, theirs) ? Skewed(theirs)
+                                                                    : Right(request);
+  });
+  const auto checksums = Checksums();
+  ASSERT_TRUE(checksums.ok()) << checksums.status();
+  EXPECT_THAT(*checksums, SizeIs(1));
+  EXPECT_EQ(Count([](const auto& request) { return request.method == "GET"; }), 1u);
+}
+
+// The answer to a HEAD has no body, so none of these says its code.
+TEST_F(S3LessonsTest, WhatAHeadDoesNotSayAGetIsAskedFor) {
+  for (const ServiceReply& refusal :
+       {Elsewhere("eu"), ServiceReply{.status = 301, .body = Elsewhere("eu").body}}) {
+    std::atomic<bool> moved = false;
+    Serve([&](const ServiceRequest& request) {
+      moved = moved || request.method == "HEAD";
+      return moved && !IsSignedFor(request, "eu") ? refusal : Right(request);
+    });
+    const auto checksums = Checksums();
+    ASSERT_TRUE(checksums.ok()) << checksums.status();
+    EXPECT_THAT(*checksums, SizeIs(1)) << refusal.status;
+  }
+}
+
+TEST_F(S3LessonsTest, AQuestionForChecksumsThatFailsIsNoStoreWithout) {
+  for (const auto& [refusal, reason] :
+       {std::pair(S3ErrorReply(403, "AccessDenied"), Reason::kSourceDenied),
+        {S3ErrorReply(400, "ExpiredToken"), Reason::kSourceDenied},
+        {Elsewhere("us-east-1"), Reason::kSourceProtocol},
+        {ServiceReply{.status = 301}, Reason::kSourceProtocol}}) {
+    std::atomic<bool> refuses = false;
+    Serve([&](const ServiceRequest& request) {
+      refuses = refuses || request.method == "HEAD";
+      return refuses ? refusal : Right(request);
+    });
+    EXPECT_EQ(ReasonOf(Checksums().status()), reason) << refusal.body;
+  }
 }
 
 }  // namespace

@@ -62,6 +62,18 @@ MemoryS3::Fault FirstFail(int count, bool (*kind)(const ServiceRequest&), Servic
   };
 }
 
+// Refuses requests that are signed for another region.
+MemoryS3::Fault OnlyFor(const std::string& region) {
+  ServiceReply elsewhere = S3ErrorReply(400, "AuthorizationHeaderMalformed");
+  elsewhere.body = absl::StrCat(elsewhere.body.substr(0, elsewhere.body.rfind("</Error>")),
+                                "<Region>", region, "</Region></Error>");
+  return [elsewhere, region](const ServiceRequest& request) {
+    return absl::StrContains(request.Header("authorization"), absl::StrCat("/", region, "/s3/"))
+               ? std::nullopt
+               : std::make_optional(elsewhere);
+  };
+}
+
 class S3UploadTest : public testing::TestWithParam<bool> {
  protected:
   S3UploadTest() : folder_(testing::TempDir() + "/s3_upload") {
@@ -479,7 +491,7 @@ TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeOverlooked) {
   const Uri index = *Uri::Parse("s3://bucket/m/index");
   store_.PutObject("m/index", "of another model");
   const auto is_asked_for = [](const ServiceRequest& request) {
-    return request.method == "HEAD" && absl::StrContains(request.path, "/m/index");
+    return absl::StrContains(request.path, "/m/index");
   };
   store_.SetFault(FirstFail(99, is_asked_for, S3ErrorReply(503, "SlowDown")));
   EXPECT_EQ(ReasonOf(Upload({File("a", "x")}, {index})), Reason::kSourceUnavailable);
@@ -487,6 +499,10 @@ TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeOverlooked) {
   // Who may only write can't know.
   store_.SetFault(FirstFail(99, is_asked_for, S3ErrorReply(403, "AccessDenied")));
   EXPECT_EQ(Upload({File("a", "x")}, {index}), absl::OkStatus());
+  store_.SetFault(nullptr);
+  // Nor is it for a reason that only the body of an answer tells.
+  store_.SetFault(OnlyFor("eu"));
+  EXPECT_EQ(ReasonOf(Upload({File("b", "x")}, {index})), Reason::kNotAllowed);
 }
 
 TEST_P(S3UploadTest, NoIndexNamesWeightsOfAnotherPush) {
@@ -537,14 +553,7 @@ TEST_P(S3UploadTest, AnErrorSaysThatReadersFail) {
 }
 
 TEST_P(S3UploadTest, AnotherRegionIsSignedFor) {
-  ServiceReply elsewhere = S3ErrorReply(400, "AuthorizationHeaderMalformed");
-  elsewhere.body = absl::StrCat(elsewhere.body.substr(0, elsewhere.body.rfind("</Error>")),
-                                "<Region>eu-west-3</Region></Error>");
-  store_.SetFault([elsewhere](const ServiceRequest& request) {
-    return absl::StrContains(request.Header("authorization"), "/us-east-1/s3/")
-               ? std::make_optional(elsewhere)
-               : std::nullopt;
-  });
+  store_.SetFault(OnlyFor("eu-west-3"));
   EXPECT_EQ(Upload({File("a", Bytes(kLarge, 'a'))}), absl::OkStatus());
   EXPECT_EQ(store_.objects()["m/a"], Bytes(kLarge, 'a'));
 }
