@@ -106,7 +106,7 @@ void HandlerServer::Serve(int connection) {
       AwaitEnd(connection);
       return;
     }
-    if (!Send(connection, reply, request->method != "HEAD")) {
+    if (reply.closes || !Send(connection, reply, request->method != "HEAD")) {
       return;
     }
   }

@@ -32,6 +32,8 @@ struct ServiceReply {
   std::vector<std::string> headers = {};
   // Reads the request and never answers.
   bool silent = false;
+  // Reads the request and ends the connection.
+  bool closes = false;
 };
 
 // A web server on a loopback port of its own that answers what a function says, which is called by

@@ -6,6 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
@@ -47,7 +48,7 @@ bool IsWhole(const ServiceRequest& request) {
          (checksum.empty() || checksum == Sha256Text(request.body));
 }
 
-std::string Etag(absl::string_view hex) { return absl::StrCat("\"", hex, "\""); }
+std::string Quoted(absl::string_view hex) { return absl::StrCat("\"", hex, "\""); }
 
 }  // namespace
 
@@ -62,6 +63,20 @@ void MemoryS3::SetFault(Fault fault) {
   fault_ = std::move(fault);
 }
 
+void MemoryS3::SetLoss(Fault loss) {
+  absl::MutexLock lock(&mutex_);
+  loss_ = std::move(loss);
+}
+
+void MemoryS3::HideDigests() {
+  absl::MutexLock lock(&mutex_);
+  hides_digests_ = true;
+}
+
+std::string MemoryS3::Etag(absl::string_view bytes) const {
+  return Quoted(absl::StrCat(Md5Hex(bytes), hides_digests_ ? "+key" : ""));
+}
+
 std::map<std::string, std::string> MemoryS3::objects() const {
   absl::MutexLock lock(&mutex_);
   std::map<std::string, std::string> bytes;
@@ -73,7 +88,7 @@ std::map<std::string, std::string> MemoryS3::objects() const {
 
 void MemoryS3::PutObject(const std::string& key, const std::string& bytes) {
   absl::MutexLock lock(&mutex_);
-  objects_[key] = {bytes, Etag(Md5Hex(bytes)), Sha256Text(bytes)};
+  objects_[key] = {bytes, Etag(bytes), Sha256Text(bytes)};
 }
 
 std::string MemoryS3::BeginUpload(const std::string& key, const std::string& algorithm) {
@@ -102,6 +117,23 @@ std::string MemoryS3::Begin(const std::string& key, const std::string& algorithm
 }
 
 ServiceReply MemoryS3::Answer(const ServiceRequest& request) {
+  Fault fault;
+  Fault loss;
+  {
+    absl::MutexLock lock(&mutex_);
+    fault = fault_;
+    loss = loss_;
+  }
+  if (fault != nullptr) {
+    if (std::optional<ServiceReply> reply = fault(request); reply.has_value()) {
+      return *std::move(reply);
+    }
+  }
+  ServiceReply reply = Do(request);
+  return loss != nullptr ? loss(request).value_or(std::move(reply)) : reply;
+}
+
+ServiceReply MemoryS3::Do(const ServiceRequest& request) {
   const std::pair<std::string, std::string> parts =
       absl::StrSplit(request.path, absl::MaxSplits('?', 1));
   const std::string key(absl::StripPrefix(Decode(parts.first), "/bucket/"));
@@ -110,16 +142,6 @@ ServiceReply MemoryS3::Answer(const ServiceRequest& request) {
     const std::pair<std::string, std::string> pair =
         absl::StrSplit(parameter, absl::MaxSplits('=', 1));
     query[pair.first] = Decode(pair.second);
-  }
-  Fault fault;
-  {
-    absl::MutexLock lock(&mutex_);
-    fault = fault_;
-  }
-  if (fault != nullptr) {
-    if (std::optional<ServiceReply> reply = fault(request); reply.has_value()) {
-      return *std::move(reply);
-    }
   }
   if (!IsWhole(request)) {
     return S3ErrorReply(400, "XAmzContentSHA256Mismatch");
@@ -137,7 +159,7 @@ ServiceReply MemoryS3::Answer(const ServiceRequest& request) {
                                           "</UploadId></InitiateMultipartUploadResult>")};
   }
   if (request.method == "PUT") {
-    objects_[key] = {request.body, Etag(Md5Hex(request.body)), Sha256Text(request.body)};
+    objects_[key] = {request.body, Etag(request.body), Sha256Text(request.body)};
     return Taken(request.body);
   }
   if (request.method == "DELETE") {
@@ -156,7 +178,7 @@ ServiceReply MemoryS3::Answer(const ServiceRequest& request) {
 }
 
 ServiceReply MemoryS3::Taken(const std::string& body) const {
-  ServiceReply reply = {.headers = {"ETag: " + Etag(Md5Hex(body))}};
+  ServiceReply reply = {.headers = {"ETag: " + Etag(body)}};
   if (keeps_checksums_) {
     reply.headers.push_back("x-amz-checksum-sha256: " + Sha256Text(body));
   }
@@ -205,8 +227,9 @@ ServiceReply MemoryS3::ListUploads(const std::string& prefix) const {
 ServiceReply MemoryS3::ListParts(const Upload& upload) const {
   ServiceReply reply = {.body = "<ListPartsResult><IsTruncated>false</IsTruncated>"};
   for (const auto& [number, bytes] : upload.parts) {
-    absl::StrAppend(&reply.body, "<Part><PartNumber>", number, "</PartNumber><ETag>&quot;",
-                    Md5Hex(bytes), "&quot;</ETag><Size>", bytes.size(), "</Size>");
+    absl::StrAppend(&reply.body, "<Part><PartNumber>", number, "</PartNumber><ETag>",
+                    absl::StrReplaceAll(Etag(bytes), {{"\"", "&quot;"}}), "</ETag><Size>",
+                    bytes.size(), "</Size>");
     if (keeps_checksums_ && upload.algorithm == "SHA256") {
       absl::StrAppend(&reply.body, "<ChecksumSHA256>", Sha256Text(bytes), "</ChecksumSHA256>");
     }
@@ -222,7 +245,9 @@ ServiceReply MemoryS3::Complete(const std::string& id, const std::string& body) 
   std::string md5s;
   std::string sha256s;
   for (const auto& [number, bytes] : upload.parts) {
-    const std::string named = absl::StrCat("<ETag>", Md5Hex(bytes), "</ETag><PartNumber>", number);
+    const std::string etag = Etag(bytes);
+    const std::string named =
+        absl::StrCat("<ETag>", etag.substr(1, etag.size() - 2), "</ETag><PartNumber>", number);
     const std::string checksum = absl::StrCat(">", Sha256Text(bytes), "</ChecksumSHA256>");
     if (!absl::StrContains(body, named) ||
         (keeps_checksums_ && absl::StrContains(body, checksum) == upload.algorithm.empty())) {
@@ -232,7 +257,8 @@ ServiceReply MemoryS3::Complete(const std::string& id, const std::string& body) 
     absl::StrAppend(&md5s, Digest(EVP_md5(), bytes));
     absl::StrAppend(&sha256s, Digest(EVP_sha256(), bytes));
   }
-  object.etag = Etag(absl::StrCat(Md5Hex(md5s), "-", upload.parts.size()));
+  object.etag =
+      Quoted(absl::StrCat(Md5Hex(md5s), hides_digests_ ? "+key" : "", "-", upload.parts.size()));
   object.sha256 = absl::StrCat(Sha256Text(sha256s), "-", upload.parts.size());
   ServiceReply reply = {
       .body =

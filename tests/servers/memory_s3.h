@@ -25,6 +25,10 @@ class MemoryS3 {
   // at once.
   using Fault = std::function<std::optional<ServiceReply>(const ServiceRequest& request)>;
   void SetFault(Fault fault);
+  // What is answered instead after the store has done what was asked; nothing: its own answer.
+  void SetLoss(Fault loss);
+  // ETags tell nothing of the bytes from now on, as of objects that are encrypted by a key.
+  void HideDigests();
 
   std::string Endpoint() const { return server_.Url(); }
   std::vector<ServiceRequest> requests() const { return server_.requests(); }
@@ -52,8 +56,11 @@ class MemoryS3 {
   using Query = std::map<std::string, std::string>;
 
   ServiceReply Answer(const ServiceRequest& request);
+  ServiceReply Do(const ServiceRequest& request);
+  // With its quotes.
+  std::string Etag(absl::string_view bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // To whoever sent an object or a part.
-  ServiceReply Taken(const std::string& body) const;
+  ServiceReply Taken(const std::string& body) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ServiceReply AnswerUpload(const ServiceRequest& request, const std::string& id,
                             const Query& query) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ServiceReply ListUploads(const std::string& prefix) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -66,6 +73,8 @@ class MemoryS3 {
   const bool keeps_checksums_;
   mutable absl::Mutex mutex_;
   Fault fault_ ABSL_GUARDED_BY(mutex_);
+  Fault loss_ ABSL_GUARDED_BY(mutex_);
+  bool hides_digests_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<std::string, Object> objects_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Upload> uploads_ ABSL_GUARDED_BY(mutex_);
   int begun_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/source/percent_encoding.h"
@@ -60,6 +61,15 @@ std::optional<S3Checksum> StatedSha256(const Answer& answer) {
   return std::nullopt;
 }
 
+// Whether an object is the one that was to be made of these parts.
+bool IsMadeOf(const ObjectFacts& facts, absl::Span<const StoredPart> parts) {
+  if (facts.sha256.has_value() && facts.sha256->parts == parts.size()) {
+    return facts.sha256->value == Sha256OfParts(parts);
+  }
+  const std::optional<std::string> etag = EtagOf(parts);
+  return etag.has_value() && absl::EqualsIgnoreCase(facts.etag, *etag);
+}
+
 // kVerificationFailed if the store says that what it took of us, in so many parts, is something
 // else; a checksum of another cut tells nothing.
 absl::Status CheckTaken(const Uri& object, const std::optional<S3Checksum>& said,
@@ -72,6 +82,22 @@ absl::Status CheckTaken(const Uri& object, const std::optional<S3Checksum>& said
                             ShowDigest(said->value, said->parts), ", and it was sent ",
                             ShowDigest(sha256, said->parts)),
                "push it again; if it stays, look at the store and at proxies on the way to it");
+}
+
+absl::StatusOr<Completion> AskForCompletion(S3Client& client, const Uri& object,
+                                            const UnfinishedUpload& upload,
+                                            absl::Span<const StoredPart> parts,
+                                            Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(const Uri uri, WithQuery(object, IdQuery(upload)));
+  const std::string text = CompletionOf(parts, KeepsChecksums(upload));
+  ASSIGN_OR_RETURN(const HttpAnswer answer,
+                   client.Call({.method = "POST",
+                                .uri = uri,
+                                .body = BodyOf(text),
+                                .sha256 = HashOf(ChecksumKind::kSha256, text),
+                                .stall_timeout = kCompletionTimeout},
+                               cancellation));
+  return AnswerTo("CompleteMultipartUpload", object, ParseCompletion(answer.body));
 }
 
 }  // namespace
@@ -213,31 +239,27 @@ absl::StatusOr<std::string> CompleteUpload(S3Client& client, const Uri& object,
                                            const UnfinishedUpload& upload,
                                            absl::Span<const StoredPart> parts,
                                            Cancellation& cancellation) {
-  ASSIGN_OR_RETURN(const Uri uri, WithQuery(object, IdQuery(upload)));
-  const std::string text = CompletionOf(parts, KeepsChecksums(upload));
-  const absl::StatusOr<HttpAnswer> answer =
-      client.Call({.method = "POST",
-                   .uri = uri,
-                   .body = BodyOf(text),
-                   .sha256 = HashOf(ChecksumKind::kSha256, text),
-                   .stall_timeout = kCompletionTimeout},
-                  cancellation);
-  if (ReasonOf(answer.status()) == Reason::kModelNotFound) {
-    // Completed by a try whose answer was lost, or gone.
-    const auto there = HeadObject(client, object, cancellation);
-    if (there.ok() && there->has_value() && !(*there)->etag.empty() &&
-        (*there)->etag == EtagOf(parts)) {
-      return (*there)->etag;
-    }
-    return Error(Reason::kSourceChanged,
-                 absl::StrCat(object.Redacted(), ": somebody else ended its upload"),
-                 "push it again, once at a time");
+  absl::StatusOr<Completion> completion =
+      AskForCompletion(client, object, upload, parts, cancellation);
+  if (completion.ok()) {
+    RETURN_IF_ERROR(CheckTaken(object, completion->sha256, Sha256OfParts(parts), parts.size()));
+    return std::move(completion->etag);
   }
-  RETURN_IF_ERROR(answer.status());
-  ASSIGN_OR_RETURN(Completion completion,
-                   AnswerTo("CompleteMultipartUpload", object, ParseCompletion(answer->body)));
-  RETURN_IF_ERROR(CheckTaken(object, completion.sha256, Sha256OfParts(parts), parts.size()));
-  return std::move(completion.etag);
+  RETURN_IF_ERROR(cancellation.status());
+  // A try whose answer was lost may have completed it, whatever the last one was told.
+  const auto there = HeadObject(client, object, cancellation);
+  if (there.ok() && there->has_value() && IsMadeOf(**there, parts)) {
+    return (*there)->etag;
+  }
+  if (ReasonOf(completion.status()) != Reason::kModelNotFound) {
+    return completion.status();
+  }
+  if (!there.ok() && !SaysNothing(there.status())) {
+    return there.status();
+  }
+  return Error(Reason::kSourceChanged,
+               absl::StrCat(object.Redacted(), ": somebody else ended its upload"),
+               "push it again, once at a time");
 }
 
 absl::Status AbortUpload(S3Client& client, const Uri& object, const UnfinishedUpload& upload,

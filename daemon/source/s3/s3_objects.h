@@ -60,7 +60,8 @@ absl::StatusOr<StoredPart> PutPart(S3Client& client, const Uri& object,
                                    Cancellation& cancellation);
 
 // Makes the object of all parts. Safe to repeat; a completion whose answer was lost is recognised
-// by the object that is there. The result is its ETag, with quotes or without; may be empty.
+// by the checksum or the ETag of the object that is there. The result is its ETag, with quotes or
+// without; may be empty.
 absl::StatusOr<std::string> CompleteUpload(S3Client& client, const Uri& object,
                                            const UnfinishedUpload& upload,
                                            absl::Span<const StoredPart> parts,

@@ -302,6 +302,43 @@ TEST_P(S3UploadTest, ACompletionWhoseAnswerWasLostIsRecognised) {
   EXPECT_EQ(Upload({file}), absl::OkStatus());
 }
 
+// The store completes the upload, and what it says of that is lost: `count` times, by a failure of
+// the store or by silence. From then on there is no such upload.
+TEST_P(S3UploadTest, ACompletionWhoseAnswersAreLostIsRecognised) {
+  const ServiceReply closes = {.closes = true};
+  int number = 0;
+  for (const ServiceReply& loss :
+       {S3ErrorReply(503, "SlowDown"), S3ErrorReply(500, "InternalError"),
+        S3ErrorReply(200, "InternalError"), closes}) {
+    for (const int count : {1, 99}) {
+      const std::string large = Bytes(kLarge, static_cast<char>('a' + ++number));
+      store_.SetLoss(FirstFail(count, IsCompletion, loss));
+      EXPECT_EQ(Upload({File("a", large)}), absl::OkStatus()) << loss.status << " " << count;
+      EXPECT_EQ(store_.objects()["m/a"], large);
+    }
+  }
+}
+
+TEST_P(S3UploadTest, ACompletionWhoseAnswerWasLostIsRecognisedByItsChecksumAlone) {
+  store_.HideDigests();
+  store_.SetLoss(FirstFail(1, IsCompletion, S3ErrorReply(503, "SlowDown")));
+  // Where the store keeps none, nothing tells whose object it is.
+  EXPECT_EQ(ReasonOf(Upload({File("a", Bytes(kLarge, 'a'))})),
+            GetParam() ? Reason::kUnspecified : Reason::kSourceChanged);
+}
+
+TEST_P(S3UploadTest, ALostCompletionIsNotTakenForAnotherObject) {
+  store_.SetLoss([this, loses = FirstFail(1, IsCompletion, S3ErrorReply(503, "SlowDown"))](
+                     const ServiceRequest& request) {
+    const std::optional<ServiceReply> loss = loses(request);
+    if (loss.has_value()) {
+      store_.PutObject("m/a", "another's");
+    }
+    return loss;
+  });
+  EXPECT_EQ(ReasonOf(Upload({File("a", Bytes(kLarge, 'a'))})), Reason::kSourceChanged);
+}
+
 TEST_P(S3UploadTest, AnUploadThatSomebodyElseEndedIsAnError) {
   store_.SetFault(FirstFail(1, IsCompletion, S3ErrorReply(404, "NoSuchUpload")));
   EXPECT_EQ(ReasonOf(Upload({File("a", Bytes(kLarge, 'a'))})), Reason::kSourceChanged);
