@@ -57,9 +57,8 @@ absl::StatusOr<PushResult> Push(const PushRequest& request,
                                 Cancellation& cancellation) {
   ASSIGN_OR_RETURN(const source::S3UploadOptions options, OptionsFor(request));
   ASSIGN_OR_RETURN(PushPlan plan, PlanPush(request.path, request.target, request.follow_links));
-  ASSIGN_OR_RETURN(
-      std::vector<source::UploadedFile> files,
-      source::UploadFiles(plan.files, plan.must_be_absent, options, report, cancellation));
+  ASSIGN_OR_RETURN(std::vector<source::UploadedFile> files,
+                   source::UploadFiles(plan.files, plan.stored, options, report, cancellation));
   return PushResult{std::move(plan.target), std::move(files)};
 }
 

@@ -149,9 +149,40 @@ class Walk {
   std::vector<std::string> found_;
 };
 
-absl::Status CheckIndexed(const std::string& folder, const std::set<std::string>& uploaded) {
+// The folder of an object, with its slash.
+absl::StatusOr<Uri> FolderOf(const Uri& object) {
+  const std::string& path = object.path();
+  return Uri::Parse(absl::StrCat("s3://", object.authority(), path.substr(0, path.rfind('/') + 1)));
+}
+
+// The objects that an index names. A name that no URI has is no object that can be pushed.
+template <typename Names>
+absl::StatusOr<std::vector<Uri>> ObjectsOf(const Uri& index, const Names& names) {
+  ASSIGN_OR_RETURN(const Uri folder, FolderOf(index));
+  std::vector<Uri> objects;
+  for (const std::string& name : names) {
+    if (absl::StatusOr<Uri> object = folder.Child(name); object.ok()) {
+      objects.push_back(*std::move(object));
+    }
+  }
+  return objects;
+}
+
+absl::StatusOr<std::vector<Uri>> ParseStoredIndex(const Uri& index, absl::string_view bytes) {
+  ASSIGN_OR_RETURN(const format::ShardIndex parsed,
+                   format::ParseShardIndex(bytes, format::kShardIndexName));
+  return ObjectsOf(index, parsed.files);
+}
+
+// The files that the index of `folder` names, all of which are uploaded.
+absl::StatusOr<std::set<std::string>> CheckIndexed(const std::string& folder,
+                                                   const std::set<std::string>& uploaded) {
   ASSIGN_OR_RETURN(const InspectedModel model, InspectPath(folder));
+  std::set<std::string> names;
   for (const InspectedTensor& tensor : model.tensors) {
+    if (!names.insert(tensor.file).second) {
+      continue;
+    }
     const std::string path = (fs::path(folder) / tensor.file).lexically_normal().string();
     if (!uploaded.contains(path)) {
       return Error(Reason::kMalformedModel,
@@ -159,20 +190,22 @@ absl::Status CheckIndexed(const std::string& folder, const std::set<std::string>
                    "shards have to be visible files of the folder");
     }
   }
-  return absl::OkStatus();
+  return names;
 }
 
-// Before a byte moves: whether the daemon would take what is pushed.
-absl::Status Check(const std::vector<FileToUpload>& files) {
+// Before a byte moves: whether the daemon would take what is pushed. Fills in what indexes name.
+absl::Status Check(std::vector<FileToUpload>& files) {
   std::set<std::string> paths;
   for (const FileToUpload& file : files) {
     paths.insert(fs::path(file.path).lexically_normal().string());
   }
-  for (const FileToUpload& file : files) {
+  for (FileToUpload& file : files) {
     if (file.role == Role::kWeights) {
       RETURN_IF_ERROR(InspectPath(file.path).status());
     } else if (file.role == Role::kIndex) {
-      RETURN_IF_ERROR(CheckIndexed(fs::path(file.path).parent_path().string(), paths));
+      ASSIGN_OR_RETURN(const std::set<std::string> names,
+                       CheckIndexed(fs::path(file.path).parent_path().string(), paths));
+      ASSIGN_OR_RETURN(file.names, ObjectsOf(file.object, names));
     }
   }
   return absl::OkStatus();
@@ -216,7 +249,7 @@ absl::StatusOr<PushPlan> PlanFolder(const std::string& path, Uri target, bool fo
     if (!has_index) {
       const fs::path index = fs::path(folder) / std::string(format::kShardIndexName);
       ASSIGN_OR_RETURN(Uri object, plan.target.Child(index.string()));
-      plan.must_be_absent.push_back(std::move(object));
+      plan.stored.must_be_absent.push_back(std::move(object));
     }
   }
   return plan;
@@ -236,6 +269,8 @@ absl::StatusOr<PushPlan> PlanPush(const std::string& path, absl::string_view tar
                                       ? PlanFolder(path, std::move(uri), follow_links)
                                       : PlanFile(path, std::move(uri)));
   RETURN_IF_ERROR(Check(plan.files));
+  plan.stored.parse = ParseStoredIndex;
+  plan.stored.most_bytes = format::kMaxShardIndexBytes;
   return plan;
 }
 

@@ -17,7 +17,7 @@ struct PushPlan {
   Uri target;
   std::vector<source::FileToUpload> files;
   // Indexes that no local file would replace: readers would go by them.
-  std::vector<Uri> must_be_absent;
+  source::StoredIndexes stored;
 };
 
 // The file, or all files below the folder but hidden ones, and where `target` has them: a file goes

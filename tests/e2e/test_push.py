@@ -322,6 +322,25 @@ def test_readers_never_see_new_weights_for_old_ones(store: Store, files: pathlib
     assert store.bytes(index) == (folder / INDEX).read_bytes()
 
 
+def test_readers_of_a_model_that_stays_go_on(store: Store, files: pathlib.Path) -> None:
+    folders = [sharded_model(files / "models" / name, shards=2) for name in ("a", "b")]
+    store.push(files / "models", "models/")
+    shard = folders[0] / "model-00001-of-00002.safetensors"
+    changed = bytearray(shard.read_bytes())
+    changed[-1] ^= 1
+    shard.write_bytes(changed)
+    seen: list[str] = []
+
+    def watch(request: Request) -> None:
+        if request.makes_object:
+            seen.append(request.key)
+            assert store.bytes(f"models/b/{INDEX}") == (folders[1] / INDEX).read_bytes()
+
+    store.proxy.judge = watch
+    store.push(files / "models", "models/")
+    assert seen == [f"models/a/{INDEX}", f"models/a/{shard.name}", f"models/a/{INDEX}"]
+
+
 def test_an_index_of_another_model_is_in_the_way(store: Store, files: pathlib.Path) -> None:
     store.push(sharded_model(files / "llama", shards=2), "llama/")
     other = small_model(files / "other" / "model.safetensors")

@@ -16,7 +16,6 @@
 namespace weightd::source {
 namespace {
 
-constexpr size_t kMostAnswerBytes = 8 << 20;
 // libcurl's default of 64 KiB costs a system call for each.
 constexpr long kSendBytes = 1 << 20;
 // Slower than this counts as stalled.
@@ -180,9 +179,11 @@ size_t HttpSender::OnHeader(char* data, size_t size, size_t count, void* self) {
 size_t HttpSender::OnAnswer(char* data, size_t size, size_t count, void* self) {
   auto* const sender = static_cast<HttpSender*>(self);
   std::string& body = sender->answer_.body;
-  if (size * count > kMostAnswerBytes - body.size()) {
-    sender->verdict_ = Error(Reason::kSourceProtocol, "an answer of more than 8 MiB",
-                             "check that the endpoint speaks S3");
+  const uint64_t most = sender->request_->most_answer_bytes;
+  if (size * count > most - body.size()) {
+    sender->verdict_ =
+        Error(Reason::kSourceProtocol, absl::StrCat("an answer of more than ", most, " bytes"),
+              "check that the endpoint speaks S3");
     return CURL_WRITEFUNC_ERROR;
   }
   body.append(data, size * count);

@@ -42,6 +42,8 @@ struct HttpRequest {
   HttpBody body;
   // How long neither side may send anything worth mentioning; at least a second.
   absl::Duration stall_timeout = absl::Seconds(30);
+  // The longest answer that is taken.
+  uint64_t most_answer_bytes = 8 << 20;
 };
 
 struct HttpAnswer {
@@ -58,7 +60,7 @@ class HttpSender {
   HttpSender(std::string ca_file, ProxyChoice proxies);
   HttpSender(const HttpSender&) = delete;
 
-  // An answer of at most 8 MiB, or why there is none; the cancellation's reason within 100 ms.
+  // An answer, or why there is none; the cancellation's reason within 100 ms.
   // `name` stands for the request in errors.
   std::variant<HttpAnswer, HttpFailure> Send(const HttpRequest& request, absl::string_view name,
                                              Cancellation& cancellation);

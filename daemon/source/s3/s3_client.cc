@@ -60,6 +60,7 @@ std::variant<HttpAnswer, HttpFailure> S3Client::Try(const S3Request& request,
   http.method = request.method;
   http.body = request.body;
   http.stall_timeout = request.stall_timeout;
+  http.most_answer_bytes = request.most_answer_bytes;
   absl::StatusOr<Hop> hop = dialect_->FirstHop(request.uri);
   if (!hop.ok()) {
     return HttpFailure{.status = hop.status()};

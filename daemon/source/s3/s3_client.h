@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_SOURCE_S3_S3_CLIENT_H_
 #define WEIGHTD_DAEMON_SOURCE_S3_S3_CLIENT_H_
 
+#include <cstdint>
 #include <memory>
 #include <random>
 #include <string>
@@ -29,6 +30,7 @@ struct S3Request {
   // Raw bytes of the body's SHA-256; empty without a body.
   std::string sha256 = {};
   absl::Duration stall_timeout = absl::Seconds(30);
+  uint64_t most_answer_bytes = 8 << 20;
 };
 
 // Makes signed requests to one store over a kept-alive connection and tries again what may pass.

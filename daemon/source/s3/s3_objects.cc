@@ -133,6 +133,18 @@ absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Ur
   return facts;
 }
 
+absl::StatusOr<std::optional<std::string>> GetObject(S3Client& client, const Uri& object,
+                                                     uint64_t most_bytes,
+                                                     Cancellation& cancellation) {
+  absl::StatusOr<HttpAnswer> answer =
+      client.Call({.method = "GET", .uri = object, .most_answer_bytes = most_bytes}, cancellation);
+  if (ReasonOf(answer.status()) == Reason::kModelNotFound) {
+    return std::nullopt;
+  }
+  RETURN_IF_ERROR(answer.status());
+  return std::move(answer->body);
+}
+
 absl::StatusOr<std::string> PutObject(S3Client& client, const Uri& object, const HttpBody& body,
                                       const std::string& sha256, Cancellation& cancellation) {
   ASSIGN_OR_RETURN(HttpAnswer answer, client.Call({.method = "PUT",

@@ -37,6 +37,11 @@ struct ObjectFacts {
 absl::StatusOr<std::optional<ObjectFacts>> HeadObject(S3Client& client, const Uri& object,
                                                       Cancellation& cancellation);
 
+// Its bytes; nothing if it is not there.
+absl::StatusOr<std::optional<std::string>> GetObject(S3Client& client, const Uri& object,
+                                                     uint64_t most_bytes,
+                                                     Cancellation& cancellation);
+
 // `sha256` is the body's, raw: the store refuses other bytes, and keeps it if it keeps checksums.
 // The result is the object's ETag; may be empty.
 absl::StatusOr<std::string> PutObject(S3Client& client, const Uri& object, const HttpBody& body,

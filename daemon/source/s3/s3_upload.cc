@@ -12,6 +12,7 @@
 #include "common/status.h"
 #include "daemon/source/checksum.h"
 #include "daemon/source/http/http_sender.h"
+#include "daemon/source/s3/s3_indexes.h"
 #include "daemon/source/s3/s3_lanes.h"
 #include "daemon/source/s3/s3_object_upload.h"
 #include "daemon/source/s3/s3_objects.h"
@@ -29,6 +30,10 @@ struct Item {
   const FileToUpload* file = nullptr;
   std::unique_ptr<ObjectUpload> upload;
   bool was_there = false;
+  // Of an index: whether its readers have to be kept out until it is there.
+  bool needs_notice = false;
+
+  bool SendsWeights() const { return file->role == Role::kWeights && !was_there; }
 };
 
 struct ItemPart {
@@ -49,9 +54,9 @@ absl::Status OfFile(const Item& item, const absl::Status& status) {
 
 class Uploader {
  public:
-  Uploader(const std::vector<Uri>& must_be_absent, const S3UploadOptions& options,
+  Uploader(const StoredIndexes& stored, const S3UploadOptions& options,
            absl::FunctionRef<void(const UploadProgress&)> report)
-      : must_be_absent_(must_be_absent),
+      : stored_(stored),
         report_(report),
         lanes_({.location = options.location, .credentials = options.credentials}, options.http) {}
 
@@ -89,6 +94,7 @@ class Uploader {
   absl::Status Upload() {
     RETURN_IF_ERROR(LookAround());
     RETURN_IF_ERROR(Compare());
+    RETURN_IF_ERROR(MindIndexes());
     RETURN_IF_ERROR(Send());
     RETURN_IF_ERROR(PutNotice());
     RETURN_IF_ERROR(Finish([](Role role) { return role != Role::kIndex; }));
@@ -97,8 +103,8 @@ class Uploader {
   }
 
   absl::Status LookAround() {
-    RETURN_IF_ERROR(ForEach(must_be_absent_.size(), [this](size_t i, S3Lane& lane) {
-      const Uri& uri = must_be_absent_[i];
+    RETURN_IF_ERROR(ForEach(stored_.must_be_absent.size(), [this](size_t i, S3Lane& lane) {
+      const Uri& uri = stored_.must_be_absent[i];
       const auto facts = HeadObject(lane.client, uri, stop_);
       if (!facts.ok()) {
         return SaysNothing(facts.status()) ? absl::OkStatus() : facts.status();
@@ -123,12 +129,49 @@ class Uploader {
     for (Item& item : items_) {
       item.was_there = item.upload->IsThere();
     }
-    needs_notice_ = CouldBeMixed();
+    return absl::OkStatus();
+  }
+
+  // Whom the weights that will be sent concern.
+  absl::Status MindIndexes() {
+    if (std::any_of(items_.begin(), items_.end(),
+                    [](const Item& item) { return item.SendsWeights(); })) {
+      RETURN_IF_ERROR(ForEachItem([this](Item& item, S3Lane& lane) {
+        return item.file->role == Role::kIndex ? MindOwn(item, lane.client) : absl::OkStatus();
+      }));
+    }
     for (Item& item : items_) {
-      item.was_there = item.was_there && !(needs_notice_ && item.file->role == Role::kIndex);
+      item.was_there = item.was_there && !item.needs_notice;
       done_ += item.was_there ? item.upload->file().size() : 0;
     }
     return absl::OkStatus();
+  }
+
+  absl::Status MindOwn(Item& index, S3Client& client) {
+    IndexedObjects indexed(index.file->names);
+    const bool is_first = index.upload->IsAbsent();
+    StoredNames before;
+    if (!is_first && !index.was_there) {
+      ASSIGN_OR_RETURN(before, NamesIn(index.file->object, stored_, client, stop_));
+      indexed.Add(before.names);
+    }
+    if (is_first || !before.known) {
+      indexed.AddAllBelow(index.file->object);
+    }
+    index.needs_notice = CouldBeMixed(indexed, Weights(), is_first);
+    return absl::OkStatus();
+  }
+
+  std::vector<PushedWeights> Weights() const {
+    std::vector<PushedWeights> weights;
+    for (const Item& item : items_) {
+      if (item.file->role == Role::kWeights) {
+        weights.push_back({.object = item.file->object,
+                           .are_sent = !item.was_there,
+                           .replace_others = !item.was_there && !item.upload->IsAbsent()});
+      }
+    }
+    return weights;
   }
 
   absl::Status Send() {
@@ -147,30 +190,10 @@ class Uploader {
     });
   }
 
-  // Whether readers could take some of the new weights together with old ones, or without the rest:
-  // if weights that an old index names are replaced, or if there is no index yet and some of them
-  // are seen before the others.
-  bool CouldBeMixed() const {
-    const auto any = [this](Role role, bool (*is)(const Item&)) {
-      return std::any_of(items_.begin(), items_.end(),
-                         [&](const Item& item) { return item.file->role == role && is(item); });
-    };
-    const auto weights = std::count_if(items_.begin(), items_.end(), [](const Item& item) {
-      return item.file->role == Role::kWeights;
-    });
-    const bool sends = any(Role::kWeights, [](const Item& item) { return !item.was_there; });
-    const bool replaces = any(Role::kWeights, [](const Item& item) {
-      return !item.was_there && !item.upload->IsAbsent();
-    });
-    const bool has_none =
-        any(Role::kIndex, [](const Item& item) { return item.upload->IsAbsent(); });
-    return replaces || (has_none && sends && weights > 1);
-  }
-
   // Where the index will be: readers that come meanwhile fail, and are told why.
   absl::Status PutNotice() {
     return ForEachItem([this](Item& item, S3Lane& lane) {
-      if (!needs_notice_ || item.file->role != Role::kIndex) {
+      if (!item.needs_notice) {
         return absl::OkStatus();
       }
       const absl::Status status = PutObject(lane.client, item.file->object, BodyOf(kNotice),
@@ -259,11 +282,10 @@ class Uploader {
     report_({.sending = sending_, .bytes_done = reported_, .bytes_total = total_});
   }
 
-  const std::vector<Uri>& must_be_absent_;
+  const StoredIndexes& stored_;
   const absl::FunctionRef<void(const UploadProgress&)> report_;
   S3Lanes lanes_;
   std::vector<Item> items_;
-  bool needs_notice_ = false;
   std::atomic<bool> has_notice_ = false;
   // Stops everything but the cleaning up, with the first reason.
   Cancellation stop_;
@@ -297,11 +319,11 @@ absl::Status CheckOptions(const S3UploadOptions& options, Cancellation& cancella
 }  // namespace
 
 absl::StatusOr<std::vector<UploadedFile>> UploadFiles(
-    const std::vector<FileToUpload>& files, const std::vector<Uri>& must_be_absent,
+    const std::vector<FileToUpload>& files, const StoredIndexes& stored,
     const S3UploadOptions& options, absl::FunctionRef<void(const UploadProgress&)> report,
     Cancellation& cancellation) {
   RETURN_IF_ERROR(CheckOptions(options, cancellation));
-  Uploader uploader(must_be_absent, options, report);
+  Uploader uploader(stored, options, report);
   for (const FileToUpload& file : files) {
     RETURN_IF_ERROR(uploader.Add(file, options.part_bytes));
   }

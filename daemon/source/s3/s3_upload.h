@@ -2,12 +2,14 @@
 #define WEIGHTD_DAEMON_SOURCE_S3_S3_UPLOAD_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
 #include "daemon/source/credentials/credential_provider.h"
@@ -37,6 +39,18 @@ struct FileToUpload {
   // An s3: URI of an object, without a query.
   Uri object;
   Role role = Role::kOther;
+  // Of an index: the objects that it names.
+  std::vector<Uri> names = {};
+};
+
+// What readers go by that is in the store already.
+struct StoredIndexes {
+  // Those that would hide the files from readers: kNotAllowed if one is there.
+  std::vector<Uri> must_be_absent;
+  // The objects that an index names, by its bytes.
+  std::function<absl::StatusOr<std::vector<Uri>>(const Uri& index, absl::string_view bytes)> parse;
+  // The largest that is looked at.
+  uint64_t most_bytes = 32 << 20;
 };
 
 struct UploadedFile {
@@ -57,8 +71,9 @@ struct UploadProgress {
 
 // Brings files into one bucket so that readers who go by an index see a whole model or none: parts
 // first, which nobody sees; when all are there, the objects are made of them; the index last. Until
-// then, another index is in its place if readers could take new weights for old ones, or some for
-// all: one of a file that is nowhere, whose name says why.
+// then, another index is in its place if its readers could take new weights for old ones, or some
+// for all: one of a file that is nowhere, whose name says why. Readers of an index that names none
+// of the weights that change go on.
 //
 // What the store has already, as its checksums or ETags prove, is not sent again: objects, and
 // parts of earlier uploads that were killed. If cancelled, or after an error that a repetition
@@ -67,10 +82,10 @@ struct UploadProgress {
 // readers fail until all is pushed again. What the store says that it took is compared with what
 // was sent: kVerificationFailed. Errors name the file and its object. A file that changes meanwhile
 // is kSourceChanged, and so are weights that another push replaces before the index goes out.
-// `report` is called by this thread, some times a second. `must_be_absent`: what makes readers
-// overlook the files; kNotAllowed if it is there. The result is in the order of `files`.
+// `report` is called by this thread, some times a second. Of an index that we may not read nothing
+// is known. The result is in the order of `files`.
 absl::StatusOr<std::vector<UploadedFile>> UploadFiles(
-    const std::vector<FileToUpload>& files, const std::vector<Uri>& must_be_absent,
+    const std::vector<FileToUpload>& files, const StoredIndexes& stored,
     const S3UploadOptions& options, absl::FunctionRef<void(const UploadProgress&)> report,
     Cancellation& cancellation);
 

@@ -54,6 +54,14 @@ class PushPlanTest : public testing::Test {
     return keys;
   }
 
+  static std::vector<std::string> Paths(const std::vector<Uri>& uris) {
+    std::vector<std::string> paths;
+    for (const Uri& uri : uris) {
+      paths.push_back(uri.path());
+    }
+    return paths;
+  }
+
   Reason Refusal(const std::string& path, const std::string& target = "s3://bucket/m/",
                  bool follow_links = false) {
     const absl::Status status = PlanPush(path, target, follow_links).status();
@@ -87,7 +95,7 @@ TEST_F(PushPlanTest, AFolderGoesWithAllThatIsNotHidden) {
   EXPECT_EQ(plan->files[0].role, Role::kWeights);
   EXPECT_EQ(plan->files[2].role, Role::kOther);
   EXPECT_EQ(plan->files[3].role, Role::kIndex);
-  EXPECT_TRUE(plan->must_be_absent.empty());
+  EXPECT_TRUE(plan->stored.must_be_absent.empty());
 }
 
 TEST_F(PushPlanTest, WeightsWithoutAnIndexWantNoneThere) {
@@ -96,12 +104,30 @@ TEST_F(PushPlanTest, WeightsWithoutAnIndexWantNoneThere) {
   Write("scheduler/config.json", "{}");
   const auto plan = PlanPush(folder_, "s3://bucket/m/", false);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  std::vector<std::string> paths;
-  for (const Uri& uri : plan->must_be_absent) {
-    paths.push_back(uri.path());
-  }
   EXPECT_THAT(
-      paths, ElementsAre("/m/model.safetensors.index.json", "/m/vae/model.safetensors.index.json"));
+      Paths(plan->stored.must_be_absent),
+      ElementsAre("/m/model.safetensors.index.json", "/m/vae/model.safetensors.index.json"));
+}
+
+TEST_F(PushPlanTest, AnIndexIsKnownByTheObjectsThatItNames) {
+  WriteShards();
+  Write("3.safetensors", SafetensorsFile({F32Tensor("c", 4, 3)}));
+  const auto plan = PlanPush(folder_, "s3://bucket/a b/m/", false);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(Paths(plan->files.back().names),
+              ElementsAre("/a%20b/m/1.safetensors", "/a%20b/m/2.safetensors"));
+}
+
+TEST_F(PushPlanTest, AStoredIndexIsReadAsTheDaemonReadsIt) {
+  WriteShards();
+  const auto plan = PlanPush(folder_, "s3://bucket/m/", false);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const Uri index = *Uri::Parse("s3://bucket/x/model.safetensors.index.json");
+  const auto names =
+      plan->stored.parse(index, ShardIndexFile({{"a", "1.safetensors"}, {"b", "sub/2"}}));
+  ASSERT_TRUE(names.ok()) << names.status();
+  EXPECT_THAT(Paths(*names), ElementsAre("/x/1.safetensors", "/x/sub/2"));
+  EXPECT_FALSE(plan->stored.parse(index, "no index").ok());
 }
 
 TEST_F(PushPlanTest, WhatTheDaemonWouldNotTakeIsRefused) {

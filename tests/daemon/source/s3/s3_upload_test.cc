@@ -19,6 +19,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "common/cancellation.h"
 #include "common/printable_text.h"
@@ -88,8 +89,24 @@ class S3UploadTest : public testing::TestWithParam<bool> {
     return {path, *Uri::Parse("s3://bucket/m/" + name), role};
   }
 
-  absl::Status Upload(const std::vector<FileToUpload>& files,
-                      const std::vector<Uri>& must_be_absent = {}) {
+  // An index of "m/index" that names these: its text is their names.
+  FileToUpload Index(const std::string& names) {
+    FileToUpload index = File("index", names, Role::kIndex);
+    index.names = *ParseNames(index.object, names);
+    return index;
+  }
+
+  static absl::StatusOr<std::vector<Uri>> ParseNames(const Uri&, absl::string_view text) {
+    std::vector<Uri> names;
+    for (const absl::string_view name : absl::StrSplit(text, ' ')) {
+      ASSIGN_OR_RETURN(Uri uri, Uri::Parse(absl::StrCat("s3://bucket/m/", name)));
+      names.push_back(std::move(uri));
+    }
+    return names;
+  }
+
+  absl::Status Upload(const std::vector<FileToUpload>& files, StoredIndexes stored = {}) {
+    stored.parse = ParseNames;
     S3UploadOptions options;
     options.location = {.endpoint = store_.Endpoint(), .region = "us-east-1"};
     options.credentials = std::make_shared<fakes::FixedCredentials>("hidden");
@@ -98,7 +115,7 @@ class S3UploadTest : public testing::TestWithParam<bool> {
     options.part_bytes = kPart;
     progress_ = UploadProgress();
     const auto uploaded = UploadFiles(
-        files, must_be_absent, options,
+        files, stored, options,
         [this](const UploadProgress& progress) {
           EXPECT_GE(progress.bytes_done, progress_.bytes_done);
           progress_ = progress;
@@ -481,71 +498,93 @@ std::vector<std::string> IndexesSeen(MemoryS3& store, const std::function<absl::
 }
 
 TEST_P(S3UploadTest, ReadersAreToldThatWeightsAreBeingReplaced) {
-  const FileToUpload index = File("index", "i", Role::kIndex);
+  const FileToUpload index = Index("a");
   ASSERT_EQ(Upload({File("a", "old"), index}), absl::OkStatus());
   EXPECT_THAT(IndexesSeen(store_, [&] { return Upload({File("a", "new"), index}); }),
               ElementsAre(HasSubstr("being-pushed")));
-  EXPECT_THAT(store_.objects(), ElementsAre(std::pair("m/a", "new"), std::pair("m/index", "i")));
+  EXPECT_THAT(store_.objects(), ElementsAre(std::pair("m/a", "new"), std::pair("m/index", "a")));
+}
+
+TEST_P(S3UploadTest, ReadersOfTheOldIndexAreToldThatItsWeightsAreBeingReplaced) {
+  ASSERT_EQ(Upload({File("a", "old"), Index("a")}), absl::OkStatus());
+  const FileToUpload index = Index("b");
+  EXPECT_THAT(
+      IndexesSeen(store_, [&] { return Upload({File("a", "new"), File("b", "b"), index}); }),
+      testing::Each(HasSubstr("being-pushed")));
+  EXPECT_EQ(store_.objects()["m/index"], "b");
+}
+
+TEST_P(S3UploadTest, ReadersOfWeightsThatStayGoOn) {
+  const FileToUpload index = Index("a");
+  ASSERT_EQ(Upload({File("a", "a"), File("other", "old"), index}), absl::OkStatus());
+  EXPECT_THAT(
+      IndexesSeen(store_, [&] { return Upload({File("a", "a"), File("other", "new"), index}); }),
+      ElementsAre("a"));
+  EXPECT_EQ(store_.objects()["m/other"], "new");
+}
+
+TEST_P(S3UploadTest, ReadersOfAnIndexThatNobodyCanReadAreToldToo) {
+  ASSERT_EQ(Upload({File("a", "a"), File("other", "old"), Index("a")}), absl::OkStatus());
+  store_.PutObject("m/index", "..");
+  const FileToUpload index = Index("a");
+  EXPECT_THAT(
+      IndexesSeen(store_, [&] { return Upload({File("a", "a"), File("other", "new"), index}); }),
+      ElementsAre(HasSubstr("being-pushed")));
 }
 
 TEST_P(S3UploadTest, ReadersAreToldThatShardsAreStillComing) {
-  EXPECT_THAT(IndexesSeen(store_,
-                          [&] {
-                            return Upload(
-                                {File("a", "x"), File("b", "y"), File("index", "i", Role::kIndex)});
-                          }),
-              ElementsAre(HasSubstr("being-pushed"), HasSubstr("being-pushed")));
-  EXPECT_EQ(store_.objects()["m/index"], "i");
+  EXPECT_THAT(
+      IndexesSeen(store_, [&] { return Upload({File("a", "x"), File("b", "y"), Index("a b")}); }),
+      ElementsAre(HasSubstr("being-pushed"), HasSubstr("being-pushed")));
+  EXPECT_EQ(store_.objects()["m/index"], "a b");
 }
 
 TEST_P(S3UploadTest, AnIndexStaysWhileWeightsAreAdded) {
-  ASSERT_EQ(Upload({File("a", "old"), File("index", "i", Role::kIndex)}), absl::OkStatus());
-  EXPECT_THAT(IndexesSeen(store_,
-                          [&] {
-                            return Upload({File("a", "old"), File("b", "new"),
-                                           File("index", "j", Role::kIndex)});
-                          }),
-              ElementsAre("i"));
-  EXPECT_EQ(store_.objects()["m/index"], "j");
+  ASSERT_EQ(Upload({File("a", "old"), Index("a")}), absl::OkStatus());
+  EXPECT_THAT(
+      IndexesSeen(store_,
+                  [&] { return Upload({File("a", "old"), File("b", "new"), Index("a b")}); }),
+      ElementsAre("a"));
+  EXPECT_EQ(store_.objects()["m/index"], "a b");
 }
 
 TEST_P(S3UploadTest, OneShardNeedsNoNotice) {
-  EXPECT_THAT(
-      IndexesSeen(store_,
-                  [&] { return Upload({File("a", "x"), File("index", "i", Role::kIndex)}); }),
-      ElementsAre(""));
+  EXPECT_THAT(IndexesSeen(store_, [&] { return Upload({File("a", "x"), Index("a")}); }),
+              ElementsAre(""));
 }
 
 TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeThere) {
-  const Uri index = *Uri::Parse("s3://bucket/m/index");
-  EXPECT_EQ(Upload({File("a", "x")}, {index}), absl::OkStatus());
+  StoredIndexes stored;
+  stored.must_be_absent = {*Uri::Parse("s3://bucket/m/index")};
+  EXPECT_EQ(Upload({File("a", "x")}, stored), absl::OkStatus());
   store_.PutObject("m/index", "of another model");
-  EXPECT_EQ(ReasonOf(Upload({File("b", "x")}, {index})), Reason::kNotAllowed);
+  EXPECT_EQ(ReasonOf(Upload({File("b", "x")}, stored)), Reason::kNotAllowed);
   EXPECT_FALSE(store_.objects().contains("m/b"));
 }
 
 TEST_P(S3UploadTest, WhatHidesTheFilesMustNotBeOverlooked) {
-  const Uri index = *Uri::Parse("s3://bucket/m/index");
+  StoredIndexes stored;
+  stored.must_be_absent = {*Uri::Parse("s3://bucket/m/index")};
   store_.PutObject("m/index", "of another model");
   const auto is_asked_for = [](const ServiceRequest& request) {
     return absl::StrContains(request.path, "/m/index");
   };
   store_.SetFault(FirstFail(99, is_asked_for, S3ErrorReply(503, "SlowDown")));
-  EXPECT_EQ(ReasonOf(Upload({File("a", "x")}, {index})), Reason::kSourceUnavailable);
+  EXPECT_EQ(ReasonOf(Upload({File("a", "x")}, stored)), Reason::kSourceUnavailable);
   EXPECT_FALSE(store_.objects().contains("m/a"));
   // Who may only write can't know.
   store_.SetFault(FirstFail(99, is_asked_for, S3ErrorReply(403, "AccessDenied")));
-  EXPECT_EQ(Upload({File("a", "x")}, {index}), absl::OkStatus());
+  EXPECT_EQ(Upload({File("a", "x")}, stored), absl::OkStatus());
   store_.SetFault(nullptr);
   // Nor is it for a reason that only the body of an answer tells.
   store_.SetFault(OnlyFor("eu"));
-  EXPECT_EQ(ReasonOf(Upload({File("b", "x")}, {index})), Reason::kNotAllowed);
+  EXPECT_EQ(ReasonOf(Upload({File("b", "x")}, stored)), Reason::kNotAllowed);
 }
 
 TEST_P(S3UploadTest, NoIndexNamesWeightsOfAnotherPush) {
   const std::string large = Bytes(kLarge, 'a');
   const std::vector<FileToUpload> files = {File("large", large), File("small", "x"),
-                                           File("index", "i", Role::kIndex)};
+                                           Index("large small")};
   for (const bool was_there : {false, true}) {
     for (const std::string key : {"m/large", "m/small"}) {
       ASSERT_EQ(Upload(files), absl::OkStatus());
@@ -565,14 +604,14 @@ TEST_P(S3UploadTest, NoIndexNamesWeightsOfAnotherPush) {
         return std::nullopt;
       });
       EXPECT_EQ(ReasonOf(Upload(files)), Reason::kSourceChanged);
-      EXPECT_NE(store_.objects()["m/index"], "i");
+      EXPECT_NE(store_.objects()["m/index"], "large small");
       store_.SetFault(nullptr);
     }
   }
 }
 
 TEST_P(S3UploadTest, AnErrorSaysThatReadersFail) {
-  const FileToUpload index = File("index", "i", Role::kIndex);
+  const FileToUpload index = Index("a");
   ASSERT_EQ(Upload({File("a", "old"), index}), absl::OkStatus());
   const auto is_weight = [](const ServiceRequest& request) {
     return request.method == "PUT" && absl::StrContains(request.path, "/m/a");
