@@ -174,6 +174,36 @@ absl::StatusOr<std::vector<Uri>> ParseStoredIndex(const Uri& index, absl::string
   return ObjectsOf(index, parsed.files);
 }
 
+// In the folders of these weights and all above, but for those that are pushed or must not be
+// there.
+absl::StatusOr<std::vector<Uri>> OtherIndexes(const PushPlan& plan) {
+  std::set<std::string> minded;
+  for (const Uri& index : plan.stored.must_be_absent) {
+    minded.insert(index.path());
+  }
+  for (const FileToUpload& file : plan.files) {
+    minded.insert(file.object.path());
+  }
+  std::vector<Uri> others;
+  std::set<std::string> folders;
+  for (const FileToUpload& file : plan.files) {
+    std::string folder = file.object.path();
+    while (file.role == Role::kWeights && folder != "/") {
+      folder.resize(folder.rfind('/', folder.size() - 2) + 1);
+      if (!folders.insert(folder).second) {
+        break;
+      }
+      const std::string index = absl::StrCat(folder, format::kShardIndexName);
+      if (!minded.contains(index)) {
+        ASSIGN_OR_RETURN(Uri uri,
+                         Uri::Parse(absl::StrCat("s3://", file.object.authority(), index)));
+        others.push_back(std::move(uri));
+      }
+    }
+  }
+  return others;
+}
+
 // The files that the index of `folder` names, all of which are uploaded.
 absl::StatusOr<std::set<std::string>> CheckIndexed(const std::string& folder,
                                                    const std::set<std::string>& uploaded) {
@@ -222,7 +252,9 @@ absl::StatusOr<PushPlan> PlanFile(const std::string& path, Uri target) {
   }
   PushPlan plan;
   plan.target = target;
-  plan.files.push_back({path, std::move(target), RoleOf(name)});
+  // Readers go by the object's name; the file of a model may have another.
+  const Role role = RoleOf(target.FileName());
+  plan.files.push_back({path, std::move(target), role == Role::kOther ? RoleOf(name) : role});
   return plan;
 }
 
@@ -269,6 +301,7 @@ absl::StatusOr<PushPlan> PlanPush(const std::string& path, absl::string_view tar
                                       ? PlanFolder(path, std::move(uri), follow_links)
                                       : PlanFile(path, std::move(uri)));
   RETURN_IF_ERROR(Check(plan.files));
+  ASSIGN_OR_RETURN(plan.stored.others, OtherIndexes(plan));
   plan.stored.parse = ParseStoredIndex;
   plan.stored.most_bytes = format::kMaxShardIndexBytes;
   return plan;

@@ -16,7 +16,8 @@ struct PushPlan {
   // Of the object, or of the folder.
   Uri target;
   std::vector<source::FileToUpload> files;
-  // Indexes that no local file would replace: readers would go by them.
+  // Indexes that no local file would replace. Readers of a folder of the push would go by one
+  // there; one in a folder above may name its weights.
   source::StoredIndexes stored;
 };
 

@@ -341,6 +341,22 @@ def test_readers_of_a_model_that_stays_go_on(store: Store, files: pathlib.Path) 
     assert seen == [f"models/a/{INDEX}", f"models/a/{shard.name}", f"models/a/{INDEX}"]
 
 
+def test_one_shard_is_not_replaced_under_its_index(store: Store, files: pathlib.Path) -> None:
+    folder = sharded_model(files / "llama", shards=2)
+    store.push(folder, "llama/")
+    shard = folder / "model-00001-of-00002.safetensors"
+    before = shard.read_bytes()
+    store.push(shard, "llama/")
+    changed = bytearray(before)
+    changed[-1] ^= 1
+    shard.write_bytes(changed)
+    err = store.push(shard, "llama/", code=77).stderr
+    assert INDEX in err and "push the whole folder" in err
+    assert "llama" in store.push(shard, f"llama/{shard.name}", code=77).stderr
+    assert store.bytes(f"llama/{shard.name}") == before
+    store.push(small_model(files / "other.safetensors"), "llama/")
+
+
 def test_an_index_of_another_model_is_in_the_way(store: Store, files: pathlib.Path) -> None:
     store.push(sharded_model(files / "llama", shards=2), "llama/")
     other = small_model(files / "other" / "model.safetensors")

@@ -136,6 +136,9 @@ class Uploader {
   absl::Status MindIndexes() {
     if (std::any_of(items_.begin(), items_.end(),
                     [](const Item& item) { return item.SendsWeights(); })) {
+      RETURN_IF_ERROR(ForEach(stored_.others.size(), [this](size_t i, S3Lane& lane) {
+        return CheckOther(stored_.others[i], lane.client);
+      }));
       RETURN_IF_ERROR(ForEachItem([this](Item& item, S3Lane& lane) {
         return item.file->role == Role::kIndex ? MindOwn(item, lane.client) : absl::OkStatus();
       }));
@@ -145,6 +148,21 @@ class Uploader {
       done_ += item.was_there ? item.upload->file().size() : 0;
     }
     return absl::OkStatus();
+  }
+
+  absl::Status CheckOther(const Uri& index, S3Client& client) {
+    ASSIGN_OR_RETURN(const StoredNames there, NamesIn(index, stored_, client, stop_));
+    const IndexedObjects indexed(there.names);
+    const auto found = std::find_if(items_.begin(), items_.end(), [&indexed](const Item& item) {
+      return item.SendsWeights() && indexed.Contains(item.file->object);
+    });
+    return found == items_.end()
+               ? absl::OkStatus()
+               : Error(Reason::kNotAllowed,
+                       absl::StrCat(found->file->path, ": ", index.Redacted(), " names ",
+                                    found->file->object.Redacted(),
+                                    ", and its readers could take it together with old weights"),
+                       "push the whole folder of that index, or push to another folder");
   }
 
   absl::Status MindOwn(Item& index, S3Client& client) {

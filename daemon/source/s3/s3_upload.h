@@ -47,6 +47,9 @@ struct FileToUpload {
 struct StoredIndexes {
   // Those that would hide the files from readers: kNotAllowed if one is there.
   std::vector<Uri> must_be_absent;
+  // Those that may name weights of this push without being part of it. kNotAllowed if one names
+  // weights that would be sent: its readers would take them together with what was there before.
+  std::vector<Uri> others;
   // The objects that an index names, by its bytes.
   std::function<absl::StatusOr<std::vector<Uri>>(const Uri& index, absl::string_view bytes)> parse;
   // The largest that is looked at.

@@ -118,6 +118,23 @@ TEST_F(PushPlanTest, AnIndexIsKnownByTheObjectsThatItNames) {
               ElementsAre("/a%20b/m/1.safetensors", "/a%20b/m/2.safetensors"));
 }
 
+TEST_F(PushPlanTest, IndexesThatMayNameTheWeightsAreMinded) {
+  WriteShards();
+  Write("sub/model.safetensors", SafetensorsFile({F32Tensor("a", 4, 1)}));
+  const auto folder = PlanPush(folder_, "s3://bucket/x/m/", false);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  EXPECT_THAT(Paths(folder->stored.others),
+              ElementsAre("/x/model.safetensors.index.json", "/model.safetensors.index.json"));
+  const auto file = PlanPush(folder_ + "/1.safetensors", "s3://bucket/x/m/", false);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_THAT(Paths(file->stored.others),
+              ElementsAre("/x/m/model.safetensors.index.json", "/x/model.safetensors.index.json",
+                          "/model.safetensors.index.json"));
+  Write("config.json", "{}");
+  EXPECT_THAT(PlanPush(folder_ + "/config.json", "s3://bucket/x/m/", false)->stored.others,
+              testing::IsEmpty());
+}
+
 TEST_F(PushPlanTest, AStoredIndexIsReadAsTheDaemonReadsIt) {
   WriteShards();
   const auto plan = PlanPush(folder_, "s3://bucket/m/", false);
@@ -128,6 +145,12 @@ TEST_F(PushPlanTest, AStoredIndexIsReadAsTheDaemonReadsIt) {
   ASSERT_TRUE(names.ok()) << names.status();
   EXPECT_THAT(Paths(*names), ElementsAre("/x/1.safetensors", "/x/sub/2"));
   EXPECT_FALSE(plan->stored.parse(index, "no index").ok());
+}
+
+TEST_F(PushPlanTest, AFileThatReadersTakeForWeightsIsCheckedAsSuch) {
+  const std::string path = Write("blob", "this is no weight file");
+  EXPECT_TRUE(PlanPush(path, "s3://bucket/m/blob", false).ok());
+  EXPECT_EQ(Refusal(path, "s3://bucket/m/1.safetensors"), Reason::kMalformedModel);
 }
 
 TEST_F(PushPlanTest, WhatTheDaemonWouldNotTakeIsRefused) {

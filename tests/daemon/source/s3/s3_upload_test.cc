@@ -532,6 +532,36 @@ TEST_P(S3UploadTest, ReadersOfAnIndexThatNobodyCanReadAreToldToo) {
       ElementsAre(HasSubstr("being-pushed")));
 }
 
+TEST_P(S3UploadTest, WeightsThatAnotherIndexNamesAreNotReplaced) {
+  StoredIndexes stored;
+  stored.others = {*Uri::Parse("s3://bucket/m/index")};
+  ASSERT_EQ(Upload({File("a", "old"), File("b", "b"), Index("a b")}), absl::OkStatus());
+  const FileToUpload file = File("a", "new");
+  const absl::Status status = Upload({file}, stored);
+  EXPECT_EQ(ReasonOf(status), Reason::kNotAllowed);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("s3://bucket/m/index"));
+  EXPECT_THAT(HintOf(status), HasSubstr("push the whole folder"));
+  EXPECT_EQ(store_.objects()["m/a"], "old");
+  // Neither the same nor what it doesn't name.
+  EXPECT_EQ(Upload({File("a", "old")}, stored), absl::OkStatus());
+  EXPECT_EQ(Upload({File("other", "new")}, stored), absl::OkStatus());
+}
+
+TEST_P(S3UploadTest, AnIndexThatMayNotBeReadForNowIsNotOverlooked) {
+  StoredIndexes stored;
+  stored.others = {*Uri::Parse("s3://bucket/m/index")};
+  ASSERT_EQ(Upload({File("a", "old"), Index("a")}), absl::OkStatus());
+  const auto reads_index = [](const ServiceRequest& request) {
+    return request.method == "GET" && absl::EndsWith(request.path, "/m/index");
+  };
+  store_.SetFault(FirstFail(99, reads_index, S3ErrorReply(503, "SlowDown")));
+  EXPECT_EQ(ReasonOf(Upload({File("a", "new")}, stored)), Reason::kSourceUnavailable);
+  EXPECT_EQ(store_.objects()["m/a"], "old");
+  // Who may only write can't know.
+  store_.SetFault(FirstFail(99, reads_index, S3ErrorReply(403, "AccessDenied")));
+  EXPECT_EQ(Upload({File("a", "new")}, stored), absl::OkStatus());
+}
+
 TEST_P(S3UploadTest, ReadersAreToldThatShardsAreStillComing) {
   EXPECT_THAT(
       IndexesSeen(store_, [&] { return Upload({File("a", "x"), File("b", "y"), Index("a b")}); }),
