@@ -34,15 +34,55 @@ void AddModel(CLI::App* command, Arguments& arguments) {
       ->required();
 }
 
+void AddStore(CLI::App* command, StoreAccess& store) {
+  command->add_option("--endpoint", store.endpoint,
+                      "https://host of the store (default: AWS_ENDPOINT_URL_S3, then AWS)");
+  command->add_option("--region", store.region, "Its region (default: AWS_REGION, then us-east-1)");
+  command->add_option("--profile", store.profile, "Profile of ~/.aws to take credentials from");
+  command->add_option("--ca-file", store.ca_file, "Authorities to trust instead of the system's");
+}
+
+void AddInput(CLI::App* command, ConvertArguments& convert) {
+  command->add_option("IN", convert.input, "Weight file or folder: a path or a URI")->required();
+  command
+      ->add_option("--key", convert.key,
+                   "What opens it, if it is encrypted: key-file=PATH, password-file=PATH, "
+                   "key-env=NAME or password-env=NAME")
+      ->type_name("KIND=WHERE");
+  AddStore(command, convert.store);
+}
+
+void AddConvert(CLI::App* command, ConvertArguments& convert) {
+  AddInput(command, convert);
+  command
+      ->add_option("OUT", convert.output,
+                   "New file (.safetensors or .tensors), new folder, or s3:// address of one")
+      ->required();
+  command->add_option("--format", convert.format, "Its format, if its name doesn't say it")
+      ->check(CLI::IsMember(std::array<std::string, 2>{"safetensors", "tensorizer"}));
+  command->add_option("--dtype", convert.dtype, "What floating-point tensors become")
+      ->check(CLI::IsMember(std::array<std::string, 3>{"bf16", "f16", "f32"}));
+  command
+      ->add_option("--shard-size", convert.shard_bytes,
+                   "A folder of files of at most so many bytes (5GB, 5GiB), with their index")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 60));
+  command
+      ->add_option("--encrypt", convert.encrypt,
+                   "Encrypt a tensorizer file with such a key or password")
+      ->type_name("KIND=WHERE");
+  command
+      ->add_option("--verify", convert.verify,
+                   "How IN's own checksums are verified: one of each tensor, all, or none")
+      ->check(CLI::IsMember(std::array<std::string, 3>{"fast", "full", "never"}))
+      ->capture_default_str();
+}
+
 void AddPush(CLI::App* command, PushRequest& push) {
   command->add_option("FILE", push.path, "Weight file, or folder of a model")->required();
   command->add_option("URI", push.target, "s3://bucket/folder/ or s3://bucket/folder/name")
       ->required();
-  command->add_option("--endpoint", push.endpoint,
-                      "https://host of the store (default: AWS_ENDPOINT_URL_S3, then AWS)");
-  command->add_option("--region", push.region, "Its region (default: AWS_REGION, then us-east-1)");
-  command->add_option("--profile", push.profile, "Profile of ~/.aws to take credentials from");
-  command->add_option("--ca-file", push.ca_file, "Authorities to trust instead of the system's");
+  AddStore(command, push.store);
   command->add_option("--connections", push.connections, "Parts sent at once")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
@@ -92,6 +132,12 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
       ->required();
   AddPush(add(Command::kPush, "push", "Upload a model to an S3-compatible store; no daemon needed"),
           arguments.push);
+  AddConvert(add(Command::kConvert, "convert",
+                 "Write a model in another format, type or cut; no daemon needed"),
+             arguments.convert);
+  AddInput(add(Command::kVerify, "verify",
+               "Hold every tensor against every checksum in its file; no daemon needed"),
+           arguments.convert);
   add(Command::kDoctor, "doctor", "What on this node limits weightd, what it costs, what to do")
       ->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");
 }

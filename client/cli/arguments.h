@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/cli/convert.h"
 #include "client/cli/push.h"
 #include "common/pins.h"
 
@@ -24,6 +25,8 @@ enum class Command {
   kWatch,
   kInspect,
   kPush,
+  kConvert,
+  kVerify,
   kDoctor,
 };
 
@@ -43,6 +46,7 @@ struct Arguments {
   bool force = false;
   bool fix = false;
   PushRequest push;
+  ConvertArguments convert;
 };
 
 // INVALID_ARGUMENT if the command line makes no sense.

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/cli/convert.h"
 #include "client/cli/doctor.h"
 #include "client/cli/inspect.h"
 #include "client/cli/interrupt.h"
@@ -100,6 +101,55 @@ absl::Status PushModel(const Arguments& arguments, const Streams& streams) {
       [&](const auto& result) { PrintPushedJson(result, streams.out); });
 }
 
+v1::LoadProgress AsLoad(const convert::Progress& progress) {
+  v1::LoadProgress load;
+  load.set_phase(v1::TRANSFERRING);
+  load.set_bytes_done(progress.bytes_done);
+  load.set_bytes_total(progress.bytes_total);
+  return load;
+}
+
+absl::Status Convert(const Arguments& arguments, const Streams& streams) {
+  std::signal(SIGPIPE, SIG_IGN);
+  Cancellation cancellation;
+  const Interrupt interrupt(&cancellation);
+  ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
+  const auto converted = ConvertModel(
+      arguments.convert,
+      [&](const convert::Progress& progress) {
+        if (!arguments.json) {
+          printer.Show(AsLoad(progress), absl::Now());
+        }
+      },
+      cancellation);
+  printer.Finish();
+  return Print(
+      converted, arguments.json, [&](const auto& result) { PrintConverted(result, streams.out); },
+      [&](const auto& result) { PrintConvertedJson(result, streams.out); });
+}
+
+absl::Status Verify(const Arguments& arguments, const Streams& streams) {
+  std::signal(SIGPIPE, SIG_IGN);
+  Cancellation cancellation;
+  const Interrupt interrupt(&cancellation);
+  ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
+  const auto verified = VerifyInput(
+      arguments.convert,
+      [&](const convert::Progress& progress) {
+        if (!arguments.json) {
+          printer.Show(AsLoad(progress), absl::Now());
+        }
+      },
+      cancellation);
+  printer.Finish();
+  RETURN_IF_ERROR(Print(
+      verified, arguments.json, [&](const auto& tensors) { PrintVerified(tensors, streams.out); },
+      [&](const auto& tensors) { PrintVerifiedJson(tensors, streams.out); }));
+  const auto wrong = std::find_if(verified->begin(), verified->end(),
+                                  [](const auto& tensor) { return !tensor.status.ok(); });
+  return wrong == verified->end() ? absl::OkStatus() : wrong->status;
+}
+
 absl::Status Doctor(const Arguments& arguments, const Streams& streams) {
   const std::string socket_dir = client::ResolveSocketDir(arguments.socket_dir);
   NodeReadings node = ReadNode(socket_dir);
@@ -186,6 +236,10 @@ absl::Status RunCommand(const Arguments& arguments, const Streams& streams) {
       return Inspect(arguments, streams);
     case Command::kPush:
       return PushModel(arguments, streams);
+    case Command::kConvert:
+      return Convert(arguments, streams);
+    case Command::kVerify:
+      return Verify(arguments, streams);
     case Command::kDoctor:
       return Doctor(arguments, streams);
     default: {

@@ -6,6 +6,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "client/cli/store_access.h"
 #include "common/cancellation.h"
 #include "common/uri.h"
 #include "daemon/source/s3/s3_upload.h"
@@ -17,12 +18,7 @@ struct PushRequest {
   std::string target;
   // See PlanPush.
   bool follow_links = false;
-  // Where the store is and who asks; empty: as the environment says.
-  std::string endpoint;
-  std::string region;
-  std::string profile;
-  // Authorities to trust; empty: the system's.
-  std::string ca_file;
+  StoreAccess store;
   int connections = 8;
 };
 

@@ -267,6 +267,45 @@ void PrintPushed(const PushResult& result, std::ostream& out) {
   out << '\n';
 }
 
+void PrintConverted(const ConvertResult& result, std::ostream& out) {
+  for (const convert::ConvertedFile& file : result.files) {
+    out << PrintableText(file.path) << ": " << file.tensors
+        << (file.tensors == 1 ? " tensor, " : " tensors, ") << BytesText(file.bytes) << '\n';
+  }
+}
+
+void PrintVerified(const std::vector<convert::VerifiedTensor>& tensors, std::ostream& out) {
+  Table table({{"FILE"}, {"TENSOR"}, {"DTYPE"}, {"SIZE", true}, {"PROVED BY"}});
+  size_t wrong = 0;
+  size_t unproved = 0;
+  for (const convert::VerifiedTensor& tensor : tensors) {
+    const convert::TensorFinding& found = tensor.found;
+    std::vector<std::string> proofs;
+    if (found.crc32) {
+      proofs.emplace_back("crc32");
+    }
+    if (found.sha256) {
+      proofs.emplace_back("sha256");
+    }
+    if (found.poly1305) {
+      proofs.emplace_back("poly1305");
+    }
+    wrong += tensor.status.ok() ? 0 : 1;
+    unproved += tensor.status.ok() && !found.any() ? 1 : 0;
+    table.AddRow({PrintableText(tensor.file), PrintableText(tensor.entry.name),
+                  std::string(TypeNameOf(tensor.entry)), BytesText(tensor.entry.nbytes),
+                  !tensor.status.ok() ? "WRONG" : absl::StrJoin(proofs, " ")});
+  }
+  table.Print(out);
+  for (const convert::VerifiedTensor& tensor : tensors) {
+    if (!tensor.status.ok()) {
+      out << PrintableText(tensor.status.message()) << '\n';
+    }
+  }
+  out << tensors.size() - wrong - unproved << " proved, " << unproved << " without a checksum, "
+      << wrong << " wrong\n";
+}
+
 void PrintFindings(const std::vector<Finding>& findings, std::ostream& out) {
   for (const Finding& finding : findings) {
     out << absl::StreamFormat("%-4s  %-16s  %s\n", StateName(finding.state), finding.check,

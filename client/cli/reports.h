@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "client/cli/convert.h"
 #include "client/cli/doctor.h"
 #include "client/cli/inspect.h"
 #include "client/cli/push.h"
@@ -26,6 +27,10 @@ void PrintEvent(const v1::WatchEventsResponse& event, std::ostream& out);
 void PrintInspected(const InspectedModel& model, std::ostream& out);
 // One line: what went where.
 void PrintPushed(const PushResult& result, std::ostream& out);
+// A line for each file.
+void PrintConverted(const ConvertResult& result, std::ostream& out);
+// A row for each tensor, what is wrong below the table, and one line that sums it up.
+void PrintVerified(const std::vector<convert::VerifiedTensor>& tensors, std::ostream& out);
 void PrintFindings(const std::vector<Finding>& findings, std::ostream& out);
 
 void PrintJson(const google::protobuf::Message& message, std::ostream& out);
@@ -36,6 +41,11 @@ void PrintLeasesJson(const std::vector<v1::Lease>& leases, std::ostream& out);
 void PrintInspectedJson(const InspectedModel& model, std::ostream& out);
 // {"target","files":[{"file","uri","bytes","bytes_sent","was_there"},…]}
 void PrintPushedJson(const PushResult& result, std::ostream& out);
+// {"target","files":[{"file","bytes","tensors"},…]}
+void PrintConvertedJson(const ConvertResult& result, std::ostream& out);
+// {"tensors":[{"file","name","nbytes","crc32","sha256","poly1305","error"},…]}; `error` is empty
+// for a tensor with which nothing is wrong.
+void PrintVerifiedJson(const std::vector<convert::VerifiedTensor>& tensors, std::ostream& out);
 void PrintFindingsJson(const std::vector<Finding>& findings, std::ostream& out);
 
 }  // namespace weightd::cli

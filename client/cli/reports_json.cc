@@ -76,6 +76,30 @@ void PrintPushedJson(const PushResult& result, std::ostream& out) {
   out << json.text() << '\n';
 }
 
+void PrintConvertedJson(const ConvertResult& result, std::ostream& out) {
+  JsonWriter json;
+  json.BeginObject().Key("target").String(result.target).Key("files").BeginArray();
+  for (const convert::ConvertedFile& file : result.files) {
+    json.BeginObject().Key("file").String(file.path);
+    json.Key("bytes").Number(file.bytes).Key("tensors").Number(file.tensors).EndObject();
+  }
+  json.EndArray().EndObject();
+  out << json.text() << '\n';
+}
+
+void PrintVerifiedJson(const std::vector<convert::VerifiedTensor>& tensors, std::ostream& out) {
+  JsonWriter json;
+  json.BeginObject().Key("tensors").BeginArray();
+  for (const convert::VerifiedTensor& tensor : tensors) {
+    json.BeginObject().Key("file").String(tensor.file).Key("name").String(tensor.entry.name);
+    json.Key("nbytes").Number(tensor.entry.nbytes).Key("crc32").Bool(tensor.found.crc32);
+    json.Key("sha256").Bool(tensor.found.sha256).Key("poly1305").Bool(tensor.found.poly1305);
+    json.Key("error").String(tensor.status.message()).EndObject();
+  }
+  json.EndArray().EndObject();
+  out << json.text() << '\n';
+}
+
 void PrintFindingsJson(const std::vector<Finding>& findings, std::ostream& out) {
   JsonWriter json;
   json.BeginObject().Key("checks").BeginArray();

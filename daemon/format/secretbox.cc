@@ -50,19 +50,43 @@ uint64_t BoxCount(const SealedBoxes& boxes, uint64_t nbytes) {
 }
 
 bool OpenBox(const SecretKey& key, const SealedBoxes& boxes, uint64_t index,
-             absl::Span<std::byte> data) {
+             absl::Span<std::byte> box) {
   if (sodium_init() < 0 || key.bytes().size() != crypto_secretbox_KEYBYTES ||
-      boxes.nonce.size() != crypto_secretbox_NONCEBYTES || index >= BoxCount(boxes, data.size()) ||
+      boxes.nonce.size() != crypto_secretbox_NONCEBYTES ||
       index >= boxes.macs.size() / crypto_secretbox_MACBYTES) {
     return false;
   }
   unsigned char nonce[crypto_secretbox_NONCEBYTES];
   MakeNonce(boxes.nonce, index, nonce);
-  const absl::Span<std::byte> box = data.subspan(index * boxes.box_bytes, boxes.box_bytes);
   auto* const bytes = reinterpret_cast<unsigned char*>(box.data());
   const unsigned char* const mac = Unsigned(boxes.macs) + index * crypto_secretbox_MACBYTES;
   return crypto_secretbox_open_detached(bytes, bytes, mac, box.size(), nonce,
                                         Unsigned(key.bytes())) == 0;
+}
+
+std::string SealBox(const SecretKey& key, absl::string_view nonce, uint64_t index,
+                    absl::Span<std::byte> box) {
+  unsigned char box_nonce[crypto_secretbox_NONCEBYTES];
+  MakeNonce(nonce, index, box_nonce);
+  std::string mac(crypto_secretbox_MACBYTES, '\0');
+  auto* const bytes = reinterpret_cast<unsigned char*>(box.data());
+  crypto_secretbox_detached(bytes, reinterpret_cast<unsigned char*>(mac.data()), bytes, box.size(),
+                            box_nonce, Unsigned(key.bytes()));
+  return mac;
+}
+
+std::string NewNonce() {
+  std::string nonce(crypto_secretbox_NONCEBYTES, '\0');
+  randombytes_buf(nonce.data(), nonce.size());
+  return nonce;
+}
+
+PasswordHashing NewPasswordHashing() {
+  PasswordHashing hashing = {.operations = crypto_pwhash_OPSLIMIT_MODERATE,
+                             .memory = crypto_pwhash_MEMLIMIT_MODERATE,
+                             .salt = std::string(crypto_pwhash_SALTBYTES, '\0')};
+  randombytes_buf(hashing.salt.data(), hashing.salt.size());
+  return hashing;
 }
 
 absl::StatusOr<SecretKey> KeyOfPassword(absl::string_view password,

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
 namespace weightd::format {
@@ -104,6 +105,27 @@ std::optional<ElementType> ParseTensorizerDType(absl::string_view text) {
     return std::nullopt;
   }
   return ElementType{*dtype};
+}
+
+std::string TensorizerDTypeText(DType dtype, absl::string_view torch_type) {
+  const uint32_t bytes = DTypeBits(dtype) / 8;
+  const absl::string_view order = bytes == 1 ? "|" : "<";
+  if (torch_type.empty()) {
+    for (const Named& type : kNumpyTypes) {
+      if (type.dtype == dtype) {
+        return absl::StrCat(order, type.name);
+      }
+    }
+    for (const Named& type : kTorchTypes) {
+      if (type.dtype == dtype) {
+        torch_type = type.name;
+      }
+    }
+  }
+  if (torch_type.empty()) {
+    return "";
+  }
+  return absl::StrCat(order, "V", bytes, absl::string_view("\0", 1), "torch.", torch_type);
 }
 
 }  // namespace weightd::format

@@ -25,6 +25,9 @@ struct ElementType {
 // type, a type that torch has in another size.
 std::optional<ElementType> ParseTensorizerDType(absl::string_view text);
 
+// How a writer names an element; `torch_type` as in ElementType. Empty if torch has no such type.
+std::string TensorizerDTypeText(DType dtype, absl::string_view torch_type);
+
 }  // namespace weightd::format
 
 #endif  // WEIGHTD_DAEMON_FORMAT_TENSORIZER_DTYPE_H_

@@ -118,10 +118,10 @@ absl::StatusOr<TensorRecord> ParseTensorRecord(absl::string_view file_name, absl
   const std::string subject = absl::StrCat("tensor ", Quoted(tensor.name), ": ");
   FieldReader reader(bytes, file_name, header.begin, subject);
   RETURN_IF_ERROR(CheckSize(reader, header.size()));
-  // The module's number in its writer, which says nothing of the tensor.
-  RETURN_IF_ERROR(reader.ReadUnsigned(2, "a module's number").status());
+  ASSIGN_OR_RETURN(const uint64_t module, reader.ReadUnsigned(2, "a module's number"));
   RETURN_IF_ERROR(CheckDescription(reader, tensor));
   TensorRecord record;
+  record.module = static_cast<uint16_t>(module);
   record.hashed_header = std::string(bytes);
   ASSIGN_OR_RETURN(record.hashes, ReadHashes(reader, header.begin, record.hashed_header));
   if (traits.encrypted) {

@@ -44,6 +44,8 @@ struct SealedBoxes {
 };
 
 struct TensorRecord {
+  // The module's number in its writer; says nothing of the tensor.
+  uint16_t module = 0;
   // What the hashes cover before the tensor's decrypted bytes: the header without its hashes'
   // values and without what it says of encryption.
   std::string hashed_header;

@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/byte_range.h"
-#include "common/printable_text.h"
 #include "common/status.h"
 #include "daemon/format/secretbox.h"
 #include "daemon/pipeline/layout.h"
@@ -21,27 +20,6 @@ constexpr uint64_t kStepBytes = 1 << 20;
 constexpr size_t kMostTried = 8;
 constexpr uint64_t kMostTriedBytes = 64 << 20;
 constexpr size_t kMacBytes = 16;
-
-absl::Span<const std::byte> BytesOf(absl::string_view text) {
-  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
-}
-
-source::ChecksumKind KindOf(format::RecordHash::Kind kind) {
-  return kind == format::RecordHash::Kind::kCrc32 ? source::ChecksumKind::kCrc32
-                                                  : source::ChecksumKind::kSha256;
-}
-
-// A CRC stands in a record with its least significant byte first.
-std::string ValueOf(const format::RecordHash& hash) {
-  return hash.kind == format::RecordHash::Kind::kCrc32
-             ? std::string(hash.value.rbegin(), hash.value.rend())
-             : hash.value;
-}
-
-std::string Described(absl::string_view file, const format::TensorEntry& tensor) {
-  return absl::StrCat(file, ": tensor ", PrintableText(tensor.name), " at byte ",
-                      tensor.bytes.begin);
-}
 
 }  // namespace
 
@@ -142,27 +120,13 @@ absl::Status TensorCheck::Check(const Task& task) {
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const format::TensorRecord record, RecordOf(task));
-  ASSIGN_OR_RETURN(std::vector<Sum> sums, SumsOf(task, record));
-  for (Sum& sum : sums) {
-    sum.hasher = source::MakeHasher(sum.kind);
-    sum.hasher->Update(pipeline::BytesOf(record.hashed_header));
-  }
-  RETURN_IF_ERROR(record.boxes.has_value() ? OpenBoxes(task, record, absl::MakeSpan(sums))
-                                           : TakeBytes(task, absl::MakeSpan(sums)));
+  RecordSums sums(record, policy_);
+  RETURN_IF_ERROR(Count(task, record, sums));
+  RETURN_IF_ERROR(record.boxes.has_value() ? OpenBoxes(task, record, sums) : TakeBytes(task, sums));
   if (arrivals_->stopped()) {
     return absl::OkStatus();
   }
-  for (const Sum& sum : sums) {
-    const std::string found = sum.hasher->Finish();
-    if (found != sum.expected) {
-      return Error(Reason::kVerificationFailed,
-                   absl::StrCat(Described(NameOf(task), task.tensor), ": its ",
-                                source::NameOf(sum.kind), " is ", source::ShowDigest(found, 0),
-                                ", but the file says ", source::ShowDigest(sum.expected, 0)),
-                   "the file was damaged when it was written, stored or sent: make it anew");
-    }
-  }
-  return absl::OkStatus();
+  return sums.Check(TensorInFile(NameOf(task), task.tensor));
 }
 
 absl::StatusOr<format::TensorRecord> TensorCheck::RecordOf(const Task& task) {
@@ -173,36 +137,24 @@ absl::StatusOr<format::TensorRecord> TensorCheck::RecordOf(const Task& task) {
                                    task.tensor, *traits_[task.file]);
 }
 
-absl::StatusOr<std::vector<TensorCheck::Sum>> TensorCheck::SumsOf(
-    const Task& task, const format::TensorRecord& record) {
-  const bool boxed = record.boxes.has_value();
-  poly1305_ += boxed ? 1 : 0;
-  std::vector<Sum> sums;
-  if (policy_ != VerifyPolicy::kNever) {
-    // One that is cheap is enough for the fast policy; so is what encryption proves.
-    const bool one = policy_ == VerifyPolicy::kFast;
-    for (const format::RecordHash& hash : record.hashes) {
-      sums.push_back({KindOf(hash.kind), ValueOf(hash), nullptr});
-    }
-    std::sort(sums.begin(), sums.end(), [](const Sum& a, const Sum& b) { return a.kind < b.kind; });
-    sums.resize(std::min(sums.size(), one ? size_t{boxed ? 0u : 1u} : sums.size()));
-  }
-  for (const Sum& sum : sums) {
-    ++(sum.kind == source::ChecksumKind::kCrc32 ? crc32_ : sha256_);
-  }
-  if (sums.empty() && !boxed) {
+absl::Status TensorCheck::Count(const Task& task, const format::TensorRecord& record,
+                                const RecordSums& sums) {
+  poly1305_ += record.boxes.has_value() ? 1 : 0;
+  crc32_ += sums.Has(source::ChecksumKind::kCrc32) ? 1 : 0;
+  sha256_ += sums.Has(source::ChecksumKind::kSha256) ? 1 : 0;
+  if (sums.empty() && !record.boxes.has_value()) {
     if (policy_ == VerifyPolicy::kFull) {
       return Error(Reason::kVerificationFailed,
-                   absl::StrCat(Described(NameOf(task), task.tensor),
+                   absl::StrCat(TensorInFile(NameOf(task), task.tensor),
                                 " has no checksum, and every tensor is to be verified"),
                    "say `verify: fast` for this model, or write it anew with checksums");
     }
     ++unverified_;
   }
-  return sums;
+  return absl::OkStatus();
 }
 
-absl::Status TensorCheck::TakeBytes(const Task& task, absl::Span<Sum> sums) {
+absl::Status TensorCheck::TakeBytes(const Task& task, RecordSums& sums) {
   const absl::Span<std::byte> bytes = BytesOf(task);
   for (uint64_t at = 0; at < bytes.size() && !sums.empty();) {
     const uint64_t offset = task.tensor.bytes.begin + at;
@@ -211,16 +163,14 @@ absl::Status TensorCheck::TakeBytes(const Task& task, absl::Span<Sum> sums) {
       return absl::OkStatus();
     }
     const uint64_t size = std::min({bytes.size() - at, chunk->bytes.end - offset, kStepBytes});
-    for (Sum& sum : sums) {
-      sum.hasher->Update(bytes.subspan(at, size));
-    }
+    sums.Update(bytes.subspan(at, size));
     at += size;
   }
   return absl::OkStatus();
 }
 
 absl::Status TensorCheck::OpenBoxes(const Task& task, const format::TensorRecord& record,
-                                    absl::Span<Sum> sums) {
+                                    RecordSums& sums) {
   ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record));
   const absl::Span<std::byte> bytes = BytesOf(task);
   const uint64_t count = format::BoxCount(*record.boxes, bytes.size());
@@ -231,15 +181,13 @@ absl::Status TensorCheck::OpenBoxes(const Task& task, const format::TensorRecord
     if (!arrivals_->AwaitAll(task.file, {first + begin, first + end})) {
       return absl::OkStatus();
     }
-    if (!format::OpenBox(key, *record.boxes, i, bytes)) {
+    if (!format::OpenBox(key, *record.boxes, i, bytes.subspan(begin, end - begin))) {
       return Error(Reason::kVerificationFailed,
-                   absl::StrCat(Described(NameOf(task), task.tensor), ": piece ", i,
+                   absl::StrCat(TensorInFile(NameOf(task), task.tensor), ": piece ", i,
                                 " of its encrypted bytes was changed"),
                    "the file was damaged or tampered with since it was encrypted: make it anew");
     }
-    for (Sum& sum : sums) {
-      sum.hasher->Update(bytes.subspan(begin, end - begin));
-    }
+    sums.Update(bytes.subspan(begin, end - begin));
   }
   return absl::OkStatus();
 }

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -21,8 +20,8 @@
 #include "daemon/format/tensorizer_record.h"
 #include "daemon/pipeline/arrivals.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/pipeline/record_sums.h"
 #include "daemon/pipeline/tensor_keys.h"
-#include "daemon/source/checksum.h"
 
 namespace weightd::pipeline {
 
@@ -68,22 +67,14 @@ class TensorCheck {
     uint32_t file = 0;
     format::TensorEntry tensor;
   };
-  // A checksum that a tensor is to have.
-  struct Sum {
-    source::ChecksumKind kind = source::ChecksumKind::kCrc32;
-    // As source::Checksum's.
-    std::string expected;
-    std::unique_ptr<source::Hasher> hasher;
-  };
 
   void Work();
   absl::Status Check(const Task& task);
-  // Those that the policy wants; counts what they will prove.
-  absl::StatusOr<std::vector<Sum>> SumsOf(const Task& task, const format::TensorRecord& record);
+  // Counts what will be proved; an error if that is too little for the policy.
+  absl::Status Count(const Task& task, const format::TensorRecord& record, const RecordSums& sums);
   // Takes a tensor's bytes as they come; OK and nothing done if stopped.
-  absl::Status TakeBytes(const Task& task, absl::Span<Sum> sums);
-  absl::Status OpenBoxes(const Task& task, const format::TensorRecord& record,
-                         absl::Span<Sum> sums);
+  absl::Status TakeBytes(const Task& task, RecordSums& sums);
+  absl::Status OpenBoxes(const Task& task, const format::TensorRecord& record, RecordSums& sums);
   // Whether the key opens any of the first tensors, while nobody else is at them: what a key that
   // does can't open was changed.
   absl::Status TryKey();

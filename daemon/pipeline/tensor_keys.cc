@@ -34,8 +34,11 @@ absl::StatusOr<format::SecretKey> TensorKeys::For(const format::TensorRecord& re
                  "no writer makes such files: encrypt it again");
   }
   const uint64_t memory = std::min(record.password->memory, format::kMostPasswordMemory);
-  ASSIGN_OR_RETURN(host::Reservation room, make_room_(std::max<uint64_t>(memory, 1)));
-  room.Settle();  // taken at once, not filled over time
+  host::Reservation room;
+  if (make_room_ != nullptr) {
+    ASSIGN_OR_RETURN(room, (*make_room_)(std::max<uint64_t>(memory, 1)));
+    room.Settle();  // taken at once, not filled over time
+  }
   ASSIGN_OR_RETURN(format::SecretKey key,
                    format::KeyOfPassword(key_->secret.bytes(), *record.password));
   made_.emplace_back(*record.password, key);

@@ -19,9 +19,10 @@ namespace weightd::pipeline {
 // which is made once. Thread-safe.
 class TensorKeys {
  public:
-  // `make_room` counts the memory that making a key takes for a while; it outlives this.
+  // `make_room` counts the memory that making a key takes for a while; it outlives this. Null:
+  // nobody counts.
   TensorKeys(std::optional<ModelKey> key, const MakeRoom* make_room)
-      : key_(std::move(key)), make_room_(*make_room) {}
+      : key_(std::move(key)), make_room_(make_room) {}
 
   bool given() const { return key_.has_value(); }
   bool password() const { return key_.has_value() && key_->password; }
@@ -32,7 +33,7 @@ class TensorKeys {
 
  private:
   const std::optional<ModelKey> key_;
-  const MakeRoom& make_room_;
+  const MakeRoom* const make_room_;
   absl::Mutex mutex_;
   std::vector<std::pair<format::PasswordHashing, format::SecretKey>> made_ ABSL_GUARDED_BY(mutex_);
 };

@@ -42,8 +42,8 @@ void OpenBoxes(const format::SealedBoxes& boxes, std::string data) {
   const uint64_t count = format::BoxCount(boxes, data.size());
   Require(count == boxes.macs.size() / 16, "every box has a MAC");
   for (uint64_t i = 0; i < count; ++i) {
-    format::OpenBox(secret, boxes, i,
-                    absl::MakeSpan(reinterpret_cast<std::byte*>(data.data()), data.size()));
+    const absl::Span<std::byte> all(reinterpret_cast<std::byte*>(data.data()), data.size());
+    format::OpenBox(secret, boxes, i, all.subspan(i * boxes.box_bytes, boxes.box_bytes));
   }
 }
 

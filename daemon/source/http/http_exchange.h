@@ -29,8 +29,8 @@ class Exchange {
   // The ETag of If-Match; empty: none.
   virtual std::string IfMatch() const = 0;
 
-  // Whether an answer could as well be that to another request: what a server sends too late, or too
-  // much of, is read as the next answer of its connection.
+  // Whether an answer could as well be that to another request: what a server sends too late, or
+  // too much of, is read as the next answer of its connection.
   virtual bool MayBeAnothers(const Answer&) const { return false; }
   // A 200 or 206. Not OK ends the exchange for good.
   virtual absl::Status OnHead(const Answer& answer) = 0;

@@ -71,8 +71,8 @@ class Transfer final : private AnswerSink {
     return moved;
   }
 
-  // How a transfer that ended did: done, to be driven on (at another hop, or over a new connection),
-  // or failed.
+  // How a transfer that ended did: done, to be driven on (at another hop, or over a new
+  // connection), or failed.
   enum class End { kDone, kDriveOn, kFailed };
   End Finish(CURLcode code);
 

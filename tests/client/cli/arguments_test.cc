@@ -64,10 +64,10 @@ TEST(ArgumentsTest, Push) {
   const auto all = Parse({"push", "f", "s3://b/f", "--endpoint", "https://e", "--region=r",
                           "--profile=p", "--ca-file", "c", "--connections=3", "--follow-links"});
   ASSERT_TRUE(all.ok()) << all.status();
-  EXPECT_EQ(all->push.endpoint, "https://e");
-  EXPECT_EQ(all->push.region, "r");
-  EXPECT_EQ(all->push.profile, "p");
-  EXPECT_EQ(all->push.ca_file, "c");
+  EXPECT_EQ(all->push.store.endpoint, "https://e");
+  EXPECT_EQ(all->push.store.region, "r");
+  EXPECT_EQ(all->push.store.profile, "p");
+  EXPECT_EQ(all->push.store.ca_file, "c");
   EXPECT_EQ(all->push.connections, 3);
   EXPECT_TRUE(all->push.follow_links);
   EXPECT_FALSE(Parse({"push", "f"}).ok());

@@ -217,7 +217,7 @@ TEST_F(PushPlanTest, AnEndpointWithUserInfoIsRefused) {
   PushRequest request;
   request.path = folder_;
   request.target = "s3://bucket/m/";
-  request.endpoint = "https://me:secret@store";
+  request.store.endpoint = "https://me:secret@store";
   Cancellation cancellation;
   const absl::Status status =
       Push(request, [](const source::UploadProgress&) {}, cancellation).status();

@@ -1,0 +1,212 @@
+#include "daemon/convert/convert.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "common/status.h"
+#include "daemon/convert/cast.h"
+#include "daemon/convert/input.h"
+#include "daemon/convert/output_file.h"
+#include "daemon/convert/shard_writer.h"
+#include "daemon/convert/tensor_reader.h"
+#include "daemon/convert/workers.h"
+#include "daemon/format/safetensors_writer.h"
+#include "daemon/format/secretbox.h"
+#include "daemon/format/shard_index.h"
+
+namespace weightd::convert {
+namespace {
+
+// A tensor, by its shard and its number there.
+struct Task {
+  size_t shard = 0;
+  size_t tensor = 0;
+};
+
+absl::StatusOr<Sealing> MakeSealing(const pipeline::ModelKey& secret) {
+  if (!secret.password) {
+    return Sealing{.key = secret.secret};
+  }
+  Sealing sealing = {.key = {}, .password = format::NewPasswordHashing()};
+  ASSIGN_OR_RETURN(sealing.key, format::KeyOfPassword(secret.secret.bytes(), *sealing.password));
+  return sealing;
+}
+
+class Conversion {
+ public:
+  Conversion(const Input& input, const ConvertRequest& request, Report report,
+             Cancellation& cancellation)
+      : input_(input),
+        request_(request),
+        report_(report),
+        cancellation_(cancellation),
+        keys_(request.key, nullptr) {}
+
+  absl::StatusOr<std::vector<ConvertedFile>> Run() {
+    RETURN_IF_ERROR(CheckKey(input_, keys_));
+    if (request_.encrypt.has_value()) {
+      ASSIGN_OR_RETURN(sealing_, MakeSealing(*request_.encrypt));
+    }
+    ASSIGN_OR_RETURN(shards_, PlanConversion(input_, request_.options));
+    ASSIGN_OR_RETURN(Draft draft, Draft::Beside(request_.output));
+    RETURN_IF_ERROR(OpenWriters(draft.path()));
+    RETURN_IF_ERROR(ConvertTensors());
+    for (const std::unique_ptr<ShardWriter>& writer : writers_) {
+      RETURN_IF_ERROR(writer->Finish());
+      RETURN_IF_ERROR(cancellation_.status());
+    }
+    RETURN_IF_ERROR(WriteIndex(draft.path()));
+    RETURN_IF_ERROR(draft.Publish());
+    return Files();
+  }
+
+ private:
+  bool is_folder() const { return request_.options.shard_bytes > 0; }
+
+  std::string PathIn(const std::string& folder, const std::string& name) const {
+    return is_folder() ? absl::StrCat(folder, "/", name) : folder;
+  }
+
+  absl::Status OpenWriters(const std::string& draft) {
+    if (is_folder()) {
+      std::error_code error;
+      std::filesystem::create_directory(draft, error);
+      if (error) {
+        return ErrnoError(error.value(), absl::StrCat("make the folder ", draft));
+      }
+    }
+    for (const Shard& shard : shards_) {
+      const std::string path = PathIn(draft, shard.name);
+      absl::StatusOr<std::unique_ptr<ShardWriter>> writer =
+          request_.options.format == OutputFormat::kSafetensors
+              ? MakeSafetensorsWriter(shard, path, NewMetadata(input_.Metadata()))
+              : MakeTensorizerWriter(shard, path, sealing_.has_value() ? &*sealing_ : nullptr);
+      if (!writer.ok()) {
+        return writer.status();
+      }
+      writers_.push_back(*std::move(writer));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ConvertTensors() {
+    const std::vector<Task> tasks = Tasks();
+    {
+      absl::MutexLock lock(&mutex_);
+      for (const Task& task : tasks) {
+        progress_.bytes_total += TensorOf(task).from->bytes.size();
+      }
+    }
+    return ForEachTensor(
+        input_, request_.verify, keys_, tasks.size(),
+        [&](size_t i, TensorReader& reader, Cancellation& stop) {
+          return ConvertTensor(tasks[i], reader, stop);
+        },
+        cancellation_);
+  }
+
+  // The largest first, so that no worker is left with one when the others are done.
+  std::vector<Task> Tasks() const {
+    std::vector<Task> tasks;
+    for (size_t shard = 0; shard < shards_.size(); ++shard) {
+      for (size_t tensor = 0; tensor < shards_[shard].tensors.size(); ++tensor) {
+        tasks.push_back({shard, tensor});
+      }
+    }
+    std::sort(tasks.begin(), tasks.end(), [this](const Task& a, const Task& b) {
+      return TensorOf(a).from->bytes.size() > TensorOf(b).from->bytes.size();
+    });
+    return tasks;
+  }
+
+  absl::Status ConvertTensor(const Task& task, TensorReader& reader, Cancellation& stop) {
+    const TensorToConvert& tensor = TensorOf(task);
+    ASSIGN_OR_RETURN(const uint16_t module, reader.Open(tensor.file, *tensor.from, stop));
+    const std::unique_ptr<TensorWriter> writer = writers_[task.shard]->Begin(task.tensor, module);
+    std::vector<std::byte> cast;
+    const absl::StatusOr<TensorFinding> found = reader.Read(
+        [&](absl::Span<std::byte> bytes) -> absl::Status {
+          Advance(bytes.size());
+          if (!tensor.cast_to.has_value()) {
+            return writer->Take(bytes);
+          }
+          const DType from = tensor.from->dtype;
+          cast.resize(bytes.size() / DTypeBits(from) * DTypeBits(*tensor.cast_to));
+          Cast(from, *tensor.cast_to, bytes, absl::MakeSpan(cast));
+          return writer->Take(absl::MakeSpan(cast));
+        },
+        stop);
+    RETURN_IF_ERROR(found.status());
+    return writer->Finish();
+  }
+
+  const TensorToConvert& TensorOf(const Task& task) const {
+    return shards_[task.shard].tensors[task.tensor];
+  }
+
+  void Advance(uint64_t bytes) {
+    absl::MutexLock lock(&mutex_);
+    progress_.bytes_done += bytes;
+    report_(progress_);
+  }
+
+  absl::Status WriteIndex(const std::string& draft) const {
+    if (!is_folder() || request_.options.format != OutputFormat::kSafetensors) {
+      return absl::OkStatus();
+    }
+    std::map<std::string, std::string> weight_map;
+    uint64_t bytes = 0;
+    for (const Shard& shard : shards_) {
+      for (const TensorToConvert& tensor : shard.tensors) {
+        weight_map[tensor.to.name] = shard.name;
+        bytes += tensor.to.nbytes;
+      }
+    }
+    const std::string text = format::ShardIndexText(weight_map, bytes);
+    ASSIGN_OR_RETURN(
+        const OutputFile index,
+        OutputFile::Create(PathIn(draft, std::string(format::kShardIndexName)), text.size()));
+    RETURN_IF_ERROR(index.Write(0, text));
+    return index.Flush();
+  }
+
+  std::vector<ConvertedFile> Files() const {
+    std::vector<ConvertedFile> files;
+    for (size_t i = 0; i < shards_.size(); ++i) {
+      files.push_back({PathIn(request_.output, shards_[i].name), writers_[i]->file_bytes(),
+                       shards_[i].tensors.size()});
+    }
+    return files;
+  }
+
+  const Input& input_;
+  const ConvertRequest& request_;
+  const Report report_;
+  Cancellation& cancellation_;
+  pipeline::TensorKeys keys_;
+  std::optional<Sealing> sealing_;
+  std::vector<Shard> shards_;
+  std::vector<std::unique_ptr<ShardWriter>> writers_;
+  absl::Mutex mutex_;
+  Progress progress_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<ConvertedFile>> Convert(const source::Registry& sources,
+                                                   const ConvertRequest& request, Report report,
+                                                   Cancellation& cancellation) {
+  if (request.encrypt.has_value() && request.options.format != OutputFormat::kTensorizer) {
+    return Error(Reason::kUnsupported, "only tensorizer files can be encrypted",
+                 "let the output end with .tensors");
+  }
+  ASSIGN_OR_RETURN(const Input input, OpenInput(sources, request.input, cancellation));
+  return Conversion(input, request, report, cancellation).Run();
+}
+
+}  // namespace weightd::convert

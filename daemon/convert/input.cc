@@ -1,0 +1,60 @@
+#include "daemon/convert/input.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+#include "daemon/format/shard_index.h"
+#include "daemon/pipeline/read_headers.h"
+#include "daemon/pipeline/resolve.h"
+
+namespace weightd::convert {
+
+std::map<std::string, std::string> Input::Metadata() const {
+  std::map<std::string, std::string> metadata;
+  for (const format::FileHeader& header : headers) {
+    metadata.insert(header.metadata.begin(), header.metadata.end());
+  }
+  return metadata;
+}
+
+absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri,
+                                Cancellation& cancellation) {
+  Input input;
+  input.policy = {.any_path = true, .any_address = true, .unpinned = true};
+  ASSIGN_OR_RETURN(input.source, sources.For(uri));
+  ASSIGN_OR_RETURN(input.model,
+                   pipeline::ResolveModel(*input.source, uri, input.policy, cancellation));
+  ASSIGN_OR_RETURN(input.headers, pipeline::ReadHeaders(*input.source, input.model.files,
+                                                        input.policy, cancellation));
+  if (!input.model.shard_index.empty()) {
+    ASSIGN_OR_RETURN(const format::ShardIndex index,
+                     format::ParseShardIndex(input.model.shard_index, format::kShardIndexName));
+    RETURN_IF_ERROR(format::CheckShards(index, input.headers, format::kShardIndexName));
+  }
+  return input;
+}
+
+absl::Status CheckKey(const Input& input, const pipeline::TensorKeys& keys) {
+  const auto encrypted =
+      std::find_if(input.headers.begin(), input.headers.end(), [](const auto& header) {
+        return header.tensorizer.has_value() && header.tensorizer->encrypted;
+      });
+  if (encrypted != input.headers.end() && !keys.given()) {
+    const auto file = static_cast<size_t>(encrypted - input.headers.begin());
+    return Error(Reason::kKeyMissing,
+                 absl::StrCat(input.model.files[file].name, " is encrypted, and no key was given"),
+                 "name its key's or password's file with --key");
+  }
+  if (encrypted == input.headers.end() && keys.given()) {
+    return Error(Reason::kKeyRefused,
+                 absl::StrCat(input.model.uri.Redacted(),
+                              ": a key was given, but no file is "
+                              "encrypted"),
+                 "leave --key out, or find out who stored it in clear");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace weightd::convert

@@ -1,0 +1,62 @@
+#ifndef WEIGHTD_DAEMON_CONVERT_OUTPUT_FILE_H_
+#define WEIGHTD_DAEMON_CONVERT_OUTPUT_FILE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "common/fd.h"
+
+namespace weightd::convert {
+
+// A file that is filled in any order, by several threads at once.
+class OutputFile {
+ public:
+  // A new file of `bytes` zeros. The errno's reason if it exists or can't be made.
+  static absl::StatusOr<OutputFile> Create(std::string path, uint64_t bytes);
+
+  // Thread-safe.
+  absl::Status Write(uint64_t offset, absl::Span<const std::byte> bytes) const;
+  absl::Status Write(uint64_t offset, absl::string_view bytes) const;
+  // Waits until the disk has it.
+  absl::Status Flush() const;
+
+ private:
+  OutputFile(std::string path, Fd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+
+  std::string path_;
+  Fd fd_;
+};
+
+// A name beside `target`, under which a file or folder is made until it is whole. What is there
+// goes when this goes, unless it was published: a process that is killed leaves it, hidden, and
+// never a half `target`.
+class Draft {
+ public:
+  // kInvalidArgument if there is something at `target` already.
+  static absl::StatusOr<Draft> Beside(const std::string& target);
+  ~Draft();
+  Draft(Draft&& other) noexcept;
+  Draft& operator=(Draft&&) = delete;
+
+  // Nothing is there yet.
+  const std::string& path() const { return path_; }
+  // Gives what is there its name, in one step. An error if that exists by now.
+  absl::Status Publish();
+
+ private:
+  Draft(std::string target, std::string path)
+      : target_(std::move(target)), path_(std::move(path)) {}
+
+  std::string target_;
+  // Empty once published.
+  std::string path_;
+};
+
+}  // namespace weightd::convert
+
+#endif  // WEIGHTD_DAEMON_CONVERT_OUTPUT_FILE_H_

@@ -1,0 +1,45 @@
+#include "daemon/convert/workers.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "common/status.h"
+
+namespace weightd::convert {
+namespace {
+
+// Each has a buffer of 8 MiB, and waits for disk or network half of its time.
+constexpr unsigned kMostWorkers = 16;
+
+}  // namespace
+
+absl::Status ForEachTensor(
+    const Input& input, pipeline::VerifyPolicy policy, pipeline::TensorKeys& keys, size_t count,
+    absl::FunctionRef<absl::Status(size_t, TensorReader&, Cancellation&)> step,
+    Cancellation& cancellation) {
+  Cancellation stop;
+  const Cancellation::Registration link =
+      cancellation.OnCancel([&stop] { stop.Cancel(Error(Reason::kCancelled, "stopped")); });
+  std::atomic<size_t> next = 0;
+  std::vector<std::thread> threads;
+  const unsigned wanted = std::clamp(2 * std::thread::hardware_concurrency(), 2U, kMostWorkers);
+  for (size_t i = 0; i < std::min<size_t>(wanted, count); ++i) {
+    threads.emplace_back([&] {
+      TensorReader reader(&input, policy, &keys);
+      for (size_t at = next++; at < count && !stop.cancelled(); at = next++) {
+        if (const absl::Status done = step(at, reader, stop); !done.ok()) {
+          stop.Cancel(done);  // the first one's stays
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  RETURN_IF_ERROR(cancellation.status());
+  return stop.status();
+}
+
+}  // namespace weightd::convert
