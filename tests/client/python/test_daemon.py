@@ -103,6 +103,19 @@ def test_a_folder_of_shards(daemon: Daemon, tmp_path: Path) -> None:
         assert torch.equal(state[name], tensor)
 
 
+def test_weights_that_save_model_ties_are_tied_again(daemon: Daemon, tmp_path: Path) -> None:
+    network = torch.nn.ModuleDict({"embedding": torch.nn.Embedding(7, 5), "head": torch.nn.Linear(5, 7, bias=False)})
+    network["head"].weight = network["embedding"].weight
+    safetensors.torch.save_model(network, str(tmp_path / "m.safetensors"))
+    with weightd.attach((tmp_path / "m.safetensors").as_uri(), socket_dir=daemon.socket_dir) as model:
+        assert list(model) == ["embedding.weight"]
+        assert "head.weight" in model
+        assert torch.equal(model["head.weight"], network["head"].weight)
+        state = model.state_dict()
+        assert state["head.weight"] is state["embedding.weight"]
+        network.load_state_dict(state, assign=True)
+
+
 def test_a_hundred_thousand_tensors(daemon: Daemon, tmp_path: Path) -> None:
     entries = {f"t{i:06}": {"dtype": "I64", "shape": [1], "data_offsets": [8 * i, 8 * i + 8]} for i in range(100_000)}
     header = json.dumps(entries).encode()

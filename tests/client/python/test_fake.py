@@ -57,6 +57,18 @@ def test_a_model_says_what_it_holds(fake: Start) -> None:
         assert set(dict(m)) == {"a", "b"}
 
 
+def test_metadata_names_aliases_only_where_it_can(fake: Start) -> None:
+    tensors = {name: ("F32", [2, 3], WEIGHTS) for name in ("a", "b", "pt")}
+    daemon = fake({"m": model(tensors, format="pt", a="b", also="a", author="somebody")})
+    with weightd.attach("m", socket_dir=daemon.directory) as m:
+        assert m.state_dict().keys() == {"a", "b", "pt", "also"}
+        assert m["also"].data_ptr() == m["a"].data_ptr()
+        for name in ("format", "author", "somebody"):
+            assert name not in m
+            with pytest.raises(weightd.TensorNotFoundError):
+                m[name]
+
+
 def test_tensors_are_views_with_a_storage_each(fake: Start) -> None:
     daemon = fake({"m": small()})
     m = weightd.attach("m", socket_dir=daemon.directory)

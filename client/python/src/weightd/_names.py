@@ -3,43 +3,72 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from weightd.errors import error
 
 # Before a JSON array of strings (keys) and integers (positions).
-_PATH = "\x1e"
+PATH = "\x1e"
+# A key of metadata that never is an alias: its usual value is "pt".
+NO_ALIAS = "format"
+
+
+def kept_name(alias: str, metadata: Mapping[str, str], names: Container[str]) -> str | None:
+    """The tensor that has `alias` as another name, as safetensors' save_model keeps it in the metadata; else None.
+
+    Only a key that is no tensor's name, and whose value is one, is an alias.
+    """
+    kept = metadata.get(alias) if alias != NO_ALIAS and alias not in names else None
+    return kept if kept in names else None
+
+
+def aliases(metadata: Mapping[str, str], names: Container[str]) -> dict[str, str]:
+    """All of them: alias -> name."""
+    found = {key: kept_name(key, metadata, names) for key in metadata}
+    return {key: kept for key, kept in found.items() if kept is not None}
+
+
+def is_nested(names: Iterable[str]) -> bool:
+    """Whether they are of a nested state dict."""
+    return any(name.startswith(PATH) for name in names)
+
+
+def path(name: str) -> str | tuple[str | int, ...]:
+    """The keys and positions that lead to a tensor of a nested state dict; a plain name as it is."""
+    return tuple(json.loads(name[1:])) if name.startswith(PATH) else name
+
+
+def short(name: str, names: Container[str]) -> str:
+    """What tensorizer calls ".weight", a tensor of the module itself, as "weight", unless another is called so."""
+    stripped = name[1:]
+    return stripped if name.startswith(".") and stripped and stripped not in names else name
 
 
 def state_dict(tensors: dict[str, Any], model: str) -> Any:
     """`tensors` by the names that a state dict has.
 
-    Nested again where names are paths (a list, if it was one). What tensorizer calls ".weight", a tensor of the module
-    itself, becomes "weight", unless another is called so.
+    Nested again where names are paths (a list, if it was one); else those of a module itself are short.
     """
     starts = {name[:1] for name in tensors}
-    if _PATH in starts:
+    if PATH in starts:
         return _nested(tensors, model)
     if "." in starts:
-        return {_short(name, tensors): tensor for name, tensor in tensors.items()}
+        return {short(name, tensors): tensor for name, tensor in tensors.items()}
     return tensors
-
-
-def _short(name: str, names: dict[str, Any]) -> str:
-    short = name[1:]
-    return short if name.startswith(".") and short and short not in names else name
 
 
 def _nested(named: dict[str, Any], model: str) -> Any:
     root: dict[Any, Any] = {}
     for name, tensor in named.items():
-        path = json.loads(name[1:]) if name.startswith(_PATH) else [name]
+        where = path(name)
+        *outer, last = where if isinstance(where, tuple) else (where,)
         layer = root
-        for key in path[:-1]:
+        for key in outer:
             layer = layer.setdefault(key, {})
             if not isinstance(layer, dict):
                 raise error("INTERNAL", f"tensor {name!r} lies inside another tensor", model=model)
-        layer[path[-1]] = tensor
+        layer[last] = tensor
     return _listed(root)
 
 

@@ -132,7 +132,8 @@ class Model:
     def state_dict(self) -> Any:
         """All tensors by name, for load_state_dict(…, assign=True) or from_pretrained(None, state_dict=…).
 
-        A state dict that was nested when tensorizer wrote it is nested again (a list, if it was one).
+        A state dict that was nested when tensorizer wrote it is nested again (a list, if it was one). Tied weights,
+        which safetensors' save_model stores once, are one tensor under each of their names.
         """
         content = self._open_bytes()
         build = self._build()
@@ -141,6 +142,8 @@ class Model:
                 name: build(content[info.offset : info.offset + info.nbytes], info)
                 for name, info in self._tensors.rows()
             }
+        for alias, kept in _names.aliases(self._index.metadata, tensors).items():
+            tensors[alias] = tensors[kept]
         return _names.state_dict(tensors, self.uri)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import NamedTuple
 
+from weightd import _names
 from weightd.errors import error
 from weightd.v1 import tensor_index_pb2
 
@@ -60,7 +61,8 @@ class TensorInfo(NamedTuple):
 class TensorTable(Mapping[str, TensorInfo]):
     """The tensors by name, in the daemon's order (by name). Each is checked when it is first looked at.
 
-    A tensor of a module itself, which tensorizer calls ".weight", is also found as "weight".
+    A tensor of a module itself, which tensorizer calls ".weight", is also found as "weight", and a tied weight, which
+    safetensors' save_model stores once, by each of its names.
 
     Holds the daemon's message and nothing per tensor, so that it costs nothing to have one of 100,000 tensors.
     """
@@ -68,20 +70,19 @@ class TensorTable(Mapping[str, TensorInfo]):
     def __init__(self, index: tensor_index_pb2.TensorIndex) -> None:
         self._pieces = index.layout.pieces
         self._segment_bytes = index.segment_bytes
+        self._metadata = dict(index.metadata)
         self._model = index.model
         self._dtypes: dict[int, str] = {n: name for name, n in tensor_index_pb2.DType.items()}
         self._positions: dict[str, int] | None = None
 
     def __getitem__(self, name: str) -> TensorInfo:
-        positions = self._by_name()
-        position = positions.get(name, positions.get(f".{name}"))
+        position = self._find(name)
         if position is None:
             raise error("TENSOR_NOT_FOUND", f"the model has no tensor {name!r}", model=self._model)
         return self._checked(self._pieces[position])
 
     def __contains__(self, name: object) -> bool:
-        positions = self._by_name()
-        return name in positions or f".{name}" in positions
+        return isinstance(name, str) and self._find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name())
@@ -94,6 +95,14 @@ class TensorTable(Mapping[str, TensorInfo]):
         checked = self._checked
         for piece in self._pieces:
             yield piece.name, checked(piece)
+
+    def _find(self, name: str) -> int | None:
+        positions = self._by_name()
+        position = positions.get(name, positions.get(f".{name}"))
+        if position is None:
+            kept = _names.kept_name(name, self._metadata, positions)
+            position = None if kept is None else positions[kept]
+        return position
 
     def _by_name(self) -> dict[str, int]:
         if self._positions is None:
