@@ -90,8 +90,18 @@ def builder(framework: str) -> Builder:
     return _torch_builder() if framework == "pt" else _numpy_builder()
 
 
+def require_torch(what: str) -> Any:
+    """The module torch, for `what` ("writing models"), which needs it. Raises InvalidRequestError (UNSUPPORTED)."""
+    return _require("torch", f"{what} needs torch", "pip install torch")
+
+
+def torch_type_name(dtype: str) -> str:
+    """Name in torch ("bfloat16") of an element type of safetensors; empty if it has none."""
+    return _TORCH_TYPES.get(dtype, "")
+
+
 def _torch_builder() -> Builder:
-    torch: Any = _require("torch")
+    torch: Any = _require_for_tensors("torch")
     dtypes = {dtype: getattr(torch, name) for dtype, name in _TORCH_TYPES.items() if hasattr(torch, name)}
     frombuffer, empty = torch.frombuffer, torch.empty
 
@@ -118,7 +128,7 @@ def _torch_builder() -> Builder:
 
 
 def _numpy_builder() -> Builder:
-    numpy: Any = _require("numpy")
+    numpy: Any = _require_for_tensors("numpy")
     dtypes = {dtype: numpy.dtype(name) for dtype, name in _NUMPY_TYPES.items()}
 
     def build(buffer: memoryview, info: TensorInfo) -> Any:
@@ -127,7 +137,7 @@ def _numpy_builder() -> Builder:
             name = _ML_DTYPES_TYPES.get(info.dtype)
             if name is None:
                 raise _no_type("numpy", info.dtype)
-            kind = dtypes[info.dtype] = numpy.dtype(getattr(_require("ml_dtypes"), name))
+            kind = dtypes[info.dtype] = numpy.dtype(getattr(_require_for_tensors("ml_dtypes"), name))
         return numpy.frombuffer(buffer, dtype=kind).reshape(info.shape)
 
     return build
@@ -151,12 +161,13 @@ def _no_type(framework: str, dtype: str) -> Error:
     )
 
 
-def _require(module: str) -> Any:
+def _require_for_tensors(module: str) -> Any:
+    hint = f"pip install {module}, or use model.raw(name), which gives the bytes"
+    return _require(module, f"this needs {module}", hint)
+
+
+def _require(module: str, message: str, hint: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as failure:
-        raise error(
-            "UNSUPPORTED",
-            f"this needs {module}: {failure}",
-            hint=f"pip install {module}, or use model.raw(name), which gives the bytes",
-        ) from failure
+        raise error("UNSUPPORTED", f"{message}: {failure}", hint=hint) from failure
