@@ -27,15 +27,14 @@ _MAX_HEADER_BYTES = 100_000_000
 class Plan(NamedTuple):
     """A file before it is written. The tensors must not change until then."""
 
-    header: bytes
+    head: bytes
     """All that lies before the first tensor's bytes."""
-    metadata: dict[str, str]
     entries: list[Entry]
     """In the order of the file."""
 
     def write(self, file: BinaryIO) -> None:
         """Writes it at the file's position."""
-        file.write(self.header)
+        file.write(self.head)
         for entry in self.entries:
             for block in _blocks.blocks(entry.tensor):
                 file.write(block)
@@ -56,7 +55,7 @@ def plan(entries: list[Entry], metadata: Mapping[str, str]) -> Plan:
     text += b" " * (-len(text) % 8)
     if len(text) > _MAX_HEADER_BYTES:
         raise _unwritable(f"a header of {len(text)} bytes is too large", "write several files, or a .tensors file")
-    return Plan(struct.pack("<Q", len(text)) + text, dict(metadata), [entry for _, entry in ranked])
+    return Plan(struct.pack("<Q", len(text)) + text, [entry for _, entry in ranked])
 
 
 def type_name(tensor: torch.Tensor) -> str | None:

@@ -15,10 +15,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from weightd import _entries, _safetensors_file, _tensorizer_file
+from weightd import _weight_file
 from weightd._deserializer import Deserializer
-from weightd._destination import TENSORIZER, destination, suffix, synced
-from weightd.errors import error
+from weightd._destination import destination, suffix, synced
 
 if TYPE_CHECKING:
     import torch
@@ -57,19 +56,6 @@ def save_file(
         Error: What can't be written, with its name (InvalidRequestError); what weightctl says.
         OSError: The target can't be written.
     """
-    plan = _plan(source, suffix(target), metadata)
+    plan = _weight_file.plan(source, suffix(target), metadata)
     with destination(target) as path, synced(path) as file:
         plan.write(file)
-
-
-def _plan(source: Any, kind: str, metadata: Mapping[str, str] | None) -> _safetensors_file.Plan | _tensorizer_file.Plan:
-    if kind == TENSORIZER:
-        if metadata is not None:
-            hint = "leave it out, or write a .safetensors file"
-            raise error("UNSUPPORTED", "tensorizer files have no place for metadata", hint=hint)
-        return _tensorizer_file.plan(_entries.nested(source))
-    metadata = {"format": "pt"} if metadata is None else metadata
-    if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
-        raise error("INVALID_ARGUMENT", "metadata that is no text", hint="give a dict of str to str")
-    entries, aliases = _entries.without_aliases(_entries.flat(source), metadata)
-    return _safetensors_file.plan(entries, {**metadata, **aliases})
