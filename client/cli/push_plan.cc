@@ -22,15 +22,15 @@ namespace fs = std::filesystem;
 using source::FileToUpload;
 using Role = FileToUpload::Role;
 
-constexpr absl::string_view kWeightFileSuffix = ".safetensors";
 // More than any model has; a mistyped home folder has more.
 constexpr size_t kMostFiles = 20'000;
 constexpr int kDeepestFolder = 16;
 
 Role RoleOf(absl::string_view name) {
   return name == format::kShardIndexName           ? Role::kIndex
-         : absl::EndsWith(name, kWeightFileSuffix) ? Role::kWeights
-                                                   : Role::kOther;
+         : absl::EndsWith(name, ".safetensors") || absl::EndsWith(name, ".tensors")
+             ? Role::kWeights
+             : Role::kOther;
 }
 
 absl::StatusOr<Uri> ParseTarget(absl::string_view text) {

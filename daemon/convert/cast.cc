@@ -115,6 +115,10 @@ bool IsCastable(DType dtype) {
          dtype == DType::kBf16;
 }
 
+uint64_t CastBytes(DType from, DType to, uint64_t bytes) {
+  return bytes / (DTypeBits(from) / 8) * (DTypeBits(to) / 8);
+}
+
 void Cast(DType from, DType to, absl::Span<const std::byte> in, absl::Span<std::byte> out) {
   const size_t in_bytes = DTypeBits(from) / 8;
   const size_t out_bytes = DTypeBits(to) / 8;

@@ -40,7 +40,7 @@ TensorToConvert Target(uint32_t file, const format::TensorEntry& from,
       from.dtype != *options.cast) {
     tensor.cast_to = options.cast;
     to.dtype = *options.cast;
-    to.nbytes = from.nbytes / DTypeBits(from.dtype) * DTypeBits(to.dtype);
+    to.nbytes = CastBytes(from.dtype, to.dtype, from.nbytes);
   }
   Rename(options.format, to);
   const bool stored = options.format == OutputFormat::kSafetensors || !from.bytes.empty();

@@ -136,7 +136,7 @@ class Conversion {
             return writer->Take(bytes);
           }
           const DType from = tensor.from->dtype;
-          cast.resize(bytes.size() / DTypeBits(from) * DTypeBits(*tensor.cast_to));
+          cast.resize(CastBytes(from, *tensor.cast_to, bytes.size()));
           Cast(from, *tensor.cast_to, bytes, absl::MakeSpan(cast));
           return writer->Take(absl::MakeSpan(cast));
         },

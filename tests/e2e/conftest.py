@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 import typing
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from processes import INSTRUMENTED, Daemon, Nginx, Reader  # noqa: E402
+from processes import INSTRUMENTED, ROOT, Daemon, Nginx, Reader  # noqa: E402
 from shelves import Bucket, Folder, Moto, Rgw, S3Server, Shelf  # noqa: E402
 
 
@@ -138,3 +139,27 @@ def shelf(
         shelf = Bucket(request.getfixturevalue(request.param), bucket, daemons, tmp_path)
     yield shelf
     shelf.end()
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> typing.Callable[[str], pathlib.Path]:
+    """Files of a release, written once."""
+    made: dict[str, pathlib.Path] = {}
+
+    def corpus(release: str) -> pathlib.Path:
+        if release not in made:
+            folder = tmp_path_factory.mktemp(f"tensorizer-{release}")
+            folder.chmod(0o755)
+            path = ROOT / ".venv" / "tensorizer" / release
+            assert path.is_dir(), "run deploy/install_deps.sh: it fetches tensorizer's releases"
+            subprocess.run(
+                [sys.executable, str(pathlib.Path(__file__).parent / "write_tensors.py"), str(folder), release],
+                env={**os.environ, "PYTHONPATH": str(path)},
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            made[release] = folder
+        return made[release]
+
+    return corpus

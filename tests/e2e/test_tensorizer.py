@@ -2,48 +2,20 @@
 
 import hashlib
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import typing
 
 import pytest
 import weightd
-from processes import ROOT, Daemon, Nginx
+from processes import Daemon, Nginx
 from weightd._frameworks import _TORCH_TYPES as TORCH_NAMES
 
 Daemons = typing.Callable[..., Daemon]
 
 NEWEST = "2.12.1"
 RELEASES = [pytest.param(old, marks=pytest.mark.plain_only) for old in ("1.1.0", "2.0.0", "2.5.1", "2.9.0")] + [NEWEST]
-HERE = pathlib.Path(__file__).parent
 KEY = bytes(range(32))
 PASSWORD = "correct horse"
-
-
-@pytest.fixture(scope="session")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> typing.Callable[[str], pathlib.Path]:
-    """Files of a release, written once."""
-    made: dict[str, pathlib.Path] = {}
-
-    def corpus(release: str) -> pathlib.Path:
-        if release not in made:
-            folder = tmp_path_factory.mktemp(f"tensorizer-{release}")
-            folder.chmod(0o755)
-            path = ROOT / ".venv" / "tensorizer" / release
-            assert path.is_dir(), "run deploy/install_deps.sh: it fetches tensorizer's releases"
-            subprocess.run(
-                [sys.executable, str(HERE / "write_tensors.py"), str(folder), release],
-                env={**os.environ, "PYTHONPATH": str(path)},
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            made[release] = folder
-        return made[release]
-
-    return corpus
 
 
 def secrets(folder: pathlib.Path) -> str:

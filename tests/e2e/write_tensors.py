@@ -18,7 +18,7 @@ PASSWORD = "correct horse"
 
 NUMPY_TYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64"]
 OPAQUE_TYPES = ["bfloat16", "complex32", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"]
-VERSION = tuple(int(part) for part in sys.argv[2].split(".")[:2])
+VERSION = tuple(int(part) for part in sys.argv[2].split(".")[:2]) if __name__ == "__main__" else ()
 
 Expected = dict[str, list]
 

@@ -1,0 +1,168 @@
+"""`weightctl convert` and `verify`: files that tensorizer and safetensors made, and files that they read."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import typing
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import weightd
+from models import small_model
+from processes import PATIENCE, ROOT, Daemon, Nginx, binary, wait_until
+from shelves import S3Server
+from test_tensorizer import KEY, NEWEST, PASSWORD, found
+
+Corpora = typing.Callable[[str], pathlib.Path]
+READ_TENSORS = pathlib.Path(__file__).parent / "read_tensors.py"
+
+
+def weightctl(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [binary("client/cli/weightctl"), *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def read_by_tensorizer(path: pathlib.Path, *secret: str) -> dict[str, list]:
+    """What tensorizer itself finds in a file, its hashes verified."""
+    done = subprocess.run(
+        [sys.executable, str(READ_TENSORS), str(path), *secret],
+        env={**os.environ, "PYTHONPATH": str(ROOT / ".venv" / "tensorizer" / NEWEST)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return typing.cast(dict[str, list], json.loads(done.stdout))
+
+
+def contents(path: pathlib.Path) -> dict[str, tuple[str, list[int], bytes]]:
+    """Type, shape and bytes of each tensor of a safetensors file."""
+    raw = path.read_bytes()
+    begin = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:begin])
+    header.pop("__metadata__", None)
+    return {
+        name: (one["dtype"], one["shape"], raw[begin + one["data_offsets"][0] : begin + one["data_offsets"][1]])
+        for name, one in header.items()
+    }
+
+
+@pytest.fixture
+def secrets(tmp_path: pathlib.Path) -> dict[str, str]:
+    """Files of the corpora that are encrypted, and what opens them."""
+    (tmp_path / "key").write_bytes(KEY)
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    return {
+        "key.tensors": f"key-file={tmp_path}/key",
+        "password.tensors": f"password-file={tmp_path}/password",
+    }
+
+
+@pytest.mark.plain_only
+def test_tensorizer_reads_what_was_written(
+    daemon: Daemon, corpora: Corpora, secrets: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    folder = corpora(NEWEST)
+    for name, tensors in json.loads((folder / "expected.json").read_text()).items():
+        out = tmp_path / f"new-{name}"
+        key = ["--key", secrets[name]] if name in secrets else []
+        weightctl("convert", folder / name, out, *key)
+        with weightd.attach(str(out), socket_dir=str(daemon.socket_dir), timeout=60) as model:
+            assert found(model) == tensors, name
+            assert model.verified_tensors.unverified == 0
+        if name != "nested.tensors":  # whose names tensorizer gives in a form of its own
+            assert read_by_tensorizer(out) == tensors, name
+
+
+@pytest.mark.plain_only
+def test_tensorizer_opens_what_was_encrypted(corpora: Corpora, secrets: dict[str, str], tmp_path: pathlib.Path) -> None:
+    folder = corpora(NEWEST)
+    tensors = json.loads((folder / "expected.json").read_text())["key.tensors"]
+    for kind, secret in (("key", KEY.hex()), ("password", PASSWORD)):
+        out = tmp_path / f"{kind}.out.tensors"
+        how = secrets[f"{kind}.tensors"]
+        weightctl("convert", folder / "key.tensors", out, "--key", secrets["key.tensors"], "--encrypt", how)
+        assert read_by_tensorizer(out, f"{kind}={secret}") == tensors
+        rows = json.loads(weightctl("verify", out, "--key", how, "-o", "json").stdout)["tensors"]
+        assert len(rows) == len(tensors)
+        assert all(row["poly1305"] and row["sha256"] and not row["error"] for row in rows)
+
+
+def test_from_a_web_server_to_safetensors_and_back(web: Nginx, files: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    small_model(files / "model.safetensors")
+    weightctl("convert", web.url("model.safetensors"), tmp_path / "a.tensors")
+    weightctl("convert", tmp_path / "a.tensors", tmp_path / "b.safetensors")
+    assert contents(tmp_path / "b.safetensors") == contents(files / "model.safetensors")
+
+
+def test_from_store_to_store(server: S3Server, bucket: str, tmp_path: pathlib.Path) -> None:
+    small_model(tmp_path / "model.safetensors")
+    client = server.client()
+    client.create_bucket(Bucket=bucket)
+    client.upload_file(str(tmp_path / "model.safetensors"), bucket, "in/model.safetensors")
+    environment = {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "TMPDIR": str(tmp_path),
+    }
+    weightctl("convert", f"s3://{bucket}/in/", f"s3://{bucket}/out/m.tensors", **environment)
+    shards = f"s3://{bucket}/shards/"
+    weightctl("convert", f"s3://{bucket}/out/m.tensors", shards, "--shard-size", "1kB", **environment)
+    weightctl("convert", shards, tmp_path / "back.safetensors", **environment)
+    assert contents(tmp_path / "back.safetensors") == contents(tmp_path / "model.safetensors")
+    assert "proved" in weightctl("verify", f"s3://{bucket}/out/m.tensors", **environment).stdout
+    assert not list(tmp_path.glob("weightctl.*"))
+
+
+def test_a_kill_leaves_no_half_file(tmp_path: pathlib.Path) -> None:
+    source, out = tmp_path / "model.safetensors", tmp_path / "out.tensors"
+    safetensors.numpy.save_file({"large": np.zeros(256 << 20, dtype=np.uint8)}, source)
+    process = subprocess.Popen([binary("client/cli/weightctl"), "convert", str(source), str(out)])
+    wait_until(lambda: list(tmp_path.glob(".out.tensors.*")) or process.poll() is not None, "a draft")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+
+
+def test_wrong_input_is_told_apart(tmp_path: pathlib.Path, secrets: dict[str, str]) -> None:
+    small_model(tmp_path / "model.safetensors")
+    model, out = tmp_path / "model.safetensors", tmp_path / "out.tensors"
+    assert "none.safetensors" in weightctl("convert", tmp_path / "none.safetensors", out, code=66).stderr
+    assert "ends with neither" in weightctl("convert", model, tmp_path / "out", code=64).stderr
+    assert "exists already" in weightctl("convert", model, model, code=64).stderr
+    assert (
+        "only tensorizer"
+        in weightctl("convert", model, tmp_path / "x.safetensors", "--encrypt", secrets["key.tensors"], code=64).stderr
+    )
+    told = weightctl("convert", model, out, "--encrypt", "hunter2", code=64).stderr
+    assert "key-file=PATH" in told and "hunter2" not in told
+    weightctl("convert", model, out, "--encrypt", "password-env=SECRET", SECRET="hunter2")
+    assert "no key was given" in weightctl("convert", out, tmp_path / "x.safetensors", code=77).stderr
+    told = weightctl("verify", out, "--key", "password-env=SECRET", code=77, SECRET="wrong").stderr
+    assert "was not made with this key" in told and "wrong" not in told.split("was not made")[0]
+    (tmp_path / "bad.tensors").write_bytes(b"|TZR|" + bytes(100))
+    assert "byte 5" in weightctl("verify", tmp_path / "bad.tensors", code=65).stderr
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["model.safetensors"]
+
+
+def test_a_damaged_tensor_is_named(tmp_path: pathlib.Path) -> None:
+    tensors = {"good": np.arange(100, dtype=np.float32), "bad": np.ones(100, dtype=np.float32)}
+    safetensors.numpy.save_file(tensors, tmp_path / "m.safetensors")
+    weightctl("convert", tmp_path / "m.safetensors", tmp_path / "m.tensors")
+    damaged = bytearray((tmp_path / "m.tensors").read_bytes())
+    damaged[damaged.index(tensors["bad"].tobytes())] ^= 1
+    (tmp_path / "m.tensors").write_bytes(damaged)
+    verified = weightctl("verify", tmp_path / "m.tensors", code=65)
+    assert "1 proved, 0 without a checksum, 1 wrong" in verified.stdout
+    assert "tensor bad at byte" in verified.stderr
