@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -18,6 +19,10 @@ namespace weightd::convert {
 namespace {
 
 namespace fs = std::filesystem;
+
+// The page cache takes pages for a write at once. For large ones it would look for large pages,
+// which a machine that has been up for long has to make first, or get from its host.
+constexpr size_t kStepBytes = 256 << 10;
 
 absl::Status Exists(const std::string& target) {
   return Error(Reason::kInvalidArgument, absl::StrCat(target, " exists already"),
@@ -42,9 +47,10 @@ absl::StatusOr<OutputFile> OutputFile::Create(std::string path, uint64_t bytes) 
 }
 
 absl::Status OutputFile::Write(uint64_t offset, absl::Span<const std::byte> bytes) const {
+  const uint64_t begin = offset;
   while (!bytes.empty()) {
-    const ssize_t written =
-        pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const ssize_t written = pwrite(fd_.get(), bytes.data(), std::min(bytes.size(), kStepBytes),
+                                   static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) {
       continue;
     }
@@ -54,6 +60,9 @@ absl::Status OutputFile::Write(uint64_t offset, absl::Span<const std::byte> byte
     bytes.remove_prefix(static_cast<size_t>(written));
     offset += static_cast<uint64_t>(written);
   }
+  // On its way to the disk while the next bytes are made. Where that can't be begun, Flush does all.
+  sync_file_range(fd_.get(), static_cast<off64_t>(begin), static_cast<off64_t>(offset - begin),
+                  SYNC_FILE_RANGE_WRITE);
   return absl::OkStatus();
 }
 
