@@ -27,10 +27,9 @@ constexpr size_t kMostFiles = 20'000;
 constexpr int kDeepestFolder = 16;
 
 Role RoleOf(absl::string_view name) {
-  return name == format::kShardIndexName           ? Role::kIndex
-         : absl::EndsWith(name, ".safetensors") || absl::EndsWith(name, ".tensors")
-             ? Role::kWeights
-             : Role::kOther;
+  return name == format::kShardIndexName                                            ? Role::kIndex
+         : absl::EndsWith(name, ".safetensors") || absl::EndsWith(name, ".tensors") ? Role::kWeights
+                                                                                    : Role::kOther;
 }
 
 absl::StatusOr<Uri> ParseTarget(absl::string_view text) {

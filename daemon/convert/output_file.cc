@@ -60,7 +60,8 @@ absl::Status OutputFile::Write(uint64_t offset, absl::Span<const std::byte> byte
     bytes.remove_prefix(static_cast<size_t>(written));
     offset += static_cast<uint64_t>(written);
   }
-  // On its way to the disk while the next bytes are made. Where that can't be begun, Flush does all.
+  // On its way to the disk while the next bytes are made. Where that can't be begun, Flush does
+  // all.
   sync_file_range(fd_.get(), static_cast<off64_t>(begin), static_cast<off64_t>(offset - begin),
                   SYNC_FILE_RANGE_WRITE);
   return absl::OkStatus();
