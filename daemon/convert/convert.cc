@@ -177,6 +177,7 @@ class Conversion {
 
   std::vector<ConvertedFile> Files() const {
     std::vector<ConvertedFile> files;
+    files.reserve(shards_.size());
     for (size_t i = 0; i < shards_.size(); ++i) {
       files.push_back({PathIn(request_.output, shards_[i].name), writers_[i]->file_bytes(),
                        shards_[i].tensors.size()});
