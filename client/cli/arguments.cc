@@ -49,6 +49,8 @@ void AddInput(CLI::App* command, ConvertArguments& convert) {
                    "What opens it, if it is encrypted: key-file=PATH, password-file=PATH, "
                    "key-env=NAME or password-env=NAME")
       ->type_name("KIND=WHERE");
+  command->add_flag("--unpinned", convert.unpinned,
+                    "Also from a server that doesn't tell versions of a file apart");
   AddStore(command, convert.store);
 }
 

@@ -111,6 +111,8 @@ v1::LoadProgress AsLoad(const convert::Progress& progress) {
 
 absl::Status Convert(const Arguments& arguments, const Streams& streams) {
   std::signal(SIGPIPE, SIG_IGN);
+  // A file that the shell limits is an error like others.
+  std::signal(SIGXFSZ, SIG_IGN);
   Cancellation cancellation;
   const Interrupt interrupt(&cancellation);
   ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);

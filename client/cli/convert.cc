@@ -27,6 +27,19 @@ absl::Status Misused(absl::string_view option, absl::string_view what, absl::str
   return Error(Reason::kInvalidArgument, absl::StrCat(option, ": ", what), hint);
 }
 
+// A path, or an s3:// address; of a file: URI its path.
+absl::StatusOr<std::string> OutputOf(const std::string& given) {
+  if (absl::StartsWith(given, "file:")) {
+    ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(given));
+    return uri.path();
+  }
+  if (absl::StrContains(given, "://") && !absl::StartsWith(given, "s3://")) {
+    return Misused("OUT", absl::StrCat(given, " can't be written to"),
+                   "give a path, or an s3:// address");
+  }
+  return given;
+}
+
 // A path of a shell's user becomes a file: URI.
 absl::StatusOr<Uri> InputOf(const std::string& given) {
   if (absl::StrContains(given, "://") || absl::StartsWith(given, "file:")) {
@@ -95,13 +108,14 @@ pipeline::VerifyPolicy PolicyOf(const std::string& verify) {
 absl::StatusOr<convert::ConvertRequest> RequestOf(const ConvertArguments& arguments) {
   convert::ConvertRequest request;
   ASSIGN_OR_RETURN(request.input, InputOf(arguments.input));
-  request.output = arguments.output;
+  ASSIGN_OR_RETURN(request.output, OutputOf(arguments.output));
   ASSIGN_OR_RETURN(request.options.format, FormatOf(arguments));
   request.options.shard_bytes = arguments.shard_bytes;
   request.options.cast = CastOf(arguments.dtype);
   ASSIGN_OR_RETURN(request.key, KeyOf("--key", arguments.key));
   ASSIGN_OR_RETURN(request.encrypt, KeyOf("--encrypt", arguments.encrypt));
   request.verify = PolicyOf(arguments.verify);
+  request.unpinned = arguments.unpinned;
   return request;
 }
 
@@ -142,6 +156,10 @@ absl::StatusOr<ConvertResult> ConvertModel(const ConvertArguments& arguments,
     return result;
   }
   ASSIGN_OR_RETURN(const Uri target, Uri::Parse(arguments.output));
+  if (absl::EndsWith(arguments.output, "/") && arguments.shard_bytes == 0) {
+    return Misused("OUT", absl::StrCat(arguments.output, " is a folder"),
+                   "name the object, or say --shard-size");
+  }
   ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Make());
   const std::string name = fs::path(target.path()).filename().string();
   request.output = absl::StrCat(folder.path(), "/", name.empty() ? "model" : name);
@@ -169,6 +187,7 @@ absl::StatusOr<std::vector<convert::VerifiedTensor>> VerifyInput(const ConvertAr
   convert::VerifyRequest request;
   ASSIGN_OR_RETURN(request.input, InputOf(arguments.input));
   ASSIGN_OR_RETURN(request.key, KeyOf("--key", arguments.key));
+  request.unpinned = arguments.unpinned;
   ASSIGN_OR_RETURN(const source::Registry sources, MakeSources(arguments.store));
   return convert::VerifyModel(sources, request, report, cancellation);
 }

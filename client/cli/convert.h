@@ -30,6 +30,7 @@ struct ConvertArguments {
   std::string encrypt;
   // "fast", "full" or "never".
   std::string verify = "fast";
+  bool unpinned = false;
   StoreAccess store;
 };
 

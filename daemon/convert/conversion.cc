@@ -48,6 +48,23 @@ TensorToConvert Target(uint32_t file, const format::TensorEntry& from,
   return tensor;
 }
 
+// safetensors' save_model stores tensors that share memory once, and says under the others' names
+// in the metadata which one that is. tensorizer files have no metadata: there they are stored
+// again.
+void AddAliases(const Input& input, std::vector<TensorToConvert>& tensors) {
+  std::map<absl::string_view, TensorToConvert> stored;
+  for (const TensorToConvert& tensor : tensors) {
+    stored.emplace(tensor.from->name, tensor);
+  }
+  for (const auto& [name, of] : input.Metadata()) {
+    const auto found = stored.find(of);
+    if (found != stored.end() && name != "format" && stored.count(name) == 0) {
+      tensors.push_back(found->second);
+      tensors.back().to.name = name;
+    }
+  }
+}
+
 // A module's own tensors have a dot before their names in tensorizer files.
 void DropLeadingDots(std::vector<TensorToConvert>& tensors) {
   std::set<std::string> names;
@@ -100,6 +117,8 @@ absl::StatusOr<std::vector<Shard>> PlanConversion(const Input& input,
   RETURN_IF_ERROR(CheckUnique(input, tensors));
   if (options.format == OutputFormat::kSafetensors) {
     DropLeadingDots(tensors);
+  } else {
+    AddAliases(input, tensors);
   }
   std::vector<Shard> shards(1);
   uint64_t bytes = 0;

@@ -18,6 +18,7 @@
 #include "daemon/format/safetensors_writer.h"
 #include "daemon/format/secretbox.h"
 #include "daemon/format/shard_index.h"
+#include "daemon/pipeline/record_sums.h"
 
 namespace weightd::convert {
 namespace {
@@ -27,6 +28,9 @@ struct Task {
   size_t shard = 0;
   size_t tensor = 0;
 };
+
+// Cast at once.
+constexpr size_t kCastBytes = 1 << 20;
 
 absl::StatusOr<Sealing> MakeSealing(const pipeline::ModelKey& secret) {
   if (!secret.password) {
@@ -54,14 +58,15 @@ class Conversion {
     }
     ASSIGN_OR_RETURN(shards_, PlanConversion(input_, request_.options));
     ASSIGN_OR_RETURN(Draft draft, Draft::Beside(request_.output));
-    RETURN_IF_ERROR(OpenWriters(draft.path()));
+    draft_.emplace(std::move(draft));
+    RETURN_IF_ERROR(OpenWriters(draft_->path()));
     RETURN_IF_ERROR(ConvertTensors());
     for (const std::unique_ptr<ShardWriter>& writer : writers_) {
       RETURN_IF_ERROR(writer->Finish());
       RETURN_IF_ERROR(cancellation_.status());
     }
-    RETURN_IF_ERROR(WriteIndex(draft.path()));
-    RETURN_IF_ERROR(draft.Publish());
+    RETURN_IF_ERROR(WriteIndex(draft_->path()));
+    RETURN_IF_ERROR(draft_->Publish());
     return Files();
   }
 
@@ -80,11 +85,13 @@ class Conversion {
         return ErrnoError(error.value(), absl::StrCat("make the folder ", draft));
       }
     }
+    // Which may be long: the first file has it.
+    std::map<std::string, std::string> metadata = input_.Metadata();
     for (const Shard& shard : shards_) {
       const std::string path = PathIn(draft, shard.name);
       absl::StatusOr<std::unique_ptr<ShardWriter>> writer =
           request_.options.format == OutputFormat::kSafetensors
-              ? MakeSafetensorsWriter(shard, path, NewMetadata(input_.Metadata()))
+              ? MakeSafetensorsWriter(shard, path, NewMetadata(std::exchange(metadata, {})))
               : MakeTensorizerWriter(shard, path, sealing_.has_value() ? &*sealing_ : nullptr);
       if (!writer.ok()) {
         return writer.status();
@@ -136,12 +143,24 @@ class Conversion {
             return writer->Take(bytes);
           }
           const DType from = tensor.from->dtype;
-          cast.resize(CastBytes(from, *tensor.cast_to, bytes.size()));
-          Cast(from, *tensor.cast_to, bytes, absl::MakeSpan(cast));
-          return writer->Take(absl::MakeSpan(cast));
+          for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kCastBytes))) {
+            const absl::Span<const std::byte> step = bytes.subspan(0, kCastBytes);
+            cast.resize(CastBytes(from, *tensor.cast_to, step.size()));
+            Cast(from, *tensor.cast_to, step, absl::MakeSpan(cast));
+            RETURN_IF_ERROR(writer->Take(absl::MakeSpan(cast)));
+          }
+          return absl::OkStatus();
         },
         stop);
     RETURN_IF_ERROR(found.status());
+    if (request_.verify == pipeline::VerifyPolicy::kFull && tensor.from->record.has_value() &&
+        !found->any()) {
+      return Error(
+          Reason::kVerificationFailed,
+          absl::StrCat(pipeline::TensorInFile(input_.model.files[tensor.file].name, *tensor.from),
+                       " has no checksum, and every tensor is to be verified"),
+          "leave --verify out, or set it to fast");
+    }
     return writer->Finish();
   }
 
@@ -192,6 +211,8 @@ class Conversion {
   pipeline::TensorKeys keys_;
   std::optional<Sealing> sealing_;
   std::vector<Shard> shards_;
+  // Goes after the writers: they keep descriptors, which removing it needs.
+  std::optional<Draft> draft_;
   std::vector<std::unique_ptr<ShardWriter>> writers_;
   absl::Mutex mutex_;
   Progress progress_ ABSL_GUARDED_BY(mutex_);
@@ -206,7 +227,8 @@ absl::StatusOr<std::vector<ConvertedFile>> Convert(const source::Registry& sourc
     return Error(Reason::kUnsupported, "only tensorizer files can be encrypted",
                  "let the output end with .tensors");
   }
-  ASSIGN_OR_RETURN(const Input input, OpenInput(sources, request.input, cancellation));
+  ASSIGN_OR_RETURN(const Input input,
+                   OpenInput(sources, request.input, request.unpinned, cancellation));
   return Conversion(input, request, report, cancellation).Run();
 }
 

@@ -26,6 +26,8 @@ struct ConvertRequest {
   std::optional<pipeline::ModelKey> key = {};
   // Encrypts the output, a tensorizer file.
   std::optional<pipeline::ModelKey> encrypt = {};
+  // See OpenInput.
+  bool unpinned = false;
   // How the input is verified.
   pipeline::VerifyPolicy verify = pipeline::VerifyPolicy::kFast;
 };

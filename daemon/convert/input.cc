@@ -19,13 +19,20 @@ std::map<std::string, std::string> Input::Metadata() const {
   return metadata;
 }
 
-absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri,
+absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri, bool unpinned,
                                 Cancellation& cancellation) {
   Input input;
   input.policy = {.any_path = true, .any_address = true, .unpinned = true};
   ASSIGN_OR_RETURN(input.source, sources.For(uri));
   ASSIGN_OR_RETURN(input.model,
                    pipeline::ResolveModel(*input.source, uri, input.policy, cancellation));
+  if (!input.model.pinned_to_version && !unpinned) {
+    return Error(Reason::kNotAllowed,
+                 absl::StrCat(uri.Redacted(),
+                              ": its server doesn't say which version of a file it "
+                              "sends (no strong ETag): bytes of two could be mixed"),
+                 "fetch it to a local file, or say --unpinned if nobody writes to it");
+  }
   ASSIGN_OR_RETURN(input.headers, pipeline::ReadHeaders(*input.source, input.model.files,
                                                         input.policy, cancellation));
   if (!input.model.shard_index.empty()) {

@@ -30,7 +30,9 @@ struct Input {
 
 // Checks all that the daemon checks before a load. `sources` outlives what it returns. The user may
 // read what the process may read.
-absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri,
+// kNotAllowed, unless `unpinned`, for files whose server says nothing that tells one version from
+// another: bytes of two could be mixed.
+absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri, bool unpinned,
                                 Cancellation& cancellation);
 
 // kKeyMissing for an encrypted file without a key, kKeyRefused for a key where no file is

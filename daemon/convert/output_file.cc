@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -23,6 +24,8 @@ namespace fs = std::filesystem;
 // The page cache takes pages for a write at once. For large ones it would look for large pages,
 // which a machine that has been up for long has to make first, or get from its host.
 constexpr size_t kStepBytes = 256 << 10;
+// Beside a dot and what makes it unique: names of files have at most 255 bytes.
+constexpr size_t kMostDraftNameBytes = 100;
 
 absl::Status Exists(const std::string& target) {
   return Error(Reason::kInvalidArgument, absl::StrCat(target, " exists already"),
@@ -30,10 +33,50 @@ absl::Status Exists(const std::string& target) {
 }
 
 absl::Status CantWrite(int error_number, const std::string& path) {
-  return error_number == ENOSPC || error_number == EDQUOT
-             ? Error(Reason::kSourceUnavailable, absl::StrCat("write ", path, ": no space is left"),
-                     "make room, or write elsewhere")
-             : ErrnoError(error_number, absl::StrCat("write ", path));
+  const std::string what = absl::StrCat("write ", path);
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+      return Error(Reason::kSourceUnavailable, absl::StrCat(what, ": no space is left"),
+                   "make room, or write elsewhere");
+    case EFBIG:
+    case EROFS:
+    case ENAMETOOLONG:
+      return Error(Reason::kInvalidArgument, ErrnoError(error_number, what).message(),
+                   "write elsewhere, or several smaller files (--shard-size)");
+    default:
+      return ErrnoError(error_number, what);
+  }
+}
+
+fs::path ParentOf(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+// A folder's names, on disk; nothing is done for a file.
+absl::Status FlushFolder(const std::string& path) {
+  const Fd folder(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) {
+    return errno == ENOTDIR ? absl::OkStatus() : CantWrite(errno, path);
+  }
+  // Some file systems have nothing to do, and say EINVAL.
+  return fsync(folder.get()) == 0 || errno == EINVAL ? absl::OkStatus() : CantWrite(errno, path);
+}
+
+// Never replaces anything. 0, or the errno.
+int RenameToNew(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) {
+    return 0;
+  }
+  if (errno != EINVAL && errno != ENOSYS) {
+    return errno;
+  }
+  // File systems that don't know the flag (renameat2(2)): a link to a file doesn't replace anything
+  // either, and a folder takes the place of an empty one at most.
+  std::error_code error;
+  const bool done = fs::is_directory(from, error) ? rename(from.c_str(), to.c_str()) == 0
+                                                  : link(from.c_str(), to.c_str()) == 0;
+  return done ? 0 : errno;
 }
 
 }  // namespace
@@ -85,30 +128,38 @@ absl::StatusOr<Draft> Draft::Beside(const std::string& target) {
     return Exists(name);
   }
   const fs::path path(name);
-  std::string draft =
-      (path.parent_path() / absl::StrCat(".", path.filename().string(), ".", getpid(), ".part"))
-          .string();
-  fs::remove_all(draft, error);  // of a process that had our number
-  return Draft(std::move(name), std::move(draft));
+  const fs::path parent = ParentOf(path);
+  if (!fs::is_directory(parent, error)) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat(name, " can't be made: there is no folder ", parent.string()),
+                 "make the folder, or give another name");
+  }
+  const std::string short_name = path.filename().string().substr(0, kMostDraftNameBytes);
+  std::string folder = (parent / absl::StrCat(".", short_name, ".XXXXXX")).string();
+  if (mkdtemp(folder.data()) == nullptr) {
+    return CantWrite(errno, name);
+  }
+  return Draft(std::move(name), std::move(folder));
 }
 
 Draft::Draft(Draft&& other) noexcept
-    : target_(std::move(other.target_)), path_(std::exchange(other.path_, {})) {}
+    : target_(std::move(other.target_)), folder_(std::exchange(other.folder_, {})) {}
 
 Draft::~Draft() {
-  if (!path_.empty()) {
+  if (!folder_.empty()) {
     std::error_code error;
-    fs::remove_all(path_, error);
+    fs::remove_all(folder_, error);
   }
 }
 
+std::string Draft::path() const { return absl::StrCat(folder_, "/new"); }
+
 absl::Status Draft::Publish() {
-  // RENAME_NOREPLACE in renameat2(2).
-  if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) != 0) {
-    return errno == EEXIST ? Exists(target_) : CantWrite(errno, target_);
+  RETURN_IF_ERROR(FlushFolder(path()));
+  if (const int failed = RenameToNew(path(), target_); failed != 0) {
+    return failed == EEXIST || failed == ENOTEMPTY ? Exists(target_) : CantWrite(failed, target_);
   }
-  path_.clear();
-  return absl::OkStatus();
+  return FlushFolder(ParentOf(target_).string());
 }
 
 }  // namespace weightd::convert

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,29 +33,29 @@ class OutputFile {
   Fd fd_;
 };
 
-// A name beside `target`, under which a file or folder is made until it is whole. What is there
-// goes when this goes, unless it was published: a process that is killed leaves it, hidden, and
-// never a half `target`.
+// A folder beside `target` in which a file or folder is made until it is whole. It goes when this
+// goes, with all that is in it: a process that is killed leaves it, hidden, and never a half
+// `target`.
 class Draft {
  public:
-  // kInvalidArgument if there is something at `target` already.
+  // kInvalidArgument if there is something at `target` already, or no folder to make it in.
   static absl::StatusOr<Draft> Beside(const std::string& target);
   ~Draft();
   Draft(Draft&& other) noexcept;
   Draft& operator=(Draft&&) = delete;
 
-  // Nothing is there yet.
-  const std::string& path() const { return path_; }
-  // Gives what is there its name, in one step. An error if that exists by now.
+  // Where to make it; nothing is there yet.
+  std::string path() const;
+  // Gives what was made its name, in one step, on disk. An error if that exists by now.
   absl::Status Publish();
 
  private:
-  Draft(std::string target, std::string path)
-      : target_(std::move(target)), path_(std::move(path)) {}
+  Draft(std::string target, std::string folder)
+      : target_(std::move(target)), folder_(std::move(folder)) {}
 
   std::string target_;
-  // Empty once published.
-  std::string path_;
+  // Ours alone. Empty once moved from.
+  std::string folder_;
 };
 
 }  // namespace weightd::convert

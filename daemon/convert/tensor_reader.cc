@@ -14,7 +14,7 @@ namespace {
 // Large enough for disks and stores, small enough for several readers.
 constexpr uint64_t kStepBytes = 8 << 20;
 // A box is decrypted as a whole.
-constexpr uint64_t kMostBoxBytes = 256 << 20;
+constexpr uint64_t kMostBoxBytes = 64 << 20;
 // Hashed while it is in the processor's cache.
 constexpr uint64_t kHashBytes = 256 << 10;
 
@@ -52,7 +52,7 @@ absl::StatusOr<uint16_t> TensorReader::Open(uint32_t file, const format::TensorE
                                 tensor, *input_.headers[file].tensorizer));
   record_ = std::make_unique<format::TensorRecord>(std::move(record));
   if (record_->boxes.has_value()) {
-    ASSIGN_OR_RETURN(key_, keys_.For(*record_));
+    ASSIGN_OR_RETURN(key_, keys_.For(*record_, cancellation));
     if (record_->boxes->box_bytes > kMostBoxBytes) {
       return Error(Reason::kUnsupported,
                    absl::StrCat(pipeline::TensorInFile(input_.model.files[file].name, tensor),

@@ -30,6 +30,8 @@ struct VerifiedTensor {
 struct VerifyRequest {
   Uri input;
   std::optional<pipeline::ModelKey> key = {};
+  // See OpenInput.
+  bool unpinned = false;
 };
 
 // Reads every byte of a model's tensors and holds each tensor against every checksum that its file

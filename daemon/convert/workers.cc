@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -25,16 +26,23 @@ absl::Status ForEachTensor(
   std::atomic<size_t> next = 0;
   std::vector<std::thread> threads;
   const unsigned wanted = std::clamp(2 * std::thread::hardware_concurrency(), 2U, kMostWorkers);
-  for (size_t i = 0; i < std::min<size_t>(wanted, count); ++i) {
-    threads.emplace_back([&] {
-      TensorReader reader(&input, policy, &keys);
-      for (size_t at = next++; at < count && !stop.cancelled(); at = next++) {
-        if (const absl::Status done = step(at, reader, stop); !done.ok()) {
-          stop.Cancel(done);  // the first one's stays
-        }
+  const auto work = [&] {
+    TensorReader reader(&input, policy, &keys);
+    for (size_t at = next++; at < count && !stop.cancelled(); at = next++) {
+      if (const absl::Status done = step(at, reader, stop); !done.ok()) {
+        stop.Cancel(done);  // the first one's stays
       }
-    });
+    }
+  };
+  // This thread is one of them: where no other can be had, it does all.
+  try {
+    for (size_t i = 1; i < std::min<size_t>(wanted, count); ++i) {
+      threads.emplace_back(work);
+    }
+  } catch (const std::system_error&) {
+    // The standard library's way to say so.
   }
+  work();
   for (std::thread& thread : threads) {
     thread.join();
   }

@@ -19,6 +19,8 @@ namespace {
 constexpr uint64_t kUsualMetadataBytes = 256 << 10;
 constexpr size_t kMostNameBytes = 0xFFFF;
 constexpr size_t kMostRank = 0xFF;
+// Three numbers in an entry: where header and data begin, how long the data is.
+constexpr uint64_t kPlaceBytes = 24;
 constexpr size_t kCrc32Bytes = 4;
 constexpr size_t kSha256Bytes = 32;
 constexpr size_t kMacBytes = 16;
@@ -89,7 +91,11 @@ absl::Status CheckNames(const std::vector<TensorEntry>& tensors) {
     }
     paths.push_back(*std::move(path));
   }
-  return CheckTensorPaths("the new file", paths);
+  const absl::Status nest = CheckTensorPaths("the new file", paths);
+  return nest.ok() ? nest
+                   : Error(Reason::kUnsupported,
+                           absl::StrCat("the tensors' names make no nest: ", nest.message()),
+                           "write safetensors, or leave one of them out");
 }
 
 uint32_t LeastVersion(const std::vector<TensorEntry>& tensors, bool encrypted) {
@@ -122,7 +128,7 @@ absl::StatusOr<TensorizerPlan> TensorizerPlan::Make(std::vector<TensorEntry> ten
   uint64_t entries = 0;
   for (const TensorEntry& tensor : plan.tensors_) {
     ASSIGN_OR_RETURN(std::string type, TypeAndShape(tensor));
-    entries += tag_bytes + NameAndKind(tensor).size() + type.size() + 3 * 8;
+    entries += tag_bytes + NameAndKind(tensor).size() + type.size() + kPlaceBytes;
     plan.types_.push_back(std::move(type));
   }
   const uint64_t needed = std::max(kUsualMetadataBytes, AlignUp(entries, kPageBytes));

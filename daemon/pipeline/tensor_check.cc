@@ -171,7 +171,7 @@ absl::Status TensorCheck::TakeBytes(const Task& task, RecordSums& sums) {
 
 absl::Status TensorCheck::OpenBoxes(const Task& task, const format::TensorRecord& record,
                                     RecordSums& sums) {
-  ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record));
+  ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record, *transfer_));
   const absl::Span<std::byte> bytes = BytesOf(task);
   const uint64_t count = format::BoxCount(*record.boxes, bytes.size());
   for (uint64_t i = 0; i < count; ++i) {
@@ -212,7 +212,7 @@ absl::Status TensorCheck::TryKey() {
       continue;
     }
     ++tried;
-    ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record));
+    ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record, *transfer_));
     const absl::Span<std::byte> first = BytesOf(task).subspan(0, size);
     std::vector<std::byte> copy(first.begin(), first.end());
     format::SealedBoxes one = *record.boxes;

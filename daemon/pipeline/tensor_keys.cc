@@ -14,7 +14,8 @@ constexpr size_t kMostKeys = 8;
 
 }  // namespace
 
-absl::StatusOr<format::SecretKey> TensorKeys::For(const format::TensorRecord& record) {
+absl::StatusOr<format::SecretKey> TensorKeys::For(const format::TensorRecord& record,
+                                                  const Cancellation& cancellation) {
   if (!key_->password) {
     return key_->secret;
   }
@@ -28,6 +29,7 @@ absl::StatusOr<format::SecretKey> TensorKeys::For(const format::TensorRecord& re
   if (made != made_.end()) {
     return made->second;
   }
+  RETURN_IF_ERROR(cancellation.status());
   if (made_.size() == kMostKeys) {
     return Error(Reason::kMalformedModel,
                  absl::StrCat("its tensors want more than ", kMostKeys, " keys of one password"),

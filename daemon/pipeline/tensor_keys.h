@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "common/cancellation.h"
 #include "daemon/format/secret_key.h"
 #include "daemon/format/tensorizer_record.h"
 #include "daemon/pipeline/model.h"
@@ -27,8 +28,10 @@ class TensorKeys {
   bool given() const { return key_.has_value(); }
   bool password() const { return key_.has_value() && key_->password; }
 
-  // What to decrypt a tensor with. kKeyRefused for a password where the file only takes a key.
-  absl::StatusOr<format::SecretKey> For(const format::TensorRecord& record)
+  // What to decrypt a tensor with. kKeyRefused for a password where the file only takes a key. Each
+  // key that has to be made takes a second or more, in which nothing is noticed of a cancellation.
+  absl::StatusOr<format::SecretKey> For(const format::TensorRecord& record,
+                                        const Cancellation& cancellation)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

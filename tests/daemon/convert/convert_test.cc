@@ -96,6 +96,9 @@ class ConvertTest : public testing::Test {
     request.input = *Uri::Parse(Path(in));
     request.output = Path(out);
     const auto report = [this](const Progress&) {
+      if (!appears_.empty()) {
+        std::ofstream(appears_) << "another's";
+      }
       if (stop_) {
         cancellation_.Cancel(Error(Reason::kCancelled, "by the test"));
       }
@@ -148,6 +151,8 @@ class ConvertTest : public testing::Test {
                    testing::UnitTest::GetInstance()->current_test_info()->name());
   source::Registry sources_;
   Cancellation cancellation_;
+  // A file that another makes meanwhile.
+  std::string appears_;
   // Whether the first progress ends it.
   bool stop_ = false;
 };
@@ -268,7 +273,51 @@ TEST_F(ConvertTest, WhatIsThereIsNotReplaced) {
   EXPECT_EQ(ReadAll(Path("b.tensors")), "mine");
   EXPECT_EQ(ReasonOf(ToSafetensors("none.safetensors", "c.safetensors")), Reason::kModelNotFound);
   EXPECT_EQ(ReasonOf(ToTensorizer("a.safetensors", "no/such/folder.tensors")),
-            Reason::kModelNotFound);
+            Reason::kInvalidArgument);
+}
+
+TEST_F(ConvertTest, FullVerificationWantsAChecksumOfEveryTensor) {
+  Write("m.tensors",
+        fakes::MakeTensorizerFile({{.name = "t", .shape = {3}, .bytes = "abc"}}, {.hashes = false})
+            .bytes);
+  ConvertRequest full;
+  full.verify = pipeline::VerifyPolicy::kFull;
+  EXPECT_EQ(ReasonOf(Run(full, "m.tensors", "a.safetensors")), Reason::kVerificationFailed);
+  EXPECT_THAT(Others({"m.tensors"}), IsEmpty());
+  EXPECT_EQ(ToSafetensors("m.tensors", "a.safetensors"), absl::OkStatus());
+}
+
+TEST_F(ConvertTest, TensorsThatWereStoredOnceAreStoredAgain) {
+  Write("a.safetensors",
+        fakes::SafetensorsFile({{.name = "a", .shape = {3}, .bytes = "abc"}},
+                               {.metadata = {{"b", "a"}, {"format", "pt"}, {"author", "me"}}}));
+  ASSERT_EQ(ToTensorizer("a.safetensors", "b.tensors"), absl::OkStatus());
+  EXPECT_THAT(Tensors("b.tensors"),
+              testing::ElementsAre(testing::Pair("a", "U83:abc"), testing::Pair("b", "U83:abc")));
+}
+
+TEST_F(ConvertTest, AKeyThatOpensOthersIsNotBlamed) {
+  fakes::TensorizerFile file =
+      fakes::MakeTensorizerFile({{.name = "good", .shape = {9}, .bytes = "123456789"},
+                                 {.name = "bad", .shape = {9}, .bytes = "123456789"}},
+                                {.encryption = fakes::TensorizerEncryption()});
+  file.bytes[file.fields.at("1.data").begin] ^= 1;
+  Write("e.tensors", file.bytes);
+  const auto tensors = Verify("e.tensors", Key('k'));
+  ASSERT_TRUE(tensors.ok()) << tensors.status();
+  EXPECT_EQ(tensors->at(0).status, absl::OkStatus());
+  EXPECT_EQ(ReasonOf(tensors->at(1).status), Reason::kVerificationFailed);
+  const auto others = Verify("e.tensors", Key('x'));
+  ASSERT_TRUE(others.ok()) << others.status();
+  EXPECT_EQ(ReasonOf(others->at(0).status), Reason::kKeyRefused);
+}
+
+TEST_F(ConvertTest, AnOutputThatAppearsMeanwhileIsNotReplaced) {
+  WriteModel("a.safetensors");
+  appears_ = Path("b.safetensors");
+  EXPECT_EQ(ReasonOf(ToSafetensors("a.safetensors", "b.safetensors")), Reason::kInvalidArgument);
+  EXPECT_EQ(ReadAll(Path("b.safetensors")), "another's");
+  EXPECT_THAT(Others({"a.safetensors", "b.safetensors"}), IsEmpty());
 }
 
 TEST_F(ConvertTest, AStopLeavesNothing) {
