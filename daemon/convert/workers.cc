@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -13,6 +14,16 @@ namespace {
 
 // Each has a buffer of 8 MiB, and waits for disk or network half of its time.
 constexpr unsigned kMostWorkers = 16;
+
+// False if the machine gives no thread, which the standard library says with an exception.
+bool Start(const std::function<void()>& work, std::vector<std::thread>& threads) {
+  try {
+    threads.emplace_back(work);
+    return true;
+  } catch (const std::system_error&) {
+    return false;
+  }
+}
 
 }  // namespace
 
@@ -35,12 +46,7 @@ absl::Status ForEachTensor(
     }
   };
   // This thread is one of them: where no other can be had, it does all.
-  try {
-    for (size_t i = 1; i < std::min<size_t>(wanted, count); ++i) {
-      threads.emplace_back(work);
-    }
-  } catch (const std::system_error&) {
-    // The standard library's way to say so.
+  while (threads.size() + 1 < std::min<size_t>(wanted, count) && Start(work, threads)) {
   }
   work();
   for (std::thread& thread : threads) {
