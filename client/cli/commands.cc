@@ -72,33 +72,13 @@ absl::Status Inspect(const Arguments& arguments, const Streams& streams) {
       [&](const auto& model) { PrintInspectedJson(model, streams.out); });
 }
 
-// The bar of a load, of a transfer the other way.
+// The bar of a load, of other transfers.
 v1::LoadProgress AsLoad(const source::UploadProgress& progress) {
   v1::LoadProgress load;
   load.set_phase(progress.sending ? v1::TRANSFERRING : v1::RESOLVING);
   load.set_bytes_done(progress.bytes_done);
   load.set_bytes_total(progress.bytes_total);
   return load;
-}
-
-absl::Status PushModel(const Arguments& arguments, const Streams& streams) {
-  // A store that closes a connection must not end us.
-  std::signal(SIGPIPE, SIG_IGN);
-  Cancellation cancellation;
-  const Interrupt interrupt(&cancellation);
-  ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
-  const auto pushed = Push(
-      arguments.push,
-      [&](const source::UploadProgress& progress) {
-        if (!arguments.json) {
-          printer.Show(AsLoad(progress), absl::Now());
-        }
-      },
-      cancellation);
-  printer.Finish();
-  return Print(
-      pushed, arguments.json, [&](const auto& result) { PrintPushed(result, streams.out); },
-      [&](const auto& result) { PrintPushedJson(result, streams.out); });
 }
 
 v1::LoadProgress AsLoad(const convert::Progress& progress) {
@@ -109,41 +89,50 @@ v1::LoadProgress AsLoad(const convert::Progress& progress) {
   return load;
 }
 
-absl::Status Convert(const Arguments& arguments, const Streams& streams) {
+// Runs `transfer`, which this process makes itself, with a bar, until it ends or is interrupted.
+template <typename Transfer>
+auto WithBar(const Arguments& arguments, const Streams& streams, Transfer transfer) {
+  // A store that closes a connection must not end us, nor a file that the shell limits.
   std::signal(SIGPIPE, SIG_IGN);
-  // A file that the shell limits is an error like others.
   std::signal(SIGXFSZ, SIG_IGN);
   Cancellation cancellation;
   const Interrupt interrupt(&cancellation);
   ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
-  const auto converted = ConvertModel(
-      arguments.convert,
-      [&](const convert::Progress& progress) {
-        if (!arguments.json) {
-          printer.Show(AsLoad(progress), absl::Now());
-        }
-      },
-      cancellation);
+  const auto report = [&](const auto& progress) {
+    if (!arguments.json) {
+      printer.Show(AsLoad(progress), absl::Now());
+    }
+  };
+  auto result = transfer(report, cancellation);
   printer.Finish();
+  return result;
+}
+
+absl::Status PushModel(const Arguments& arguments, const Streams& streams) {
+  const auto push = [&](const auto& report, Cancellation& cancellation) {
+    return Push(arguments.push, report, cancellation);
+  };
   return Print(
-      converted, arguments.json, [&](const auto& result) { PrintConverted(result, streams.out); },
+      WithBar(arguments, streams, push), arguments.json,
+      [&](const auto& result) { PrintPushed(result, streams.out); },
+      [&](const auto& result) { PrintPushedJson(result, streams.out); });
+}
+
+absl::Status Convert(const Arguments& arguments, const Streams& streams) {
+  const auto convert = [&](const auto& report, Cancellation& cancellation) {
+    return ConvertModel(arguments.convert, report, cancellation);
+  };
+  return Print(
+      WithBar(arguments, streams, convert), arguments.json,
+      [&](const auto& result) { PrintConverted(result, streams.out); },
       [&](const auto& result) { PrintConvertedJson(result, streams.out); });
 }
 
 absl::Status Verify(const Arguments& arguments, const Streams& streams) {
-  std::signal(SIGPIPE, SIG_IGN);
-  Cancellation cancellation;
-  const Interrupt interrupt(&cancellation);
-  ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
-  const auto verified = VerifyInput(
-      arguments.convert,
-      [&](const convert::Progress& progress) {
-        if (!arguments.json) {
-          printer.Show(AsLoad(progress), absl::Now());
-        }
-      },
-      cancellation);
-  printer.Finish();
+  const auto verify = [&](const auto& report, Cancellation& cancellation) {
+    return VerifyInput(arguments.convert, report, cancellation);
+  };
+  const auto verified = WithBar(arguments, streams, verify);
   RETURN_IF_ERROR(Print(
       verified, arguments.json, [&](const auto& tensors) { PrintVerified(tensors, streams.out); },
       [&](const auto& tensors) { PrintVerifiedJson(tensors, streams.out); }));

@@ -1,11 +1,14 @@
 """`weightctl convert` and `verify`: files that tensorizer and safetensors made, and files that they read."""
 
+import functools
+import http.server
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import typing
 
 import numpy as np
@@ -123,6 +126,30 @@ def test_from_store_to_store(server: S3Server, bucket: str, tmp_path: pathlib.Pa
     assert contents(tmp_path / "back.safetensors") == contents(tmp_path / "model.safetensors")
     assert "proved" in weightctl("verify", f"s3://{bucket}/out/m.tensors", **environment).stdout
     assert not list(tmp_path.glob("weightctl.*"))
+
+
+class Versionless(http.server.SimpleHTTPRequestHandler):
+    """Sends files, and no ETag."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_versions_that_cannot_be_told_apart_are_refused(tmp_path: pathlib.Path) -> None:
+    small_model(tmp_path / "model.safetensors")
+    out = tmp_path / "out.tensors"
+    handler = functools.partial(Versionless, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        uri = f"http://127.0.0.1:{server.server_port}/model.safetensors"
+        try:
+            assert "say --unpinned" in weightctl("convert", uri, out, code=77).stderr
+            assert not out.exists()
+            weightctl("convert", uri, out, "--unpinned")
+        finally:
+            server.shutdown()
+    weightctl("convert", out, tmp_path / "back.safetensors")
+    assert contents(tmp_path / "back.safetensors") == contents(tmp_path / "model.safetensors")
 
 
 def test_a_kill_leaves_no_half_file(tmp_path: pathlib.Path) -> None:
