@@ -83,16 +83,21 @@ def runai(target: str, _: pathlib.Path) -> Load:
     return load
 
 
-def tensorizer(target: str, _: pathlib.Path) -> Load:
+def tensorizer(target: str, _: pathlib.Path, verify: bool = False) -> Load:
     """A file, URL or object in its own format."""
     from tensorizer import TensorDeserializer
 
     def load() -> Tensors:
-        deserializer = TensorDeserializer(target, device="cpu")
+        deserializer = TensorDeserializer(target, device="cpu", verify_hash=verify)
         keep.append(deserializer)
         return {name: deserializer[name].data for name in deserializer}
 
     return load
+
+
+def tensorizer_verified(target: str, folder: pathlib.Path) -> Load:
+    """The same, with every hash compared."""
+    return tensorizer(target, folder, verify=True)
 
 
 def boto3(target: str, folder: pathlib.Path) -> Load:
@@ -140,6 +145,7 @@ WAYS: dict[str, Way] = {
         fastsafetensors,
         runai,
         tensorizer,
+        tensorizer_verified,
         boto3,
         s5cmd,
     )

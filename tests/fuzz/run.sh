@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# run.sh [SECONDS]: fuzzes every target for that long (60), one after the other, from the corpora beside this file. New
-# inputs go to a temporary folder; the input of a crash stays in .build/fuzz-failures/. Exit code 1 if any target failed.
+# run.sh [SECONDS [TARGET...]]: fuzzes every target, or those named, for that long (60), one after the other, from the
+# corpora beside this file. New inputs go to a temporary folder; the input of a crash stays in .build/fuzz-failures/. Exit
+# code 1 if any target failed.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 
 seconds=${1:-60}
 bazel=${BAZEL:-bazel}
-targets=()
-for corpus in tests/fuzz/corpus/*/; do
-  targets+=("$(basename "$corpus")")
-done
+targets=("${@:2}")
+if [[ ${#targets[@]} -eq 0 ]]; then
+  for corpus in tests/fuzz/corpus/*/; do
+    targets+=("$(basename "$corpus")")
+  done
+fi
 
 labels=("${targets[@]/#/\/\/tests\/fuzz:}")
 "$bazel" build --config=fuzz "${labels[@]/%/_fuzzer}"
