@@ -108,6 +108,35 @@ def test_from_a_web_server_to_safetensors_and_back(web: Nginx, files: pathlib.Pa
     assert contents(tmp_path / "b.safetensors") == contents(files / "model.safetensors")
 
 
+def test_a_store_that_takes_nothing_is_told_first(server: S3Server, bucket: str, tmp_path: pathlib.Path) -> None:
+    environment = {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "TMPDIR": str(tmp_path),
+    }
+    nothing = tmp_path / "none.safetensors"
+    told = weightctl("convert", nothing, f"s3://{bucket}/m.tensors", code=66, **environment).stderr
+    assert "there is no such bucket" in told
+    client = server.client()
+    client.create_bucket(Bucket=bucket)
+    for options in ([f"s3://{bucket}/m.tensors"], [f"s3://{bucket}/shards", "--shard-size", "1kB"]):
+        assert "none.safetensors" in weightctl("convert", nothing, *options, code=66, **environment).stderr
+    assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
+def test_a_key_that_a_store_refuses_is_told_first(server: S3Server, bucket: str, tmp_path: pathlib.Path) -> None:
+    server.client().create_bucket(Bucket=bucket)
+    environment = {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": "not-the-secret-key",
+    }
+    target = f"s3://{bucket}/m.tensors"
+    told = weightctl("convert", tmp_path / "none.safetensors", target, code=77, **environment).stderr
+    assert "not-the-secret-key" not in told and "none.safetensors" not in told
+
+
 def test_from_store_to_store(server: S3Server, bucket: str, tmp_path: pathlib.Path) -> None:
     small_model(tmp_path / "model.safetensors")
     client = server.client()
@@ -126,6 +155,7 @@ def test_from_store_to_store(server: S3Server, bucket: str, tmp_path: pathlib.Pa
     assert contents(tmp_path / "back.safetensors") == contents(tmp_path / "model.safetensors")
     assert "proved" in weightctl("verify", f"s3://{bucket}/out/m.tensors", **environment).stdout
     assert not list(tmp_path.glob("weightctl.*"))
+    assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
 
 
 class Versionless(http.server.SimpleHTTPRequestHandler):
