@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
+#include "daemon/convert/batches.h"
 #include "daemon/convert/cast.h"
 #include "daemon/convert/input.h"
 #include "daemon/convert/output_file.h"
@@ -102,33 +103,25 @@ class Conversion {
   }
 
   absl::Status ConvertTensors() {
-    const std::vector<Task> tasks = Tasks();
+    std::vector<Task> tasks;
+    std::vector<TensorPlace> places;
     {
       absl::MutexLock lock(&mutex_);
-      for (const Task& task : tasks) {
-        progress_.bytes_total += TensorOf(task).from->bytes.size();
+      for (size_t shard = 0; shard < shards_.size(); ++shard) {
+        for (size_t i = 0; i < shards_[shard].tensors.size(); ++i) {
+          const TensorToConvert& tensor = shards_[shard].tensors[i];
+          tasks.push_back({shard, i});
+          places.push_back({tensor.file, tensor.from});
+          progress_.bytes_total += tensor.from->bytes.size();
+        }
       }
     }
     return ForEachTensor(
-        input_, request_.verify, keys_, tasks.size(),
+        input_, request_.verify, keys_, places, ReadOrder::kLargestFirst,
         [&](size_t i, TensorReader& reader, Cancellation& stop) {
           return ConvertTensor(tasks[i], reader, stop);
         },
         cancellation_);
-  }
-
-  // The largest first, so that no worker is left with one when the others are done.
-  std::vector<Task> Tasks() const {
-    std::vector<Task> tasks;
-    for (size_t shard = 0; shard < shards_.size(); ++shard) {
-      for (size_t tensor = 0; tensor < shards_[shard].tensors.size(); ++tensor) {
-        tasks.push_back({shard, tensor});
-      }
-    }
-    std::sort(tasks.begin(), tasks.end(), [this](const Task& a, const Task& b) {
-      return TensorOf(a).from->bytes.size() > TensorOf(b).from->bytes.size();
-    });
-    return tasks;
   }
 
   absl::Status ConvertTensor(const Task& task, TensorReader& reader, Cancellation& stop) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
+#include "daemon/convert/batches.h"
 #include "daemon/convert/input.h"
 #include "daemon/convert/workers.h"
 #include "daemon/pipeline/record_sums.h"
@@ -46,18 +47,18 @@ absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& 
   pipeline::TensorKeys keys(request.key, nullptr);
   RETURN_IF_ERROR(CheckKey(input, keys));
   std::vector<VerifiedTensor> tensors;
-  std::vector<uint32_t> files;
+  std::vector<TensorPlace> places;
   Progress progress;
   for (uint32_t file = 0; file < input.headers.size(); ++file) {
     for (const format::TensorEntry& tensor : input.headers[file].tensors) {
       tensors.push_back({input.model.files[file].name, tensor, {}, absl::OkStatus()});
-      files.push_back(file);
+      places.push_back({file, &tensor});
       progress.bytes_total += tensor.bytes.size();
     }
   }
   absl::Mutex mutex;
   const auto verify = [&](size_t i, TensorReader& reader, Cancellation& stop) -> absl::Status {
-    RETURN_IF_ERROR(reader.Open(files[i], tensors[i].entry, stop).status());
+    RETURN_IF_ERROR(reader.Open(places[i].file, *places[i].tensor, stop).status());
     const auto take = [&](absl::Span<const std::byte> bytes) {
       absl::MutexLock lock(&mutex);
       progress.bytes_done += bytes.size();
@@ -68,7 +69,7 @@ absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& 
     return absl::OkStatus();
   };
   RETURN_IF_ERROR(ForEachTensor(
-      input, pipeline::VerifyPolicy::kFull, keys, tensors.size(),
+      input, pipeline::VerifyPolicy::kFull, keys, places, ReadOrder::kLargestFirst,
       [&](size_t i, TensorReader& reader, Cancellation& stop) -> absl::Status {
         tensors[i].status = verify(i, reader, stop);
         return IsOfTensor(tensors[i].status) ? absl::OkStatus() : tensors[i].status;

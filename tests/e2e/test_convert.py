@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import weightd
-from models import small_model
+from models import small_model, write_model
 from processes import PATIENCE, ROOT, Daemon, Nginx, binary, wait_until
 from shelves import S3Server
 from test_tensorizer import KEY, NEWEST, PASSWORD, found
@@ -106,6 +106,16 @@ def test_from_a_web_server_to_safetensors_and_back(web: Nginx, files: pathlib.Pa
     weightctl("convert", web.url("model.safetensors"), tmp_path / "a.tensors")
     weightctl("convert", tmp_path / "a.tensors", tmp_path / "b.safetensors")
     assert contents(tmp_path / "b.safetensors") == contents(files / "model.safetensors")
+
+
+def test_small_tensors_come_in_few_requests(web: Nginx, files: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    model = write_model(files / "model.safetensors", {f"layer.{i}": ("U8", [9000 + i % 7]) for i in range(1200)})
+    weightctl("convert", web.url("model.safetensors"), files / "model.tensors")
+    weightctl("verify", web.url("model.tensors"))
+    weightctl("convert", web.url("model.tensors"), tmp_path / "back.safetensors")
+    assert contents(tmp_path / "back.safetensors") == contents(model)
+    assert 0 < len(web.requests("model.safetensors")) <= 20
+    assert 0 < len(web.requests("model.tensors")) <= 40
 
 
 def test_a_store_that_takes_nothing_is_told_first(server: S3Server, bucket: str, tmp_path: pathlib.Path) -> None:
