@@ -1,9 +1,7 @@
 #include "daemon/convert/convert.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +11,7 @@
 #include "daemon/convert/cast.h"
 #include "daemon/convert/input.h"
 #include "daemon/convert/output_file.h"
+#include "daemon/convert/shard_files.h"
 #include "daemon/convert/shard_writer.h"
 #include "daemon/convert/tensor_reader.h"
 #include "daemon/convert/workers.h"
@@ -60,12 +59,13 @@ class Conversion {
     ASSIGN_OR_RETURN(shards_, PlanConversion(input_, request_.options));
     ASSIGN_OR_RETURN(Draft draft, Draft::Beside(request_.output));
     draft_.emplace(std::move(draft));
-    RETURN_IF_ERROR(OpenWriters(draft_->path()));
+    files_.emplace(&shards_, ShardFiles::Options{.format = request_.options.format,
+                                                 .metadata = input_.Metadata(),
+                                                 .sealing = sealing_ ? &*sealing_ : nullptr});
+    RETURN_IF_ERROR(files_->Plan());
+    RETURN_IF_ERROR(files_->Open(draft_->path()));
     RETURN_IF_ERROR(ConvertTensors());
-    for (const std::unique_ptr<ShardWriter>& writer : writers_) {
-      RETURN_IF_ERROR(writer->Finish());
-      RETURN_IF_ERROR(cancellation_.status());
-    }
+    RETURN_IF_ERROR(files_->FinishEmpty());
     RETURN_IF_ERROR(WriteIndex(draft_->path()));
     RETURN_IF_ERROR(draft_->Publish());
     return Files();
@@ -76,30 +76,6 @@ class Conversion {
 
   std::string PathIn(const std::string& folder, const std::string& name) const {
     return is_folder() ? absl::StrCat(folder, "/", name) : folder;
-  }
-
-  absl::Status OpenWriters(const std::string& draft) {
-    if (is_folder()) {
-      std::error_code error;
-      std::filesystem::create_directory(draft, error);
-      if (error) {
-        return ErrnoError(error.value(), absl::StrCat("make the folder ", draft));
-      }
-    }
-    // Which may be long: the first file has it.
-    std::map<std::string, std::string> metadata = input_.Metadata();
-    for (const Shard& shard : shards_) {
-      const std::string path = PathIn(draft, shard.name);
-      absl::StatusOr<std::unique_ptr<ShardWriter>> writer =
-          request_.options.format == OutputFormat::kSafetensors
-              ? MakeSafetensorsWriter(shard, path, NewMetadata(std::exchange(metadata, {})))
-              : MakeTensorizerWriter(shard, path, sealing_.has_value() ? &*sealing_ : nullptr);
-      if (!writer.ok()) {
-        return writer.status();
-      }
-      writers_.push_back(*std::move(writer));
-    }
-    return absl::OkStatus();
   }
 
   absl::Status ConvertTensors() {
@@ -116,10 +92,13 @@ class Conversion {
         }
       }
     }
+    // Few of many files are open at once if tensors come in their order.
+    const ReadOrder order = shards_.size() > 1 ? ReadOrder::kAsGiven : ReadOrder::kLargestFirst;
     return ForEachTensor(
-        input_, request_.verify, keys_, places, ReadOrder::kLargestFirst,
-        [&](size_t i, TensorReader& reader, Cancellation& stop) {
-          return ConvertTensor(tasks[i], reader, stop);
+        input_, request_.verify, keys_, places, order,
+        [&](size_t i, TensorReader& reader, Cancellation& stop) -> absl::Status {
+          RETURN_IF_ERROR(ConvertTensor(tasks[i], reader, stop));
+          return files_->TensorDone(tasks[i].shard);
         },
         cancellation_);
   }
@@ -127,7 +106,8 @@ class Conversion {
   absl::Status ConvertTensor(const Task& task, TensorReader& reader, Cancellation& stop) {
     const TensorToConvert& tensor = TensorOf(task);
     ASSIGN_OR_RETURN(const uint16_t module, reader.Open(tensor.file, *tensor.from, stop));
-    const std::unique_ptr<TensorWriter> writer = writers_[task.shard]->Begin(task.tensor, module);
+    ASSIGN_OR_RETURN(ShardWriter* const file, files_->WriterOf(task.shard));
+    const std::unique_ptr<TensorWriter> writer = file->Begin(task.tensor, module);
     std::vector<std::byte> cast;
     const absl::StatusOr<TensorFinding> found = reader.Read(
         [&](absl::Span<std::byte> bytes) -> absl::Status {
@@ -191,7 +171,7 @@ class Conversion {
     std::vector<ConvertedFile> files;
     files.reserve(shards_.size());
     for (size_t i = 0; i < shards_.size(); ++i) {
-      files.push_back({PathIn(request_.output, shards_[i].name), writers_[i]->file_bytes(),
+      files.push_back({PathIn(request_.output, shards_[i].name), files_->file_bytes(i),
                        shards_[i].tensors.size()});
     }
     return files;
@@ -204,9 +184,9 @@ class Conversion {
   pipeline::TensorKeys keys_;
   std::optional<Sealing> sealing_;
   std::vector<Shard> shards_;
-  // Goes after the writers: they keep descriptors, which removing it needs.
+  // Goes after the files: they keep descriptors, which removing it needs.
   std::optional<Draft> draft_;
-  std::vector<std::unique_ptr<ShardWriter>> writers_;
+  std::optional<ShardFiles> files_;
   absl::Mutex mutex_;
   Progress progress_ ABSL_GUARDED_BY(mutex_);
 };
