@@ -1,6 +1,8 @@
 #include "daemon/convert/convert.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -59,6 +61,7 @@ class Conversion {
     ASSIGN_OR_RETURN(shards_, PlanConversion(input_, request_.options));
     ASSIGN_OR_RETURN(Draft draft, Draft::Beside(request_.output));
     draft_.emplace(std::move(draft));
+    RETURN_IF_ERROR(draft_->CheckRoom(StoredBytes()));
     files_.emplace(&shards_, ShardFiles::Options{.format = request_.options.format,
                                                  .metadata = input_.Metadata(),
                                                  .sealing = sealing_ ? &*sealing_ : nullptr});
@@ -76,6 +79,18 @@ class Conversion {
 
   std::string PathIn(const std::string& folder, const std::string& name) const {
     return is_folder() ? absl::StrCat(folder, "/", name) : folder;
+  }
+
+  // Of all tensors; the largest number if it is larger.
+  uint64_t StoredBytes() const {
+    uint64_t bytes = 0;
+    for (const Shard& shard : shards_) {
+      for (const TensorToConvert& tensor : shard.tensors) {
+        const uint64_t room = std::numeric_limits<uint64_t>::max() - bytes;
+        bytes += std::min(tensor.to.bytes.size(), room);
+      }
+    }
+    return bytes;
   }
 
   absl::Status ConvertTensors() {

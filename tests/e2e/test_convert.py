@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import weightd
+import weightd.serialization
 from models import small_model, write_model
 from processes import PATIENCE, ROOT, Daemon, Nginx, binary, wait_until
 from shelves import S3Server
@@ -221,6 +222,16 @@ def test_wrong_input_is_told_apart(tmp_path: pathlib.Path, secrets: dict[str, st
     (tmp_path / "bad.tensors").write_bytes(b"|TZR|" + bytes(100))
     assert "byte 5" in weightctl("verify", tmp_path / "bad.tensors", code=65).stderr
     assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["model.safetensors"]
+
+
+def test_zeros_that_no_disk_has_room_for_are_refused(tmp_path: pathlib.Path) -> None:
+    torch = pytest.importorskip("torch")
+    zeros, out = tmp_path / "zeros.tensors", tmp_path / "out.safetensors"
+    weightd.serialization.save_file({"zeros": torch.empty(1 << 48, dtype=torch.uint8, device="meta")}, zeros)
+    told = weightctl("convert", zeros, out, code=75).stderr
+    assert f"it would have {1 << 48} bytes" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["zeros.tensors"]
+    weightctl("convert", zeros, tmp_path / "out.tensors")
 
 
 def test_a_damaged_tensor_is_named(tmp_path: pathlib.Path) -> None:

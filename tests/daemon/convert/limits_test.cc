@@ -10,14 +10,17 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/status.h"
 #include "daemon/convert/conversion.h"
 #include "daemon/convert/convert.h"
 #include "tests/daemon/convert/convert_fixture.h"
 #include "tests/fakes/safetensors_file.h"
+#include "tests/fakes/tensorizer_file.h"
 
 namespace weightd::convert {
 namespace {
 
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 // Lowers how many files this process may have open, until it goes.
@@ -34,6 +37,20 @@ class FewDescriptors {
  private:
   rlimit before_ = {};
 };
+
+TEST_F(ConvertTest, ZerosThatNoDiskHasRoomForAreRefusedAtOnce) {
+  const std::vector<uint64_t> shape = {1 << 20, 1 << 27};
+  Write("m.tensors",
+        fakes::MakeTensorizerFile({{.name = "z", .dtype = "<f4", .shape = shape, .bytes = ""}})
+            .bytes);
+  const absl::Status refused = ToSafetensors("m.tensors", "a.safetensors");
+  EXPECT_EQ(ReasonOf(refused), Reason::kSourceUnavailable);
+  EXPECT_THAT(std::string(refused.message()),
+              testing::AllOf(HasSubstr(Path("a.safetensors")), HasSubstr("562949953421312 bytes"),
+                             HasSubstr("has room for ")));
+  EXPECT_THAT(Others({"m.tensors"}), IsEmpty());
+  EXPECT_EQ(ToTensorizer("m.tensors", "b.tensors"), absl::OkStatus());
+}
 
 TEST_F(ConvertTest, FewOfManyShardsAreOpenAtOnce) {
   std::vector<fakes::TensorToWrite> tensors;
