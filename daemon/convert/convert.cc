@@ -12,6 +12,7 @@
 #include "daemon/convert/batches.h"
 #include "daemon/convert/cast.h"
 #include "daemon/convert/input.h"
+#include "daemon/convert/key_trial.h"
 #include "daemon/convert/output_file.h"
 #include "daemon/convert/shard_files.h"
 #include "daemon/convert/shard_writer.h"
@@ -55,6 +56,7 @@ class Conversion {
 
   absl::StatusOr<std::vector<ConvertedFile>> Run() {
     RETURN_IF_ERROR(CheckKey(input_, keys_));
+    RETURN_IF_ERROR(TryKey(input_, keys_, cancellation_));
     if (request_.encrypt.has_value()) {
       ASSIGN_OR_RETURN(sealing_, MakeSealing(*request_.encrypt));
     }

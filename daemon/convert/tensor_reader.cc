@@ -104,6 +104,18 @@ absl::StatusOr<uint16_t> TensorReader::Open(uint32_t file, const format::TensorE
   return record_->module;
 }
 
+absl::StatusOr<bool> TensorReader::KeyOpens(Cancellation& cancellation) {
+  if (record_ == nullptr || !record_->boxes.has_value()) {
+    return true;
+  }
+  const format::SealedBoxes& boxes = *record_->boxes;
+  const ByteRange all = tensor_->bytes;
+  ASSIGN_OR_RETURN(
+      const absl::Span<std::byte> box,
+      Fetch({all.begin, std::min(all.end, all.begin + boxes.box_bytes)}, cancellation));
+  return format::OpenBox(key_, boxes, 0, box);
+}
+
 absl::StatusOr<TensorFinding> TensorReader::Read(Take take, Cancellation& cancellation) {
   TensorFinding finding;
   std::unique_ptr<pipeline::RecordSums> sums;
@@ -157,15 +169,10 @@ absl::Status TensorReader::Decrypt(uint64_t first, absl::Span<std::byte> bytes) 
   for (uint64_t at = 0; at < bytes.size(); at += boxes.box_bytes) {
     const uint64_t index = (first + at) / boxes.box_bytes;
     if (!format::OpenBox(key_, boxes, index, bytes.subspan(at, boxes.box_bytes))) {
-      // Nothing was decrypted yet: rather the key than the bytes is wrong.
-      const bool suspect_key = index == 0;
-      return Error(suspect_key ? Reason::kKeyRefused : Reason::kVerificationFailed,
+      return Error(Reason::kVerificationFailed,
                    absl::StrCat(pipeline::TensorInFile(input_.model.files[file_].name, *tensor_),
-                                ": piece ", index, " of its encrypted bytes ",
-                                suspect_key ? "was not made with this key, or was changed since"
-                                            : "was changed"),
-                   suspect_key ? "look whether this is the key or password of this file"
-                               : "the file was damaged or tampered with: make it anew");
+                                ": piece ", index, " of its encrypted bytes was changed"),
+                   "the file was damaged or tampered with since it was encrypted: make it anew");
     }
   }
   return absl::OkStatus();

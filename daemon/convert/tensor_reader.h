@@ -47,11 +47,15 @@ class TensorReader {
   absl::StatusOr<uint16_t> Open(uint32_t file, const format::TensorEntry& tensor,
                                 Cancellation& cancellation);
 
+  // After Open, instead of Read: whether the key opens the first piece of its encrypted bytes. True
+  // if they aren't encrypted.
+  absl::StatusOr<bool> KeyOpens(Cancellation& cancellation);
+
   // Its bytes, in order, each call's a multiple of 64 but the last's. They may be changed, and are
   // valid until `take` returns.
   using Take = absl::FunctionRef<absl::Status(absl::Span<std::byte> bytes)>;
-  // After Open, once. kVerificationFailed or kKeyRefused for bytes that aren't what the record
-  // says, found out after the last were taken.
+  // After Open, once. kVerificationFailed for bytes that aren't what the record says: a checksum is
+  // found out after the last were taken.
   absl::StatusOr<TensorFinding> Read(Take take, Cancellation& cancellation);
 
  private:

@@ -1,16 +1,14 @@
 #include "daemon/convert/verify_model.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
 #include "daemon/convert/batches.h"
 #include "daemon/convert/input.h"
+#include "daemon/convert/key_trial.h"
 #include "daemon/convert/workers.h"
-#include "daemon/pipeline/record_sums.h"
 
 namespace weightd::convert {
 namespace {
@@ -22,21 +20,6 @@ bool IsOfTensor(const absl::Status& status) {
          reason == Reason::kKeyRefused || reason == Reason::kUnsupported;
 }
 
-// A key that opens some tensors is right: others were changed.
-void JudgeKey(std::vector<VerifiedTensor>& tensors) {
-  const bool right = std::any_of(tensors.begin(), tensors.end(), [](const VerifiedTensor& tensor) {
-    return tensor.status.ok() && tensor.found.poly1305;
-  });
-  for (VerifiedTensor& tensor : tensors) {
-    if (right && ReasonOf(tensor.status) == Reason::kKeyRefused) {
-      tensor.status = Error(Reason::kVerificationFailed,
-                            absl::StrCat(pipeline::TensorInFile(tensor.file, tensor.entry),
-                                         ": its encrypted bytes were changed"),
-                            "the file was damaged or tampered with: make it anew");
-    }
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& sources,
@@ -46,6 +29,7 @@ absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& 
                    OpenInput(sources, request.input, request.unpinned, cancellation));
   pipeline::TensorKeys keys(request.key, nullptr);
   RETURN_IF_ERROR(CheckKey(input, keys));
+  RETURN_IF_ERROR(TryKey(input, keys, cancellation));
   std::vector<VerifiedTensor> tensors;
   std::vector<TensorPlace> places;
   Progress progress;
@@ -75,7 +59,6 @@ absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& 
         return IsOfTensor(tensors[i].status) ? absl::OkStatus() : tensors[i].status;
       },
       cancellation));
-  JudgeKey(tensors);
   return tensors;
 }
 

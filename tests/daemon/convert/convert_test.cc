@@ -166,19 +166,41 @@ TEST_F(ConvertTest, TensorsThatWereStoredOnceAreStoredAgain) {
 }
 
 TEST_F(ConvertTest, AKeyThatOpensOthersIsNotBlamed) {
-  fakes::TensorizerFile file =
-      fakes::MakeTensorizerFile({{.name = "good", .shape = {9}, .bytes = "123456789"},
-                                 {.name = "bad", .shape = {9}, .bytes = "123456789"}},
-                                {.encryption = fakes::TensorizerEncryption()});
-  file.bytes[file.fields.at("1.data").begin] ^= 1;
+  for (const std::string damaged : {"0", "1"}) {
+    fakes::TensorizerFile file =
+        fakes::MakeTensorizerFile({{.name = "t0", .shape = {9}, .bytes = "123456789"},
+                                   {.name = "t1", .shape = {9}, .bytes = "123456789"}},
+                                  {.encryption = fakes::TensorizerEncryption()});
+    file.bytes[file.fields.at(damaged + ".data").begin] ^= 1;
+    Write("e.tensors", file.bytes);
+    const absl::Status converted = ToSafetensors("e.tensors", "d.safetensors", Key('k'));
+    EXPECT_EQ(ReasonOf(converted), Reason::kVerificationFailed);
+    EXPECT_THAT(std::string(converted.message()), HasSubstr("tensor t" + damaged));
+    const auto tensors = Verify("e.tensors", Key('k'));
+    ASSERT_TRUE(tensors.ok()) << tensors.status();
+    for (const VerifiedTensor& tensor : *tensors) {
+      EXPECT_EQ(ReasonOf(tensor.status), tensor.entry.name == "t" + damaged
+                                             ? Reason::kVerificationFailed
+                                             : Reason::kUnspecified);
+    }
+    EXPECT_EQ(ReasonOf(Verify("e.tensors", Key('x')).status()), Reason::kKeyRefused);
+  }
+}
+
+// Pieces that others made smaller: the first one tells of the key, whatever became of the second.
+TEST_F(ConvertTest, AKeyThatOpensTheFirstPieceIsNotBlamed) {
+  fakes::TensorizerEncryption encryption;
+  encryption.box_bytes = 1024;
+  fakes::TensorizerFile file = fakes::MakeTensorizerFile(
+      {{.name = "t", .shape = {5000}, .bytes = Noise(5000, 3)}}, {.encryption = encryption});
+  file.bytes[file.fields.at("0.data").begin + 1024] ^= 1;
   Write("e.tensors", file.bytes);
-  const auto tensors = Verify("e.tensors", Key('k'));
-  ASSERT_TRUE(tensors.ok()) << tensors.status();
-  EXPECT_EQ(tensors->at(0).status, absl::OkStatus());
-  EXPECT_EQ(ReasonOf(tensors->at(1).status), Reason::kVerificationFailed);
-  const auto others = Verify("e.tensors", Key('x'));
-  ASSERT_TRUE(others.ok()) << others.status();
-  EXPECT_EQ(ReasonOf(others->at(0).status), Reason::kKeyRefused);
+  const absl::Status converted = ToSafetensors("e.tensors", "d.safetensors", Key('k'));
+  EXPECT_EQ(ReasonOf(converted), Reason::kVerificationFailed);
+  EXPECT_THAT(std::string(converted.message()), HasSubstr("piece 1 of its encrypted bytes"));
+  file.bytes[file.fields.at("0.data").begin] ^= 1;
+  Write("e.tensors", file.bytes);
+  EXPECT_EQ(ReasonOf(ToSafetensors("e.tensors", "d.safetensors", Key('k'))), Reason::kKeyRefused);
 }
 
 TEST_F(ConvertTest, AnOutputThatAppearsMeanwhileIsNotReplaced) {
