@@ -160,17 +160,18 @@ absl::StatusOr<ConvertResult> ConvertModel(const ConvertArguments& arguments,
     return Misused("OUT", absl::StrCat(arguments.output, " is a folder"),
                    "name the object, or say --shard-size");
   }
-  ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Make());
-  const std::string name = fs::path(target.path()).filename().string();
-  request.output = absl::StrCat(folder.path(), "/", name.empty() ? "model" : name);
-  ASSIGN_OR_RETURN(result.files, convert::Convert(sources, request, report, cancellation));
   PushRequest push;
-  push.path = request.output;
   push.target = arguments.output;
   if (arguments.shard_bytes > 0 && !absl::EndsWith(push.target, "/")) {
     push.target += '/';
   }
   push.store = arguments.store;
+  RETURN_IF_ERROR(TryTarget(push, cancellation));
+  ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Make());
+  const std::string name = fs::path(target.path()).filename().string();
+  request.output = absl::StrCat(folder.path(), "/", name.empty() ? "model" : name);
+  ASSIGN_OR_RETURN(result.files, convert::Convert(sources, request, report, cancellation));
+  push.path = request.output;
   ASSIGN_OR_RETURN(const PushResult pushed,
                    Push(push, [](const source::UploadProgress&) {}, cancellation));
   result.target = pushed.target.Redacted();

@@ -40,7 +40,8 @@ struct ConvertResult {
   std::vector<convert::ConvertedFile> files;
 };
 
-// Writes the output anew; an output in a store is written to a temporary folder first, and pushed.
+// Writes the output anew. An output in a store is tried before anything is read, then written to a
+// temporary folder and pushed.
 absl::StatusOr<ConvertResult> ConvertModel(const ConvertArguments& arguments,
                                            convert::Report report, Cancellation& cancellation);
 

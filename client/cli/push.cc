@@ -4,6 +4,7 @@
 
 #include "client/cli/push_plan.h"
 #include "common/status.h"
+#include "daemon/format/shard_index.h"
 
 namespace weightd::cli {
 namespace {
@@ -18,6 +19,15 @@ absl::StatusOr<source::S3UploadOptions> OptionsFor(const PushRequest& request) {
 }
 
 }  // namespace
+
+absl::Status TryTarget(const PushRequest& request, Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(const source::S3UploadOptions options, OptionsFor(request));
+  ASSIGN_OR_RETURN(Uri object, ParseTarget(request.target));
+  if (object.IsFolder()) {
+    ASSIGN_OR_RETURN(object, object.Child(format::kShardIndexName));
+  }
+  return source::TryUpload(object, options, cancellation);
+}
 
 absl::StatusOr<PushResult> Push(const PushRequest& request,
                                 absl::FunctionRef<void(const source::UploadProgress&)> report,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/cli/store_access.h"
 #include "common/cancellation.h"
@@ -26,6 +27,10 @@ struct PushResult {
   Uri target;
   std::vector<source::UploadedFile> files;
 };
+
+// Whether a push to the request's target would be let in, before there is something to push: its
+// path is not looked at. See source::TryUpload.
+absl::Status TryTarget(const PushRequest& request, Cancellation& cancellation);
 
 // Checks a local model, then brings it into an S3-compatible store. See source::UploadFiles.
 absl::StatusOr<PushResult> Push(const PushRequest& request,

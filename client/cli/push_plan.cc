@@ -32,16 +32,6 @@ Role RoleOf(absl::string_view name) {
                                                                                     : Role::kOther;
 }
 
-absl::StatusOr<Uri> ParseTarget(absl::string_view text) {
-  ASSIGN_OR_RETURN(Uri uri, Uri::Parse(text));
-  if (uri.scheme() != "s3" || !uri.query().empty()) {
-    return Error(Reason::kInvalidUri,
-                 absl::StrCat(uri.Redacted(), ": not a place that can be pushed to"),
-                 "write s3://bucket/folder/ or s3://bucket/folder/name");
-  }
-  return uri;
-}
-
 // Why there is nothing to be looked at.
 absl::Status LookError(const fs::path& path, const std::error_code& error) {
   std::error_code ignored;
@@ -287,6 +277,16 @@ absl::StatusOr<PushPlan> PlanFolder(const std::string& path, Uri target, bool fo
 }
 
 }  // namespace
+
+absl::StatusOr<Uri> ParseTarget(absl::string_view text) {
+  ASSIGN_OR_RETURN(Uri uri, Uri::Parse(text));
+  if (uri.scheme() != "s3" || !uri.query().empty()) {
+    return Error(Reason::kInvalidUri,
+                 absl::StrCat(uri.Redacted(), ": not a place that can be pushed to"),
+                 "write s3://bucket/folder/ or s3://bucket/folder/name");
+  }
+  return uri;
+}
 
 absl::StatusOr<PushPlan> PlanPush(const std::string& path, absl::string_view target,
                                   bool follow_links) {

@@ -21,6 +21,9 @@ struct PushPlan {
   source::StoredIndexes stored;
 };
 
+// kInvalidUri for what is no place in a store.
+absl::StatusOr<Uri> ParseTarget(absl::string_view text);
+
 // The file, or all files below the folder but hidden ones, and where `target` has them: a file goes
 // to an object of that name, or into the folder if that ends with a slash. Every weight file is
 // checked as the daemon checks it before a load, every index with its shards: kMalformedModel.

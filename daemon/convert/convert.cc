@@ -1,17 +1,20 @@
 #include "daemon/convert/convert.h"
 
 #include <algorithm>
-#include <filesystem>
+#include <cstdint>
+#include <limits>
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
+#include "daemon/convert/batches.h"
 #include "daemon/convert/cast.h"
 #include "daemon/convert/input.h"
+#include "daemon/convert/key_trial.h"
 #include "daemon/convert/output_file.h"
+#include "daemon/convert/shard_files.h"
 #include "daemon/convert/shard_writer.h"
 #include "daemon/convert/tensor_reader.h"
 #include "daemon/convert/workers.h"
@@ -53,18 +56,21 @@ class Conversion {
 
   absl::StatusOr<std::vector<ConvertedFile>> Run() {
     RETURN_IF_ERROR(CheckKey(input_, keys_));
+    RETURN_IF_ERROR(TryKey(input_, keys_, cancellation_));
     if (request_.encrypt.has_value()) {
       ASSIGN_OR_RETURN(sealing_, MakeSealing(*request_.encrypt));
     }
     ASSIGN_OR_RETURN(shards_, PlanConversion(input_, request_.options));
     ASSIGN_OR_RETURN(Draft draft, Draft::Beside(request_.output));
     draft_.emplace(std::move(draft));
-    RETURN_IF_ERROR(OpenWriters(draft_->path()));
+    RETURN_IF_ERROR(draft_->CheckRoom(StoredBytes()));
+    files_.emplace(&shards_, ShardFiles::Options{.format = request_.options.format,
+                                                 .metadata = input_.Metadata(),
+                                                 .sealing = sealing_ ? &*sealing_ : nullptr});
+    RETURN_IF_ERROR(files_->Plan());
+    RETURN_IF_ERROR(files_->Open(draft_->path()));
     RETURN_IF_ERROR(ConvertTensors());
-    for (const std::unique_ptr<ShardWriter>& writer : writers_) {
-      RETURN_IF_ERROR(writer->Finish());
-      RETURN_IF_ERROR(cancellation_.status());
-    }
+    RETURN_IF_ERROR(files_->FinishEmpty());
     RETURN_IF_ERROR(WriteIndex(draft_->path()));
     RETURN_IF_ERROR(draft_->Publish());
     return Files();
@@ -77,64 +83,48 @@ class Conversion {
     return is_folder() ? absl::StrCat(folder, "/", name) : folder;
   }
 
-  absl::Status OpenWriters(const std::string& draft) {
-    if (is_folder()) {
-      std::error_code error;
-      std::filesystem::create_directory(draft, error);
-      if (error) {
-        return ErrnoError(error.value(), absl::StrCat("make the folder ", draft));
-      }
-    }
-    // Which may be long: the first file has it.
-    std::map<std::string, std::string> metadata = input_.Metadata();
+  // Of all tensors; the largest number if it is larger.
+  uint64_t StoredBytes() const {
+    uint64_t bytes = 0;
     for (const Shard& shard : shards_) {
-      const std::string path = PathIn(draft, shard.name);
-      absl::StatusOr<std::unique_ptr<ShardWriter>> writer =
-          request_.options.format == OutputFormat::kSafetensors
-              ? MakeSafetensorsWriter(shard, path, NewMetadata(std::exchange(metadata, {})))
-              : MakeTensorizerWriter(shard, path, sealing_.has_value() ? &*sealing_ : nullptr);
-      if (!writer.ok()) {
-        return writer.status();
+      for (const TensorToConvert& tensor : shard.tensors) {
+        const uint64_t room = std::numeric_limits<uint64_t>::max() - bytes;
+        bytes += std::min(tensor.to.bytes.size(), room);
       }
-      writers_.push_back(*std::move(writer));
     }
-    return absl::OkStatus();
+    return bytes;
   }
 
   absl::Status ConvertTensors() {
-    const std::vector<Task> tasks = Tasks();
+    std::vector<Task> tasks;
+    std::vector<TensorPlace> places;
     {
       absl::MutexLock lock(&mutex_);
-      for (const Task& task : tasks) {
-        progress_.bytes_total += TensorOf(task).from->bytes.size();
+      for (size_t shard = 0; shard < shards_.size(); ++shard) {
+        for (size_t i = 0; i < shards_[shard].tensors.size(); ++i) {
+          const TensorToConvert& tensor = shards_[shard].tensors[i];
+          tasks.push_back({shard, i});
+          places.push_back({tensor.file, tensor.from});
+          progress_.bytes_total += tensor.from->bytes.size();
+        }
       }
     }
+    // Few of many files are open at once if tensors come in their order.
+    const ReadOrder order = shards_.size() > 1 ? ReadOrder::kAsGiven : ReadOrder::kLargestFirst;
     return ForEachTensor(
-        input_, request_.verify, keys_, tasks.size(),
-        [&](size_t i, TensorReader& reader, Cancellation& stop) {
-          return ConvertTensor(tasks[i], reader, stop);
+        input_, request_.verify, keys_, places, order,
+        [&](size_t i, TensorReader& reader, Cancellation& stop) -> absl::Status {
+          RETURN_IF_ERROR(ConvertTensor(tasks[i], reader, stop));
+          return files_->TensorDone(tasks[i].shard);
         },
         cancellation_);
-  }
-
-  // The largest first, so that no worker is left with one when the others are done.
-  std::vector<Task> Tasks() const {
-    std::vector<Task> tasks;
-    for (size_t shard = 0; shard < shards_.size(); ++shard) {
-      for (size_t tensor = 0; tensor < shards_[shard].tensors.size(); ++tensor) {
-        tasks.push_back({shard, tensor});
-      }
-    }
-    std::sort(tasks.begin(), tasks.end(), [this](const Task& a, const Task& b) {
-      return TensorOf(a).from->bytes.size() > TensorOf(b).from->bytes.size();
-    });
-    return tasks;
   }
 
   absl::Status ConvertTensor(const Task& task, TensorReader& reader, Cancellation& stop) {
     const TensorToConvert& tensor = TensorOf(task);
     ASSIGN_OR_RETURN(const uint16_t module, reader.Open(tensor.file, *tensor.from, stop));
-    const std::unique_ptr<TensorWriter> writer = writers_[task.shard]->Begin(task.tensor, module);
+    ASSIGN_OR_RETURN(ShardWriter* const file, files_->WriterOf(task.shard));
+    const std::unique_ptr<TensorWriter> writer = file->Begin(task.tensor, module);
     std::vector<std::byte> cast;
     const absl::StatusOr<TensorFinding> found = reader.Read(
         [&](absl::Span<std::byte> bytes) -> absl::Status {
@@ -198,7 +188,7 @@ class Conversion {
     std::vector<ConvertedFile> files;
     files.reserve(shards_.size());
     for (size_t i = 0; i < shards_.size(); ++i) {
-      files.push_back({PathIn(request_.output, shards_[i].name), writers_[i]->file_bytes(),
+      files.push_back({PathIn(request_.output, shards_[i].name), files_->file_bytes(i),
                        shards_[i].tensors.size()});
     }
     return files;
@@ -211,9 +201,9 @@ class Conversion {
   pipeline::TensorKeys keys_;
   std::optional<Sealing> sealing_;
   std::vector<Shard> shards_;
-  // Goes after the writers: they keep descriptors, which removing it needs.
+  // Goes after the files: they keep descriptors, which removing it needs.
   std::optional<Draft> draft_;
-  std::vector<std::unique_ptr<ShardWriter>> writers_;
+  std::optional<ShardFiles> files_;
   absl::Mutex mutex_;
   Progress progress_ ABSL_GUARDED_BY(mutex_);
 };

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -153,6 +154,22 @@ Draft::~Draft() {
 }
 
 std::string Draft::path() const { return absl::StrCat(folder_, "/new"); }
+
+absl::Status Draft::CheckRoom(uint64_t bytes) const {
+  struct statvfs room{};
+  // Some file systems don't know: they are as large as 0 blocks.
+  if (statvfs(folder_.c_str(), &room) != 0 || room.f_blocks == 0) {
+    return absl::OkStatus();
+  }
+  const uint64_t free_bytes = uint64_t{room.f_bavail} * room.f_frsize;
+  return bytes <= free_bytes
+             ? absl::OkStatus()
+             : Error(Reason::kSourceUnavailable,
+                     absl::StrCat("write ", target_, ": it would have ", bytes,
+                                  " bytes, and the file system has room for ", free_bytes),
+                     "make room, or write elsewhere; zeros that a tensorizer file doesn't store "
+                     "take room in safetensors");
+}
 
 absl::Status Draft::Publish() {
   RETURN_IF_ERROR(FlushFolder(path()));

@@ -46,6 +46,8 @@ class Draft {
 
   // Where to make it; nothing is there yet.
   std::string path() const;
+  // An error if its file system has less room than that.
+  absl::Status CheckRoom(uint64_t bytes) const;
   // Gives what was made its name, in one step, on disk. An error if that exists by now.
   absl::Status Publish();
 

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "common/status.h"
-#include "daemon/convert/output_file.h"
 #include "daemon/format/safetensors_writer.h"
 #include "daemon/format/secretbox.h"
 #include "daemon/format/tensorizer_writer.h"
@@ -47,21 +46,19 @@ class PlainTensor : public TensorWriter {
 
 class SafetensorsWriter : public ShardWriter {
  public:
-  SafetensorsWriter(format::SafetensorsPlan plan, OutputFile file)
-      : plan_(std::move(plan)), file_(std::move(file)) {}
+  explicit SafetensorsWriter(format::SafetensorsPlan plan) : plan_(std::move(plan)) {}
 
+  uint64_t file_bytes() const override { return plan_.file_bytes; }
   std::unique_ptr<TensorWriter> Begin(size_t tensor, uint16_t) override {
-    return std::make_unique<PlainTensor>(&file_, plan_.places[tensor].begin);
+    return std::make_unique<PlainTensor>(&file(), plan_.places[tensor].begin);
   }
   absl::Status Finish() override {
-    RETURN_IF_ERROR(file_.Write(0, plan_.head));
-    return file_.Flush();
+    RETURN_IF_ERROR(file().Write(0, plan_.head));
+    return file().Flush();
   }
-  uint64_t file_bytes() const override { return plan_.file_bytes; }
 
  private:
   const format::SafetensorsPlan plan_;
-  const OutputFile file_;
 };
 
 // Hashes a tensor, encrypts it, and writes its record when it is whole.
@@ -160,37 +157,39 @@ class RecordTensor : public TensorWriter {
 
 class TensorizerWriter : public ShardWriter {
  public:
-  TensorizerWriter(format::TensorizerPlan plan, const Sealing* sealing, OutputFile file)
-      : plan_(std::move(plan)), sealing_(sealing), file_(std::move(file)) {}
+  TensorizerWriter(format::TensorizerPlan plan, const Sealing* sealing)
+      : plan_(std::move(plan)), sealing_(sealing) {}
 
+  uint64_t file_bytes() const override { return plan_.file_bytes(); }
   std::unique_ptr<TensorWriter> Begin(size_t tensor, uint16_t module) override {
-    return std::make_unique<RecordTensor>(&plan_, tensor, module, sealing_, &file_);
+    return std::make_unique<RecordTensor>(&plan_, tensor, module, sealing_, &file());
   }
   // The terminator is zeros, which are there.
   absl::Status Finish() override {
-    RETURN_IF_ERROR(file_.Write(0, plan_.head()));
-    return file_.Flush();
+    RETURN_IF_ERROR(file().Write(0, plan_.head()));
+    return file().Flush();
   }
-  uint64_t file_bytes() const override { return plan_.file_bytes(); }
 
  private:
   const format::TensorizerPlan plan_;
   const Sealing* const sealing_;
-  const OutputFile file_;
 };
 
 }  // namespace
 
+absl::Status ShardWriter::Open(std::string path) {
+  ASSIGN_OR_RETURN(OutputFile file, OutputFile::Create(std::move(path), file_bytes()));
+  file_.emplace(std::move(file));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<ShardWriter>> MakeSafetensorsWriter(
-    const Shard& shard, const std::string& path,
-    const std::map<std::string, std::string>& metadata) {
+    const Shard& shard, const std::map<std::string, std::string>& metadata) {
   ASSIGN_OR_RETURN(format::SafetensorsPlan plan, format::PlanSafetensors(Targets(shard), metadata));
-  ASSIGN_OR_RETURN(OutputFile file, OutputFile::Create(path, plan.file_bytes));
-  return std::make_unique<SafetensorsWriter>(std::move(plan), std::move(file));
+  return std::make_unique<SafetensorsWriter>(std::move(plan));
 }
 
 absl::StatusOr<std::unique_ptr<ShardWriter>> MakeTensorizerWriter(const Shard& shard,
-                                                                  const std::string& path,
                                                                   const Sealing* sealing) {
   const format::TensorizerWriting writing = {
       .encrypted = sealing != nullptr,
@@ -198,8 +197,7 @@ absl::StatusOr<std::unique_ptr<ShardWriter>> MakeTensorizerWriter(const Shard& s
       .box_bytes = kBoxBytes};
   ASSIGN_OR_RETURN(format::TensorizerPlan plan,
                    format::TensorizerPlan::Make(Targets(shard), writing));
-  ASSIGN_OR_RETURN(OutputFile file, OutputFile::Create(path, plan.file_bytes()));
-  return std::make_unique<TensorizerWriter>(std::move(plan), sealing, std::move(file));
+  return std::make_unique<TensorizerWriter>(std::move(plan), sealing);
 }
 
 }  // namespace weightd::convert

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "daemon/convert/conversion.h"
+#include "daemon/convert/output_file.h"
 #include "daemon/format/secret_key.h"
 #include "daemon/format/tensorizer_record.h"
 
@@ -33,24 +34,31 @@ class TensorWriter {
   virtual absl::Status Finish() = 0;
 };
 
-// Writes one file. Thread-safe: tensors may come in any order, and at once.
+// Writes one file. Thread-safe after Open: tensors may come in any order, and at once.
 class ShardWriter {
  public:
   virtual ~ShardWriter() = default;
+
+  virtual uint64_t file_bytes() const = 0;
+  // Makes the file; nothing is at `path` yet. Once, before what follows.
+  absl::Status Open(std::string path);
   // Of tensor number `tensor` of the shard; `module` as in its record. Doesn't outlive this.
   virtual std::unique_ptr<TensorWriter> Begin(size_t tensor, uint16_t module) = 0;
   // When all tensors are written: what else there is, down to the disk.
   virtual absl::Status Finish() = 0;
-  virtual uint64_t file_bytes() const = 0;
+
+ protected:
+  const OutputFile& file() const { return *file_; }
+
+ private:
+  std::optional<OutputFile> file_;
 };
 
-// `shard` outlives it; `path` is new. kUnsupported for what the format can't say.
+// `shard` outlives it. kUnsupported for what the format can't say.
 absl::StatusOr<std::unique_ptr<ShardWriter>> MakeSafetensorsWriter(
-    const Shard& shard, const std::string& path,
-    const std::map<std::string, std::string>& metadata);
+    const Shard& shard, const std::map<std::string, std::string>& metadata);
 // Encrypted if `sealing` isn't null; it outlives this, too.
 absl::StatusOr<std::unique_ptr<ShardWriter>> MakeTensorizerWriter(const Shard& shard,
-                                                                  const std::string& path,
                                                                   const Sealing* sealing);
 
 }  // namespace weightd::convert

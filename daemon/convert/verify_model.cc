@@ -1,15 +1,14 @@
 #include "daemon/convert/verify_model.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/status.h"
+#include "daemon/convert/batches.h"
 #include "daemon/convert/input.h"
+#include "daemon/convert/key_trial.h"
 #include "daemon/convert/workers.h"
-#include "daemon/pipeline/record_sums.h"
 
 namespace weightd::convert {
 namespace {
@@ -21,21 +20,6 @@ bool IsOfTensor(const absl::Status& status) {
          reason == Reason::kKeyRefused || reason == Reason::kUnsupported;
 }
 
-// A key that opens some tensors is right: others were changed.
-void JudgeKey(std::vector<VerifiedTensor>& tensors) {
-  const bool right = std::any_of(tensors.begin(), tensors.end(), [](const VerifiedTensor& tensor) {
-    return tensor.status.ok() && tensor.found.poly1305;
-  });
-  for (VerifiedTensor& tensor : tensors) {
-    if (right && ReasonOf(tensor.status) == Reason::kKeyRefused) {
-      tensor.status = Error(Reason::kVerificationFailed,
-                            absl::StrCat(pipeline::TensorInFile(tensor.file, tensor.entry),
-                                         ": its encrypted bytes were changed"),
-                            "the file was damaged or tampered with: make it anew");
-    }
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& sources,
@@ -45,19 +29,20 @@ absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& 
                    OpenInput(sources, request.input, request.unpinned, cancellation));
   pipeline::TensorKeys keys(request.key, nullptr);
   RETURN_IF_ERROR(CheckKey(input, keys));
+  RETURN_IF_ERROR(TryKey(input, keys, cancellation));
   std::vector<VerifiedTensor> tensors;
-  std::vector<uint32_t> files;
+  std::vector<TensorPlace> places;
   Progress progress;
   for (uint32_t file = 0; file < input.headers.size(); ++file) {
     for (const format::TensorEntry& tensor : input.headers[file].tensors) {
       tensors.push_back({input.model.files[file].name, tensor, {}, absl::OkStatus()});
-      files.push_back(file);
+      places.push_back({file, &tensor});
       progress.bytes_total += tensor.bytes.size();
     }
   }
   absl::Mutex mutex;
   const auto verify = [&](size_t i, TensorReader& reader, Cancellation& stop) -> absl::Status {
-    RETURN_IF_ERROR(reader.Open(files[i], tensors[i].entry, stop).status());
+    RETURN_IF_ERROR(reader.Open(places[i].file, *places[i].tensor, stop).status());
     const auto take = [&](absl::Span<const std::byte> bytes) {
       absl::MutexLock lock(&mutex);
       progress.bytes_done += bytes.size();
@@ -68,13 +53,12 @@ absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& 
     return absl::OkStatus();
   };
   RETURN_IF_ERROR(ForEachTensor(
-      input, pipeline::VerifyPolicy::kFull, keys, tensors.size(),
+      input, pipeline::VerifyPolicy::kFull, keys, places, ReadOrder::kLargestFirst,
       [&](size_t i, TensorReader& reader, Cancellation& stop) -> absl::Status {
         tensors[i].status = verify(i, reader, stop);
         return IsOfTensor(tensors[i].status) ? absl::OkStatus() : tensors[i].status;
       },
       cancellation));
-  JudgeKey(tensors);
   return tensors;
 }
 

@@ -36,7 +36,8 @@ struct VerifyRequest {
 
 // Reads every byte of a model's tensors and holds each tensor against every checksum that its file
 // has for it, and encrypted ones against their key. What is wrong with one tensor is in its row; an
-// error is what kept the others from being looked at. In the order of the files.
+// error is what kept the others from being looked at: kKeyRefused for a key that opens none of the
+// first. In the order of the files.
 absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& sources,
                                                         const VerifyRequest& request, Report report,
                                                         Cancellation& cancellation);

@@ -336,6 +336,18 @@ absl::Status CheckOptions(const S3UploadOptions& options, Cancellation& cancella
 
 }  // namespace
 
+absl::Status TryUpload(const Uri& object, const S3UploadOptions& options,
+                       Cancellation& cancellation) {
+  RETURN_IF_ERROR(CheckOptions(options, cancellation));
+  S3Lanes lanes({.location = options.location, .credentials = options.credentials}, options.http);
+  S3Client& client = lanes.front().client;
+  ASSIGN_OR_RETURN(const UnfinishedUpload upload, CreateUpload(client, object, cancellation));
+  Cancellation never;
+  const absl::Status aborted = AbortUpload(client, object, upload, never);
+  // An upload that we may not give up stays, without parts.
+  return SaysNothing(aborted) ? absl::OkStatus() : aborted;
+}
+
 absl::StatusOr<std::vector<UploadedFile>> UploadFiles(
     const std::vector<FileToUpload>& files, const StoredIndexes& stored,
     const S3UploadOptions& options, absl::FunctionRef<void(const UploadProgress&)> report,

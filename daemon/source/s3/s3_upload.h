@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "common/cancellation.h"
@@ -71,6 +72,11 @@ struct UploadProgress {
   uint64_t bytes_done = 0;
   uint64_t bytes_total = 0;
 };
+
+// Whether `object` could be uploaded now: an upload of it is begun and given up. Like UploadFiles,
+// tells of credentials, endpoints and buckets that are wrong, but needs no files.
+absl::Status TryUpload(const Uri& object, const S3UploadOptions& options,
+                       Cancellation& cancellation);
 
 // Brings files into one bucket so that readers who go by an index see a whole model or none: parts
 // first, which nobody sees; when all are there, the objects are made of them; the index last. Until

@@ -57,6 +57,7 @@ def check(path: Path, plan: _weight_file.Plan) -> None:
                 raise _differs(path, f"it has {tensor[:3]} where {entry.name!r} should be")
             if not _has_bytes(content, tensor, entry.tensor):
                 raise _differs(path, f"the bytes of {entry.name!r} are others")
+            _release(content, tensor.begin, tensor.end)
 
 
 def _described(tensor: torch.Tensor, is_safetensors: bool) -> tuple[str, list[int]]:
@@ -113,6 +114,7 @@ def _read_tensorizer(content: mmap.mmap) -> Iterator[_Found]:
             raise ValueError("a header is not where it should be")
         next_header = begin + length
         _check_hashes(bytearray(content[header:begin]), memoryview(content)[begin:next_header])
+        _release(content, begin, next_header)
         yield _Found(name, type_name, list(shape), begin, next_header)
     if content[next_header:] != bytes(8):
         raise ValueError("no terminator")
@@ -126,6 +128,13 @@ def _check_hashes(header: bytearray, data: memoryview) -> None:
         digest.update(data)
         if zlib.crc32(data, zlib.crc32(header)) != crc32 or digest.digest() != sha256:
             raise ValueError("a hash differs")
+
+
+def _release(content: mmap.mmap, begin: int, end: int) -> None:
+    """Unmaps whole pages that were looked at; the next look finds them in the file again."""
+    first, last = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < last:
+        content.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _text(content: mmap.mmap, at: int, count: str) -> tuple[str, int]:

@@ -105,17 +105,21 @@ class S3UploadTest : public testing::TestWithParam<bool> {
     return names;
   }
 
-  absl::Status Upload(const std::vector<FileToUpload>& files, StoredIndexes stored = {}) {
-    stored.parse = ParseNames;
+  S3UploadOptions Options() const {
     S3UploadOptions options;
     options.location = {.endpoint = store_.Endpoint(), .region = "us-east-1"};
     options.credentials = std::make_shared<fakes::FixedCredentials>("hidden");
     options.http.connections = 2;
     options.http.attempts = 3;
     options.part_bytes = kPart;
+    return options;
+  }
+
+  absl::Status Upload(const std::vector<FileToUpload>& files, StoredIndexes stored = {}) {
+    stored.parse = ParseNames;
     progress_ = UploadProgress();
     const auto uploaded = UploadFiles(
-        files, stored, options,
+        files, stored, Options(),
         [this](const UploadProgress& progress) {
           EXPECT_GE(progress.bytes_done, progress_.bytes_done);
           progress_ = progress;
@@ -673,6 +677,30 @@ TEST_P(S3UploadTest, HeadersWithoutEndEndARequest) {
   const absl::Status status = Upload({File("a", "x")});
   EXPECT_EQ(ReasonOf(status), Reason::kSourceProtocol);
   EXPECT_THAT(status.ToString(), HasSubstr("headers are too long"));
+}
+
+TEST_P(S3UploadTest, ATrialLeavesNothing) {
+  const Uri object = *Uri::Parse("s3://bucket/m/large");
+  EXPECT_EQ(TryUpload(object, Options(), cancellation_), absl::OkStatus());
+  EXPECT_THAT(store_.uploads(), IsEmpty());
+  EXPECT_THAT(store_.objects(), IsEmpty());
+  store_.SetFault([](const ServiceRequest& request) {
+    return request.method == "DELETE" ? std::make_optional(S3ErrorReply(403, "AccessDenied"))
+                                      : std::nullopt;
+  });
+  EXPECT_EQ(TryUpload(object, Options(), cancellation_), absl::OkStatus());
+}
+
+TEST_P(S3UploadTest, ATrialTellsWhatAnUploadWould) {
+  for (const auto& [reply, reason] :
+       {std::pair(S3ErrorReply(404, "NoSuchBucket"), Reason::kModelNotFound),
+        std::pair(S3ErrorReply(403, "InvalidAccessKeyId"), Reason::kSourceDenied)}) {
+    store_.SetFault([reply = reply](const ServiceRequest&) { return std::make_optional(reply); });
+    const absl::Status told =
+        TryUpload(*Uri::Parse("s3://bucket/m/large"), Options(), cancellation_);
+    EXPECT_EQ(ReasonOf(told), reason);
+    EXPECT_THAT(told.ToString(), Not(HasSubstr("hidden")));
+  }
 }
 
 TEST_P(S3UploadTest, RequestsSayWhatTheySend) {
