@@ -48,6 +48,14 @@ struct AcquireRequest {
   Holder holder;
 };
 
+struct PreloadRequest {
+  Uri uri;
+  source::ReadPolicy policy;
+  // Pinned once it is resident and, by `pins`, verified.
+  bool pin = false;
+  Pins pins = {};
+};
+
 // Both are called without any lock of the cache held, one at a time; `done` at most once and last.
 // They are called from threads of the cache, or, where the answer is known at once, from the caller
 // of Acquire before it returns. They return quickly; of the cache they may call Release, Claim and
@@ -114,10 +122,8 @@ class Cache {
   // New descriptors for a lease of that session.
   virtual absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) = 0;
 
-  // For operators. The load goes on when the wait dies. With `pin`, the model is pinned once
-  // resident and, by `pins`, verified.
-  virtual std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                        Pins pins, PreloadCallbacks callbacks) = 0;
+  // For operators. The load goes on when the wait dies.
+  virtual std::unique_ptr<Wait> Preload(PreloadRequest request, PreloadCallbacks callbacks) = 0;
   // kModelNotResident, kModelInUse (leased and not `force`), kModelPinned (and not `force`).
   // Cancels a running load.
   virtual absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) = 0;

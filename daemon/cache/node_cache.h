@@ -50,8 +50,7 @@ class NodeCache final : public Cache {
   absl::Status Release(SessionId session, LeaseId lease) override;
   void EndSession(SessionId session) override;
   absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) override;
-  std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                Pins pins, PreloadCallbacks callbacks) override;
+  std::unique_ptr<Wait> Preload(PreloadRequest request, PreloadCallbacks callbacks) override;
   absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) override;
   absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) override;
   std::vector<ModelSnapshot> Models() const override;

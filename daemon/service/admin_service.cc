@@ -21,17 +21,23 @@ namespace weightd::service {
 
 AdminService::AdminService(Daemon daemon) : daemon_(std::move(daemon)) {}
 
+absl::StatusOr<cache::PreloadRequest> AdminService::Admit(const v1::PreloadRequest& request) const {
+  cache::PreloadRequest admitted;
+  ASSIGN_OR_RETURN(admitted.uri, daemon_.names->Resolve(request.model()));
+  admitted.policy = {true, true, true};
+  admitted.pin = request.pin();
+  ASSIGN_OR_RETURN(admitted.pins, PinsOf(request.sha256()));
+  return admitted;
+}
+
 grpc::ServerWriteReactor<v1::PreloadResponse>* AdminService::Preload(
     grpc::CallbackServerContext* context, const v1::PreloadRequest* request) {
   auto* const call = new PreloadCall(context, request->model(), daemon_.names);
-  const absl::StatusOr<Uri> uri = daemon_.names->Resolve(request->model());
-  absl::StatusOr<Pins> pins = PinsOf(request->sha256());
-  if (!uri.ok()) {
-    call->End(uri.status());
-  } else if (!pins.ok()) {
-    call->End(pins.status());
+  absl::StatusOr<cache::PreloadRequest> admitted = Admit(*request);
+  if (admitted.ok()) {
+    call->Start(daemon_.cache, *std::move(admitted));
   } else {
-    call->Start(daemon_.cache, *uri, request->pin(), *std::move(pins));
+    call->End(admitted.status());
   }
   return call;
 }
