@@ -21,6 +21,7 @@
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/pipeline/model_key.h"
 #include "daemon/source/source.h"
 
 namespace weightd::cache {
@@ -54,6 +55,10 @@ struct PreloadRequest {
   // Pinned once it is resident and, by `pins`, verified.
   bool pin = false;
   Pins pins = {};
+  // Opens the model, should this have to load it; none: as the loader was told. Not looked at if
+  // the model is resident, or another's load makes it so first. Held until `done` was called and
+  // the load that it is for has ended, and no longer.
+  std::optional<pipeline::ModelKey> key = {};
 };
 
 // Both are called without any lock of the cache held, one at a time; `done` at most once and last.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "daemon/cache/uptime.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/cache/workers.h"
+#include "daemon/pipeline/model_key.h"
 
 namespace weightd::cache {
 
@@ -106,7 +108,8 @@ class NodeCache final : public Cache {
 
   // loads.cc
   void RunLoad(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status Attempt(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Attempt(Load& load, const std::optional<pipeline::ModelKey>& key)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the load if its revision is here already.
   bool ArriveIfResident(Load& load, const pipeline::ResolvedModel& resolved)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -87,6 +87,7 @@ std::unique_ptr<Wait> NodeCache::Preload(PreloadRequest request, PreloadCallback
   interest.urgent = true;
   interest.pin = request.pin;
   interest.pins = std::move(request.pins);
+  interest.key = std::move(request.key);
   return Want(request.uri, std::move(interest));
 }
 
