@@ -18,7 +18,8 @@ namespace {
 
 constexpr char kFooter[] =
     "Exit codes: 0 good, 64 usage, 65 malformed data, 66 no such object, 69 daemon not reachable,\n"
-    "70 our own bug, 74 output lost, 75 try again (no room, busy, store down), 77 not allowed.\n"
+    "70 our own bug, 73 output can't be made, 74 output lost (a full disk), 75 try again (no room\n"
+    "in the budget, busy, store down), 77 not allowed.\n"
     "The socket folder is --socket-dir, the environment variable WEIGHTD_DIR, or /run/weightd.";
 
 CLI::App* AddCommand(CLI::App& app, Arguments& arguments, Command command, const char* name,

@@ -15,6 +15,7 @@
 #include "common/dtype.h"
 #include "common/status.h"
 #include "common/uri.h"
+#include "daemon/convert/output_file.h"
 
 namespace weightd::cli {
 namespace {
@@ -99,7 +100,8 @@ class TemporaryFolder {
     std::error_code error;
     std::string path = (fs::temp_directory_path(error) / "weightctl.XXXXXX").string();
     if (error || mkdtemp(path.data()) == nullptr) {
-      return ErrnoError(error ? error.value() : errno, absl::StrCat("make the folder ", path));
+      return Annotate(convert::CantWrite(error ? error.value() : errno, path),
+                      "the folder for temporary files (TMPDIR)");
     }
     return TemporaryFolder(std::move(path));
   }

@@ -82,7 +82,7 @@ class Conversion {
       std::error_code error;
       std::filesystem::create_directory(draft, error);
       if (error) {
-        return ErrnoError(error.value(), absl::StrCat("make the folder ", draft));
+        return CantWrite(error.value(), draft);
       }
     }
     // Which may be long: the first file has it.

@@ -68,6 +68,9 @@ absl::string_view DefaultHint(Reason reason) {
       return "try again when weightd is up";
     case Reason::kTensorNotFound:
       return "list the model's tensors";
+    case Reason::kOutputNotCreated:
+    case Reason::kOutputNotWritten:
+      return "write elsewhere";
     case Reason::kInternal:
       return "see the daemon's log, and report it";
   }

@@ -130,6 +130,8 @@ TEST(ExitCodeTest, FollowsTheReason) {
   EXPECT_EQ(code_of(Reason::kModelNotResident), 66);
   EXPECT_EQ(code_of(Reason::kShuttingDown), 69);
   EXPECT_EQ(code_of(Reason::kInternal), 70);
+  EXPECT_EQ(code_of(Reason::kOutputNotCreated), 73);
+  EXPECT_EQ(code_of(Reason::kOutputNotWritten), 74);
   EXPECT_EQ(code_of(Reason::kBudgetExceeded), 75);
   EXPECT_EQ(code_of(Reason::kHostMemoryShort), 75);
   EXPECT_EQ(code_of(Reason::kSourceUnavailable), 75);
