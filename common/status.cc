@@ -91,6 +91,7 @@ absl::StatusCode CodeOf(Reason reason) {
     case Reason::kModelInUse:
     case Reason::kModelPinned:
     case Reason::kModelClosed:
+    case Reason::kOutputNotCreated:
       return absl::StatusCode::kFailedPrecondition;
     case Reason::kSourceUnavailable:
     case Reason::kShuttingDown:
@@ -101,6 +102,7 @@ absl::StatusCode CodeOf(Reason reason) {
     case Reason::kSourceProtocol:
     case Reason::kMalformedModel:
     case Reason::kVerificationFailed:
+    case Reason::kOutputNotWritten:
       return absl::StatusCode::kDataLoss;
     case Reason::kDeadline:
       return absl::StatusCode::kDeadlineExceeded;

@@ -45,6 +45,8 @@ enum class Reason {
   kDaemonUnreachable = 70,
   kTensorNotFound = 71,
   kModelClosed = 72,
+  kOutputNotCreated = 73,
+  kOutputNotWritten = 74,
 };
 
 // An error with the status code that belongs to `reason` (kModelNotFound is NOT_FOUND,

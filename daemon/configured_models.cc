@@ -95,8 +95,9 @@ void ConfiguredModels::StartPreload(size_t index) {
     absl::MutexLock lock(&mutex_);
     finished_.push_back({index, loaded.status()});
   };
-  preload.wait = cache_->Preload(preload.model.uri, {true, true, true}, preload.model.pin,
-                                 /*pins=*/{}, std::move(callbacks));
+  preload.wait = cache_->Preload(
+      {.uri = preload.model.uri, .policy = {true, true, true}, .pin = preload.model.pin},
+      std::move(callbacks));
 }
 
 void ConfiguredModels::FinishPreload(size_t index, const absl::Status& result) {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/cli/key_option.h"
 #include "common/pins.h"
 #include "common/status.h"
 #include "common/version.h"
@@ -17,7 +18,8 @@ namespace {
 
 constexpr char kFooter[] =
     "Exit codes: 0 good, 64 usage, 65 malformed data, 66 no such object, 69 daemon not reachable,\n"
-    "70 our own bug, 74 output lost, 75 try again (no room, busy, store down), 77 not allowed.\n"
+    "70 our own bug, 73 output can't be made, 74 output lost (a full disk), 75 try again (no room\n"
+    "in the budget, busy, store down), 77 not allowed.\n"
     "The socket folder is --socket-dir, the environment variable WEIGHTD_DIR, or /run/weightd.";
 
 CLI::App* AddCommand(CLI::App& app, Arguments& arguments, Command command, const char* name,
@@ -42,13 +44,15 @@ void AddStore(CLI::App* command, StoreAccess& store) {
   command->add_option("--ca-file", store.ca_file, "Authorities to trust instead of the system's");
 }
 
+CLI::Option* AddKey(CLI::App* command, std::string& key) {
+  return command
+      ->add_option("--key", key, absl::StrCat("What opens it, if it is encrypted: ", kKeyForms))
+      ->type_name("KIND=WHERE");
+}
+
 void AddInput(CLI::App* command, ConvertArguments& convert) {
   command->add_option("IN", convert.input, "Weight file or folder: a path or a URI")->required();
-  command
-      ->add_option("--key", convert.key,
-                   "What opens it, if it is encrypted: key-file=PATH, password-file=PATH, "
-                   "key-env=NAME or password-env=NAME")
-      ->type_name("KIND=WHERE");
+  AddKey(command, convert.key);
   command->add_flag("--unpinned", convert.unpinned,
                     "Also from a server that doesn't tell versions of a file apart");
   AddStore(command, convert.store);
@@ -116,6 +120,7 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
       ->type_name("[FILE=]SHA256")
       ->allow_extra_args(false)  // one each time
       ->excludes(no_wait);       // nobody would hear of a mismatch
+  AddKey(preload, arguments.key)->excludes(no_wait);
   add(Command::kList, "ls", "List models");
   CLI::App* show = add(Command::kShow, "show", "Describe one model");
   AddModel(show, arguments);

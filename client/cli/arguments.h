@@ -41,6 +41,8 @@ struct Arguments {
   std::string model;
   bool pin = false;
   Pins pins;
+  // As ConvertArguments::key.
+  std::string key;
   bool wait = true;
   bool tensors = false;
   bool force = false;

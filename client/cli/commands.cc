@@ -13,6 +13,7 @@
 #include "client/cli/inspect.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/json_writer.h"
+#include "client/cli/key_option.h"
 #include "client/cli/node_readings.h"
 #include "client/cli/progress.h"
 #include "client/cli/push.h"
@@ -51,14 +52,19 @@ absl::Status Print(const absl::StatusOr<T>& result, bool json, PrintTable table,
 
 absl::Status Preload(const AdminClient& daemon, const Arguments& arguments,
                      const Streams& streams) {
+  ASSIGN_OR_RETURN(const auto key, ReadKeyOption("--key", arguments.key));
+  AdminClient::PreloadOptions options = {.pin = arguments.pin, .pins = arguments.pins};
+  if (key.has_value()) {
+    (key->password ? options.password : options.key) = key->secret.bytes();
+  }
   ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);
-  const auto model = daemon.Preload(ModelName(arguments.model), arguments.pin, arguments.pins,
-                                    absl::InfiniteFuture(), [&](const v1::LoadProgress& progress) {
-                                      if (!arguments.json) {
-                                        printer.Show(progress, absl::Now());
-                                      }
-                                      return arguments.wait;
-                                    });
+  const auto model =
+      daemon.Preload(ModelName(arguments.model), options, [&](const v1::LoadProgress& progress) {
+        if (!arguments.json) {
+          printer.Show(progress, absl::Now());
+        }
+        return arguments.wait;
+      });
   printer.Finish();
   return Print(
       model, arguments.json, [&](const auto& summary) { PrintModelLine(summary, streams.out); },

@@ -9,14 +9,13 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "client/cli/key_option.h"
 #include "client/cli/push.h"
 #include "common/dtype.h"
 #include "common/status.h"
 #include "common/uri.h"
-#include "daemon/pipeline/model_key.h"
-#include "daemon/pipeline/read_key.h"
+#include "daemon/convert/output_file.h"
 
 namespace weightd::cli {
 namespace {
@@ -53,31 +52,6 @@ absl::StatusOr<Uri> InputOf(const std::string& given) {
   return Uri::Parse(path);
 }
 
-absl::StatusOr<std::optional<pipeline::ModelKey>> KeyOf(absl::string_view option,
-                                                        const std::string& given) {
-  if (given.empty()) {
-    return std::nullopt;
-  }
-  const std::pair<std::string, std::string> parts = absl::StrSplit(given, absl::MaxSplits('=', 1));
-  const auto& [kind, value] = parts;
-  pipeline::KeyPlace place;
-  if (kind == "key-file") {
-    place.key_file = value;
-  } else if (kind == "password-file") {
-    place.password_file = value;
-  } else if (kind == "key-env") {
-    place.key_env = value;
-  } else if (kind == "password-env") {
-    place.password_env = value;
-  }
-  if (value.empty() || place == pipeline::KeyPlace()) {
-    // Whoever gave the secret itself must not find it in a log.
-    return Misused(option, "doesn't say where the secret is",
-                   "say key-file=PATH, password-file=PATH, key-env=NAME or password-env=NAME");
-  }
-  return pipeline::ReadKey(place);
-}
-
 absl::StatusOr<convert::OutputFormat> FormatOf(const ConvertArguments& arguments) {
   const std::string& name = arguments.output;
   if (arguments.format == "tensorizer" ||
@@ -112,8 +86,8 @@ absl::StatusOr<convert::ConvertRequest> RequestOf(const ConvertArguments& argume
   ASSIGN_OR_RETURN(request.options.format, FormatOf(arguments));
   request.options.shard_bytes = arguments.shard_bytes;
   request.options.cast = CastOf(arguments.dtype);
-  ASSIGN_OR_RETURN(request.key, KeyOf("--key", arguments.key));
-  ASSIGN_OR_RETURN(request.encrypt, KeyOf("--encrypt", arguments.encrypt));
+  ASSIGN_OR_RETURN(request.key, ReadKeyOption("--key", arguments.key));
+  ASSIGN_OR_RETURN(request.encrypt, ReadKeyOption("--encrypt", arguments.encrypt));
   request.verify = PolicyOf(arguments.verify);
   request.unpinned = arguments.unpinned;
   return request;
@@ -126,7 +100,8 @@ class TemporaryFolder {
     std::error_code error;
     std::string path = (fs::temp_directory_path(error) / "weightctl.XXXXXX").string();
     if (error || mkdtemp(path.data()) == nullptr) {
-      return ErrnoError(error ? error.value() : errno, absl::StrCat("make the folder ", path));
+      return Annotate(convert::CantWrite(error ? error.value() : errno, path),
+                      "the folder for temporary files (TMPDIR)");
     }
     return TemporaryFolder(std::move(path));
   }
@@ -187,7 +162,7 @@ absl::StatusOr<std::vector<convert::VerifiedTensor>> VerifyInput(const ConvertAr
                                                                  Cancellation& cancellation) {
   convert::VerifyRequest request;
   ASSIGN_OR_RETURN(request.input, InputOf(arguments.input));
-  ASSIGN_OR_RETURN(request.key, KeyOf("--key", arguments.key));
+  ASSIGN_OR_RETURN(request.key, ReadKeyOption("--key", arguments.key));
   request.unpinned = arguments.unpinned;
   ASSIGN_OR_RETURN(const source::Registry sources, MakeSources(arguments.store));
   return convert::VerifyModel(sources, request, report, cancellation);

@@ -25,7 +25,7 @@ struct ConvertArguments {
   std::string dtype;
   // 0: one file.
   uint64_t shard_bytes = 0;
-  // "key-file=PATH", "password-file=PATH", "key-env=NAME", "password-env=NAME" or empty: none.
+  // As kKeyForms, or empty: none.
   std::string key;
   std::string encrypt;
   // "fast", "full" or "never".

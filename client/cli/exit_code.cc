@@ -25,6 +25,10 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case Reason::kDaemonUnreachable:
     case Reason::kShuttingDown:
       return kDaemonUnreachable;
+    case Reason::kOutputNotCreated:
+      return kCantCreate;
+    case Reason::kOutputNotWritten:
+      return kOutputLost;
     case Reason::kSourceUnavailable:
     case Reason::kSourceChanged:
     case Reason::kBudgetExceeded:

@@ -14,6 +14,7 @@ enum ExitCode : int {
   kNoSuchObject = 66,
   kDaemonUnreachable = 69,
   kOurBug = 70,
+  kCantCreate = 73,
   kOutputLost = 74,
   kTryAgain = 75,
   kNotAllowed = 77,

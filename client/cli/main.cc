@@ -7,6 +7,7 @@
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
+#include "common/status.h"
 
 int main(int argc, char** argv) {
   using namespace weightd::cli;  // NOLINT(google-build-using-namespace): this is the program
@@ -26,9 +27,11 @@ int main(int argc, char** argv) {
     return ExitCodeOf(status);
   }
   if (!written) {
-    PrintError(absl::DataLossError("the result could not be written to standard output"),
-               WantsJson(argc, argv), std::cerr);
-    return kOutputLost;
+    const absl::Status lost = weightd::Error(weightd::Reason::kOutputNotWritten,
+                                             "the result could not be written to standard output",
+                                             "make room where it goes");
+    PrintError(lost, WantsJson(argc, argv), std::cerr);
+    return ExitCodeOf(lost);
   }
   return kGood;
 }

@@ -7,11 +7,20 @@
 #include "client/cpp/rpc.h"
 #include "client/cpp/socket_dir.h"
 #include "common/status.h"
+#include "common/wipe.h"
 
 namespace weightd::client {
 namespace {
 
 constexpr uint32_t kPageSize = 1000;
+
+void WipeSecret(v1::PreloadRequest& request) {
+  if (request.secret().has_key()) {
+    Wipe(*request.mutable_secret()->mutable_key());
+  } else if (request.secret().has_password()) {
+    Wipe(*request.mutable_secret()->mutable_password());
+  }
+}
 
 }  // namespace
 
@@ -42,15 +51,22 @@ absl::StatusOr<v1::GetStatusResponse> AdminClient::GetStatus() const {
 }
 
 absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
-    absl::string_view model, bool pin, const Pins& pins, absl::Time deadline,
+    absl::string_view model, const PreloadOptions& options,
     const std::function<bool(const v1::LoadProgress&)>& progress) const {
   grpc::ClientContext context;
-  SetDeadline(context, deadline);
+  SetDeadline(context, options.deadline);
   v1::PreloadRequest request;
   request.set_model(std::string(model));
-  request.set_pin(pin);
-  request.mutable_sha256()->insert(pins.begin(), pins.end());
+  request.set_pin(options.pin);
+  request.mutable_sha256()->insert(options.pins.begin(), options.pins.end());
+  if (!options.key.empty()) {
+    request.mutable_secret()->set_key(options.key.data(), options.key.size());
+  } else if (!options.password.empty()) {
+    request.mutable_secret()->set_password(options.password.data(), options.password.size());
+  }
   const auto stream = stub_->Preload(&context, request);
+  // It has been sent.
+  WipeSecret(request);
   v1::PreloadResponse response;
   v1::ModelSummary summary;
   bool watching = true;

@@ -25,14 +25,26 @@ class AdminClient {
     absl::Duration timeout = absl::Seconds(10);
   };
 
+  struct PreloadOptions {
+    // Never evict it to make room.
+    bool pin = false;
+    // kVerificationFailed if they don't hold.
+    Pins pins = {};
+    // What opens the model if it is encrypted: a key of 32 bytes, or a password. Of what this makes
+    // of it only gRPC's buffers are not wiped when it has been sent.
+    absl::string_view key = {};
+    absl::string_view password = {};
+    absl::Time deadline = absl::InfiniteFuture();
+  };
+
   static absl::StatusOr<AdminClient> Connect(const Options& options);
 
   absl::StatusOr<v1::GetStatusResponse> GetStatus() const;
-  // Loads a model; kVerificationFailed if `pins` don't hold. `progress` is called in this thread
-  // until the model is resident or `deadline` passes; if it returns false, the load goes on
-  // unwatched and the result says only that it is LOADING.
+  // Loads a model. `progress` is called in this thread until the model is resident or the deadline
+  // passes; if it returns false, the load goes on unwatched and the result says only that it is
+  // LOADING.
   absl::StatusOr<v1::ModelSummary> Preload(
-      absl::string_view model, bool pin, const Pins& pins, absl::Time deadline,
+      absl::string_view model, const PreloadOptions& options,
       const std::function<bool(const v1::LoadProgress&)>& progress) const;
   absl::StatusOr<v1::EvictResponse> Evict(absl::string_view model, bool force) const;
   absl::StatusOr<v1::ModelSummary> Pin(absl::string_view model) const;

@@ -64,9 +64,13 @@ class Model {
   // The index is read at the first of these calls; an error is that of an index that does not fit
   // the segment (DATA_LOSS) and stays.
 
+  // By any of its names: tied weights, which safetensors' save_model stores once, have several, and
+  // ".weight", as tensorizer calls a tensor of a module itself, is also found as "weight".
   // NOT_FOUND if there is no such tensor.
   absl::StatusOr<Tensor> tensor(absl::string_view name) const;
-  // All, ordered by name; valid while a copy of this lives.
+  // All, ordered by name; valid while a copy of this lives. Tied weights are listed under each of
+  // their names, as views of the same bytes: Tensor::alias_of() tells them from those that are
+  // stored.
   absl::StatusOr<absl::Span<const Tensor>> tensors() const;
   // Free text of the files (`__metadata__` in safetensors).
   absl::StatusOr<std::map<std::string, std::string>> metadata() const;

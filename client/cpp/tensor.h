@@ -63,19 +63,30 @@ class Tensor {
  public:
   // `writable` says whether stores to `bytes` are allowed. Everything was checked: `bytes` lies in
   // the mapping and has the size that dtype, shape and strides give.
-  Tensor(absl::string_view name, DType dtype, absl::Span<const uint64_t> shape,
-         absl::Span<const int64_t> strides, absl::Span<std::byte> bytes, uint64_t offset,
-         bool writable)
+  Tensor(absl::string_view name, DType dtype, absl::string_view torch_type,
+         absl::Span<const uint64_t> shape, absl::Span<const int64_t> strides,
+         absl::Span<std::byte> bytes, uint64_t offset, bool writable)
       : name_(name),
         dtype_(dtype),
+        torch_type_(torch_type),
         writable_(writable),
         shape_(shape),
         strides_(strides),
         bytes_(bytes),
         offset_(offset) {}
+  // Another name of `stored`.
+  Tensor(absl::string_view alias, const Tensor& stored) : Tensor(stored) {
+    name_ = alias;
+    alias_of_ = stored.name_;
+  }
 
   absl::string_view name() const { return name_; }
+  // The name that its bytes are stored under, if this is another one of theirs; else empty.
+  absl::string_view alias_of() const { return alias_of_; }
   DType dtype() const { return dtype_; }
+  // torch's name ("bits16") of an element type that `dtype` can't tell, which then is an integer of
+  // the same size; the file's words, not checked. Else empty.
+  absl::string_view torch_type() const { return torch_type_; }
   // Extents in elements, outermost first; empty for a scalar.
   absl::Span<const uint64_t> shape() const { return shape_; }
   // Step between neighbours along each axis in elements; empty for C-contiguous tensors.
@@ -104,7 +115,9 @@ class Tensor {
   absl::Status CheckTyped(bool element_is, size_t alignment) const;
 
   absl::string_view name_;
+  absl::string_view alias_of_;
   DType dtype_;
+  absl::string_view torch_type_;
   bool writable_;
   absl::Span<const uint64_t> shape_;
   absl::Span<const int64_t> strides_;

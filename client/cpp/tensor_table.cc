@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "common/dtype.h"
@@ -11,6 +12,8 @@ namespace weightd::client {
 namespace {
 
 constexpr uint32_t kKnownVersion = 1;
+// A key of metadata that never is another name of a tensor: its usual value is "pt".
+constexpr absl::string_view kNoAlias = "format";
 
 absl::Status Malformed(absl::string_view what) {
   return Error(Reason::kMalformedModel, absl::StrCat("tensor index from the daemon: ", what),
@@ -92,16 +95,44 @@ absl::StatusOr<std::unique_ptr<const TensorTable>> TensorTable::Parse(
     if (!table->tensors_.empty() && table->tensors_.back().name() >= piece.name()) {
       return MalformedPiece(piece, "is out of order or appears twice");
     }
-    table->tensors_.emplace_back(piece.name(), static_cast<DType>(piece.dtype()),
-                                 absl::MakeConstSpan(piece.shape().data(), piece.shape_size()),
-                                 absl::MakeConstSpan(piece.strides().data(), piece.strides_size()),
-                                 segment.subspan(piece.offset(), piece.nbytes()), piece.offset(),
-                                 writable);
+    table->tensors_.emplace_back(
+        piece.name(), static_cast<DType>(piece.dtype()), piece.torch_type(),
+        absl::MakeConstSpan(piece.shape().data(), piece.shape_size()),
+        absl::MakeConstSpan(piece.strides().data(), piece.strides_size()),
+        segment.subspan(piece.offset(), piece.nbytes()), piece.offset(), writable);
   }
+  table->AddAliases();
   return std::unique_ptr<const TensorTable>(std::move(table));
 }
 
+void TensorTable::AddAliases() {
+  std::vector<Tensor> aliases;
+  for (const auto& entry : index_.metadata()) {
+    const std::string& alias = entry.first;
+    const Tensor* const stored = alias == kNoAlias ? nullptr : Named(entry.second);
+    if (stored != nullptr && Named(alias) == nullptr) {
+      aliases.emplace_back(alias, *stored);
+    }
+  }
+  if (aliases.empty()) {
+    return;
+  }
+  tensors_.insert(tensors_.end(), aliases.begin(), aliases.end());
+  std::sort(tensors_.begin(), tensors_.end(),
+            [](const Tensor& a, const Tensor& b) { return a.name() < b.name(); });
+}
+
 const Tensor* TensorTable::Find(absl::string_view name) const {
+  const Tensor* const named = Named(name);
+  if (named != nullptr && named->alias_of().empty()) {
+    return named;
+  }
+  // A stored tensor goes before another's further name.
+  const Tensor* const of_module = Named(absl::StrCat(".", name));
+  return of_module != nullptr && of_module->alias_of().empty() ? of_module : named;
+}
+
+const Tensor* TensorTable::Named(absl::string_view name) const {
   const auto found = std::lower_bound(
       tensors_.begin(), tensors_.end(), name,
       [](const Tensor& tensor, absl::string_view key) { return tensor.name() < key; });

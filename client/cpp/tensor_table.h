@@ -15,6 +15,11 @@ namespace weightd::client {
 // A TensorIndex as tensors over mapped bytes, ordered by name. Nothing in the index is believed:
 // every tensor it holds lies inside the segment and is as large as it says. Immutable, so
 // thread-safe.
+//
+// Tied weights, which safetensors' save_model stores once, are there under each of their names, as
+// the metadata say: a key that is no stored tensor's name, and whose value is one, is another name
+// of it. All other metadata (a key "format", names of nothing, names of other names) mean no
+// tensor.
 class TensorTable {
  public:
   // `index` is one serialized TensorIndex, `segment` the mapped bytes, which outlive the table.
@@ -25,12 +30,15 @@ class TensorTable {
                                                                   bool writable);
 
   absl::Span<const Tensor> tensors() const { return tensors_; }
-  // Null if there is no such tensor.
+  // A tensor of a module itself, which tensorizer calls ".weight", is also found as "weight". Null
+  // if there is no such tensor.
   const Tensor* Find(absl::string_view name) const;
   const v1::TensorIndex& index() const { return index_; }
 
  private:
   TensorTable() = default;
+  void AddAliases();
+  const Tensor* Named(absl::string_view name) const;
 
   // Tensors look into it: names and shapes are not copied.
   v1::TensorIndex index_;

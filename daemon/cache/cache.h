@@ -21,6 +21,7 @@
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/pipeline/model_key.h"
 #include "daemon/source/source.h"
 
 namespace weightd::cache {
@@ -46,6 +47,18 @@ struct AcquireRequest {
   // resident model, else with its sealed bytes, before it is granted.
   Pins pins = {};
   Holder holder;
+};
+
+struct PreloadRequest {
+  Uri uri;
+  source::ReadPolicy policy;
+  // Pinned once it is resident and, by `pins`, verified.
+  bool pin = false;
+  Pins pins = {};
+  // Opens the model, should this have to load it; none: as the loader was told. Not looked at if
+  // the model is resident, or another's load makes it so first. Held until `done` was called and
+  // the load that it is for has ended, and no longer.
+  std::optional<pipeline::ModelKey> key = {};
 };
 
 // Both are called without any lock of the cache held, one at a time; `done` at most once and last.
@@ -114,10 +127,8 @@ class Cache {
   // New descriptors for a lease of that session.
   virtual absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) = 0;
 
-  // For operators. The load goes on when the wait dies. With `pin`, the model is pinned once
-  // resident and, by `pins`, verified.
-  virtual std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                        Pins pins, PreloadCallbacks callbacks) = 0;
+  // For operators. The load goes on when the wait dies.
+  virtual std::unique_ptr<Wait> Preload(PreloadRequest request, PreloadCallbacks callbacks) = 0;
   // kModelNotResident, kModelInUse (leased and not `force`), kModelPinned (and not `force`).
   // Cancels a running load.
   virtual absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) = 0;

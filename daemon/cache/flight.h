@@ -19,6 +19,7 @@
 #include "daemon/cache/snapshots.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/pipeline/loader.h"
+#include "daemon/pipeline/model_key.h"
 #include "daemon/source/source.h"
 
 namespace weightd::cache {
@@ -48,6 +49,8 @@ struct Interest {
   std::string revision;
   // What files have to be.
   Pins pins;
+  // Opens the model, should it have to be loaded; none: as the loader was told.
+  std::optional<pipeline::ModelKey> key;
   // May load the model, should it be gone by the time its pins are verified.
   bool may_load = true;
   // The load goes on though nobody waits: preloads, and news of a resident model.
@@ -64,18 +67,22 @@ struct Outcome {
 };
 using Outcomes = std::vector<Outcome>;
 
-// The one load of a URI, and who wants it. Those whose own policy is the load's ride on it and
-// share its outcome. Others only wait for it to end: what is resident then is theirs to attach to
-// as well, but a failure tells them nothing about what their own policy could do, and sets off a
-// load of theirs.
+// The one load of a URI, and who wants it. Those whose own policy and key are the load's ride on it
+// and share its outcome. Others only wait for it to end: what is resident then is theirs to attach
+// to as well, but a failure tells them nothing about what their own policy or key could do, and
+// sets off a load of theirs.
 struct Flight {
   std::shared_ptr<Load> load;
+  // Not the load's own, which those who queue for a turn may hold for long after the flight.
+  std::optional<pipeline::ModelKey> key;
   // Empty until resolved.
   RevisionId revision;
   uint32_t file_count = 0;
   std::vector<Interest> interests;
 
-  bool Carries(const Interest& interest) const { return SamePolicy(interest.policy, load->policy); }
+  bool Carries(const Interest& interest) const {
+    return SamePolicy(interest.policy, load->policy) && interest.key == key;
+  }
   // Takes out those for whom `leaves` holds.
   std::vector<Interest> Split(absl::FunctionRef<bool(const Interest&)> leaves) {
     std::vector<Interest> staying;

@@ -41,6 +41,7 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
 void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
   Flight flight;
   flight.load = std::make_shared<Load>(uri, interests.front().policy);
+  flight.key = interests.front().key;
   for (Interest& interest : interests) {
     AwaitTurn(flight, interest);
     flight.interests.push_back(std::move(interest));

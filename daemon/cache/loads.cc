@@ -1,5 +1,6 @@
 // What a load's thread does: resolve, load, hand the outcome to whoever waits.
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,24 +10,28 @@
 namespace weightd::cache {
 
 void NodeCache::RunLoad(Load& load) {
+  std::optional<pipeline::ModelKey> key;
   {
     absl::MutexLock lock(&mutex_);
-    if (FlightOf(load) == nullptr || !running_.insert(&load).second) {
+    const Flight* flight = FlightOf(load);
+    if (flight == nullptr || !running_.insert(&load).second) {
       return;
     }
+    key = flight->key;
   }
-  absl::Status status = Attempt(load);
+  absl::Status status = Attempt(load, key);
   if (ReasonOf(status) == Reason::kSourceChanged) {
     // The writer may just have been busy: once more, on the revision that is there now.
     load.progress.bytes_done = 0;
     load.progress.bytes_total = 0;
-    status = Attempt(load);
+    status = Attempt(load, key);
     if (ReasonOf(status) == Reason::kSourceChanged) {
       status = Error(Reason::kSourceChanged,
                      absl::StrCat(load.uri.Redacted(), " keeps changing: ", status.message()),
                      "load it when nobody writes to it");
     }
   }
+  key.reset();
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
@@ -47,7 +52,7 @@ void NodeCache::RunLoad(Load& load) {
   Tell(std::move(outcomes));
 }
 
-absl::Status NodeCache::Attempt(Load& load) {
+absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelKey>& key) {
   load.progress.phase = pipeline::Phase::kResolving;
   ASSIGN_OR_RETURN(const pipeline::ResolvedModel resolved,
                    loader_->Resolve(load.uri, load.policy, load.cancellation));
@@ -55,11 +60,11 @@ absl::Status NodeCache::Attempt(Load& load) {
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(load.cancellation.status());
-  ASSIGN_OR_RETURN(
-      pipeline::ResidentModel loaded,
-      loader_->Load(
-          resolved, load.policy, [this, &load](uint64_t bytes) { return MakeRoom(load, bytes); },
-          load.progress, load.cancellation));
+  ASSIGN_OR_RETURN(pipeline::ResidentModel loaded,
+                   loader_->Load(
+                       resolved, load.policy, key,
+                       [this, &load](uint64_t bytes) { return MakeRoom(load, bytes); },
+                       load.progress, load.cancellation));
   auto model = std::make_shared<const pipeline::ResidentModel>(std::move(loaded));
 
   Outcomes outcomes;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "daemon/cache/uptime.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/cache/workers.h"
+#include "daemon/pipeline/model_key.h"
 
 namespace weightd::cache {
 
@@ -50,8 +52,7 @@ class NodeCache final : public Cache {
   absl::Status Release(SessionId session, LeaseId lease) override;
   void EndSession(SessionId session) override;
   absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) override;
-  std::unique_ptr<Wait> Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                Pins pins, PreloadCallbacks callbacks) override;
+  std::unique_ptr<Wait> Preload(PreloadRequest request, PreloadCallbacks callbacks) override;
   absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) override;
   absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) override;
   std::vector<ModelSnapshot> Models() const override;
@@ -107,7 +108,8 @@ class NodeCache final : public Cache {
 
   // loads.cc
   void RunLoad(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status Attempt(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Attempt(Load& load, const std::optional<pipeline::ModelKey>& key)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the load if its revision is here already.
   bool ArriveIfResident(Load& load, const pipeline::ResolvedModel& resolved)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -68,8 +68,7 @@ std::unique_ptr<Wait> NodeCache::Acquire(AcquireRequest request, AcquireCallback
   return Want(request.uri, std::move(interest));
 }
 
-std::unique_ptr<Wait> NodeCache::Preload(const Uri& uri, const source::ReadPolicy& policy, bool pin,
-                                         Pins pins, PreloadCallbacks callbacks) {
+std::unique_ptr<Wait> NodeCache::Preload(PreloadRequest request, PreloadCallbacks callbacks) {
   Interest interest;
   interest.waiter =
       std::make_shared<Waiter>(std::move(callbacks.progress),
@@ -83,12 +82,13 @@ std::unique_ptr<Wait> NodeCache::Preload(const Uri& uri, const source::ReadPolic
                                    done(std::move(outcome).status());
                                  }
                                });
-  interest.policy = policy;
+  interest.policy = request.policy;
   interest.persistent = true;
   interest.urgent = true;
-  interest.pin = pin;
-  interest.pins = std::move(pins);
-  return Want(uri, std::move(interest));
+  interest.pin = request.pin;
+  interest.pins = std::move(request.pins);
+  interest.key = std::move(request.key);
+  return Want(request.uri, std::move(interest));
 }
 
 std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest) {

@@ -29,25 +29,8 @@ constexpr size_t kStepBytes = 256 << 10;
 constexpr size_t kMostDraftNameBytes = 100;
 
 absl::Status Exists(const std::string& target) {
-  return Error(Reason::kInvalidArgument, absl::StrCat(target, " exists already"),
+  return Error(Reason::kOutputNotCreated, absl::StrCat(target, " exists already"),
                "give another name, or remove it");
-}
-
-absl::Status CantWrite(int error_number, const std::string& path) {
-  const std::string what = absl::StrCat("write ", path);
-  switch (error_number) {
-    case ENOSPC:
-    case EDQUOT:
-      return Error(Reason::kSourceUnavailable, absl::StrCat(what, ": no space is left"),
-                   "make room, or write elsewhere");
-    case EFBIG:
-    case EROFS:
-    case ENAMETOOLONG:
-      return Error(Reason::kInvalidArgument, ErrnoError(error_number, what).message(),
-                   "write elsewhere, or several smaller files (--shard-size)");
-    default:
-      return ErrnoError(error_number, what);
-  }
 }
 
 fs::path ParentOf(const fs::path& path) {
@@ -81,6 +64,38 @@ int RenameToNew(const std::string& from, const std::string& to) {
 }
 
 }  // namespace
+
+absl::Status CantWrite(int error_number, const std::string& path) {
+  const absl::Status cause = ErrnoError(error_number, absl::StrCat("write ", path));
+  switch (error_number) {
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return Error(Reason::kOutputNotCreated, cause.message(),
+                   "write elsewhere, or as a user who may write there");
+    case EEXIST:
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case ENOENT:
+    case ENOTDIR:
+    case ENOTEMPTY:
+      return Error(Reason::kOutputNotCreated, cause.message(), "give another name");
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return cause;
+    case ENOSPC:
+    case EDQUOT:
+      return Error(Reason::kOutputNotWritten, cause.message(), "make room, or write elsewhere");
+    case EFBIG:
+      return Error(Reason::kOutputNotWritten, cause.message(),
+                   "write elsewhere, or several smaller files (--shard-size)");
+    default:
+      return Error(Reason::kOutputNotWritten, cause.message(),
+                   "see what the kernel's log says of the disk, or write elsewhere");
+  }
+}
 
 absl::StatusOr<OutputFile> OutputFile::Create(std::string path, uint64_t bytes) {
   Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
@@ -131,7 +146,7 @@ absl::StatusOr<Draft> Draft::Beside(const std::string& target) {
   const fs::path path(name);
   const fs::path parent = ParentOf(path);
   if (!fs::is_directory(parent, error)) {
-    return Error(Reason::kInvalidArgument,
+    return Error(Reason::kOutputNotCreated,
                  absl::StrCat(name, " can't be made: there is no folder ", parent.string()),
                  "make the folder, or give another name");
   }
@@ -164,8 +179,8 @@ absl::Status Draft::CheckRoom(uint64_t bytes) const {
   const uint64_t free_bytes = uint64_t{room.f_bavail} * room.f_frsize;
   return bytes <= free_bytes
              ? absl::OkStatus()
-             : Error(Reason::kSourceUnavailable,
-                     absl::StrCat("write ", target_, ": it would have ", bytes,
+             : Error(Reason::kOutputNotWritten,
+                     absl::StrCat("write ", target_, ": No space left: it would have ", bytes,
                                   " bytes, and the file system has room for ", free_bytes),
                      "make room, or write elsewhere; zeros that a tensorizer file doesn't store "
                      "take room in safetensors");

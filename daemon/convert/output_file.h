@@ -14,10 +14,14 @@
 
 namespace weightd::convert {
 
-// A file that is filled in any order, by several threads at once.
+// Why an output can't be written, by errno: kOutputNotCreated where it may not be made at all,
+// kOutputNotWritten where the disk doesn't take its bytes.
+absl::Status CantWrite(int error_number, const std::string& path);
+
+// A file that is filled in any order, by several threads at once. Errors are CantWrite's.
 class OutputFile {
  public:
-  // A new file of `bytes` zeros. The errno's reason if it exists or can't be made.
+  // A new file of `bytes` zeros.
   static absl::StatusOr<OutputFile> Create(std::string path, uint64_t bytes);
 
   // Thread-safe.
@@ -38,7 +42,7 @@ class OutputFile {
 // `target`.
 class Draft {
  public:
-  // kInvalidArgument if there is something at `target` already, or no folder to make it in.
+  // kOutputNotCreated if there is something at `target` already, or no folder to make it in.
   static absl::StatusOr<Draft> Beside(const std::string& target);
   ~Draft();
   Draft(Draft&& other) noexcept;
@@ -46,7 +50,7 @@ class Draft {
 
   // Where to make it; nothing is there yet.
   std::string path() const;
-  // An error if its file system has less room than that.
+  // kOutputNotWritten if its file system has less room than that.
   absl::Status CheckRoom(uint64_t bytes) const;
   // Gives what was made its name, in one step, on disk. An error if that exists by now.
   absl::Status Publish();

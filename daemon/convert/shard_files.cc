@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "daemon/convert/output_file.h"
 
 namespace weightd::convert {
 
@@ -25,8 +26,7 @@ absl::Status ShardFiles::Open(std::string path) {
   }
   std::error_code error;
   std::filesystem::create_directory(path_, error);
-  return error ? ErrnoError(error.value(), absl::StrCat("make the folder ", path_))
-               : absl::OkStatus();
+  return error ? CantWrite(error.value(), path_) : absl::OkStatus();
 }
 
 absl::StatusOr<ShardWriter*> ShardFiles::WriterOf(size_t shard) {

@@ -45,4 +45,9 @@ absl::string_view SecretKey::bytes() const {
                             : absl::string_view(memory_->begin, memory_->size);
 }
 
+bool SecretKey::operator==(const SecretKey& other) const {
+  return bytes().size() == other.bytes().size() &&
+         sodium_memcmp(bytes().data(), other.bytes().data(), bytes().size()) == 0;
+}
+
 }  // namespace weightd::format

@@ -99,13 +99,15 @@ class Load {
  public:
   Load(source::Source& source, const EncodeIndex& encode_index, const LoaderOptions& options,
        const ResolvedModel& resolved, source::Source::PartSizes part_sizes,
-       const source::ReadPolicy& policy, Progress& progress, Cancellation& cancellation)
+       const source::ReadPolicy& policy, const std::optional<ModelKey>& key, Progress& progress,
+       Cancellation& cancellation)
       : source_(source),
         encode_index_(encode_index),
         options_(options),
         resolved_(resolved),
         part_sizes_(part_sizes),
         policy_(policy),
+        key_(key),
         progress_(progress),
         cancellation_(cancellation) {}
 
@@ -140,7 +142,7 @@ class Load {
     model.digests = std::make_shared<Digests>(model.index, std::move(hashed));
 
     // What the files say of each tensor, and what opens them.
-    ASSIGN_OR_RETURN(std::optional<ModelKey> key, options_.key_of(resolved_.uri));
+    ASSIGN_OR_RETURN(std::optional<ModelKey> key, Key());
     TensorKeys keys(std::move(key), &make_room);
     TensorCheck tensors(resolved_.files, absl::MakeSpan(heads.headers), model.index.extents,
                         Policy(), &keys);
@@ -196,6 +198,14 @@ class Load {
   VerifyPolicy Policy() const {
     const auto found = options_.verify.find(resolved_.uri.ToString());
     return found == options_.verify.end() ? options_.verify_by_default : found->second;
+  }
+
+  // What was given for this load goes before what the options name.
+  absl::StatusOr<std::optional<ModelKey>> Key() const {
+    if (key_.has_value()) {
+      return key_;
+    }
+    return options_.key_of(resolved_.uri);
   }
 
   absl::Status Transfer(host::WritableSegment& segment, absl::Span<const Extent> extents,
@@ -311,6 +321,7 @@ class Load {
   const ResolvedModel& resolved_;
   const source::Source::PartSizes part_sizes_;
   const source::ReadPolicy& policy_;
+  const std::optional<ModelKey>& key_;
   Progress& progress_;
   Cancellation& cancellation_;
   // The files' headers; none if they are large.
@@ -334,13 +345,14 @@ class Loader : public ModelLoader {
   }
 
   absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved,
-                                     const source::ReadPolicy& policy, const MakeRoom& make_room,
+                                     const source::ReadPolicy& policy,
+                                     const std::optional<ModelKey>& key, const MakeRoom& make_room,
                                      Progress& progress, Cancellation& cancellation) override {
     ASSIGN_OR_RETURN(source::Source* const source, sources_->For(resolved.uri));
     bool damaged = false;
     const auto load = [&](source::Source::PartSizes part_sizes) {
-      pipeline::Load once(*source, encode_index_, options_, resolved, part_sizes, policy, progress,
-                          cancellation);
+      pipeline::Load once(*source, encode_index_, options_, resolved, part_sizes, policy, key,
+                          progress, cancellation);
       auto loaded = once.Run(make_room);
       damaged = once.damaged();
       return loaded;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -56,9 +57,10 @@ class ModelLoader {
 
   // Headers, layout, reservation, transfer, seal. Returns a segment that is whole and can't be
   // changed any more, or leaves nothing behind. kSourceChanged if a file is no longer the version
-  // of `resolved`: resolve again.
+  // of `resolved`: resolve again. `key` opens it; without one, what LoaderOptions say.
   virtual absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved,
                                              const source::ReadPolicy& policy,
+                                             const std::optional<ModelKey>& key,
                                              const MakeRoom& make_room, Progress& progress,
                                              Cancellation& cancellation) = 0;
 };

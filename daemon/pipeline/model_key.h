@@ -15,6 +15,8 @@ struct ModelKey {
   format::SecretKey secret;
   // The secret is a password, of which the key is made as the file says; else it is the key.
   bool password = false;
+
+  bool operator==(const ModelKey&) const = default;
 };
 
 // The key of a model, if there is one for it; read anew for each load, so that it stays nowhere.

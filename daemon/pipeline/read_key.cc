@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -10,20 +9,19 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "common/wipe.h"
 #include "daemon/format/secret_key.h"
 #include "daemon/source/credentials/small_file.h"
 
 namespace weightd::pipeline {
 namespace {
 
-constexpr size_t kKeyBytes = 32;
-constexpr size_t kMostSecretBytes = 4096;
+using format::kKeyBytes;
 
 // Wipes what it takes.
 format::SecretKey Take(std::string& text) {
   format::SecretKey secret(text);
-  explicit_bzero(text.data(), text.size());
-  text.clear();
+  Wipe(text);
   return secret;
 }
 
@@ -36,7 +34,7 @@ absl::StatusOr<std::string> ReadSecret(const std::string& file, const std::strin
                                        std::string& from) {
   if (!file.empty()) {
     from = file;
-    absl::StatusOr<source::SmallFile> read = source::ReadSmallFile(file, kMostSecretBytes);
+    absl::StatusOr<source::SmallFile> read = source::ReadSmallFile(file, format::kMostSecretBytes);
     if (!read.ok()) {
       return CantRead("the key's file", read.status().message());
     }
@@ -63,9 +61,9 @@ absl::StatusOr<format::SecretKey> ParseKey(std::string& text, absl::string_view 
   } else if (!absl::Base64Unescape(digits, &bytes)) {
     bytes.clear();
   }
-  explicit_bzero(text.data(), text.size());
+  Wipe(text);
   if (bytes.size() != kKeyBytes) {
-    explicit_bzero(bytes.data(), bytes.size());
+    Wipe(bytes);
     return CantRead(from, absl::StrCat("not a key: ", kKeyBytes,
                                        " bytes, or as many in hexadecimal or base64 digits"));
   }

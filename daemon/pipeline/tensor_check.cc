@@ -48,13 +48,15 @@ absl::Status TensorCheck::CheckKey() const {
     if (decrypts(file) && !keys_->given()) {
       return Error(Reason::kKeyMissing,
                    absl::StrCat(files_[file].name, " is encrypted, and there is no key for it"),
-                   "name its key's or password's file under `keys` in the config");
+                   "name its key's or password's file under `keys` in the config, or give it with "
+                   "weightctl preload --key");
     }
   }
   if (keys_->given() && !decrypts()) {
     return Error(Reason::kKeyRefused,
                  "there is a key for this model, but none of its files is encrypted",
-                 "take the model out of `keys` in the config, or find out who stored it in clear");
+                 "preload it without a key, take it out of `keys` in the config, or find out who "
+                 "stored it in clear");
   }
   return absl::OkStatus();
 }

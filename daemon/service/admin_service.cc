@@ -15,23 +15,32 @@
 #include "daemon/service/grpc_status.h"
 #include "daemon/service/paging.h"
 #include "daemon/service/preload_call.h"
+#include "daemon/service/request_key.h"
 #include "daemon/service/tensor_index_codec.h"
 
 namespace weightd::service {
 
 AdminService::AdminService(Daemon daemon) : daemon_(std::move(daemon)) {}
 
+absl::StatusOr<cache::PreloadRequest> AdminService::Admit(v1::PreloadRequest& request) const {
+  cache::PreloadRequest admitted;
+  ASSIGN_OR_RETURN(admitted.key, TakeKey(request));
+  ASSIGN_OR_RETURN(admitted.uri, daemon_.names->Resolve(request.model()));
+  admitted.policy = {true, true, true};
+  admitted.pin = request.pin();
+  ASSIGN_OR_RETURN(admitted.pins, PinsOf(request.sha256()));
+  return admitted;
+}
+
 grpc::ServerWriteReactor<v1::PreloadResponse>* AdminService::Preload(
     grpc::CallbackServerContext* context, const v1::PreloadRequest* request) {
   auto* const call = new PreloadCall(context, request->model(), daemon_.names);
-  const absl::StatusOr<Uri> uri = daemon_.names->Resolve(request->model());
-  absl::StatusOr<Pins> pins = PinsOf(request->sha256());
-  if (!uri.ok()) {
-    call->End(uri.status());
-  } else if (!pins.ok()) {
-    call->End(pins.status());
+  // The message is this call's own, made by gRPC, and nobody else reads it.
+  absl::StatusOr<cache::PreloadRequest> admitted = Admit(const_cast<v1::PreloadRequest&>(*request));
+  if (admitted.ok()) {
+    call->Start(daemon_.cache, *std::move(admitted));
   } else {
-    call->Start(daemon_.cache, *uri, request->pin(), *std::move(pins));
+    call->End(admitted.status());
   }
   return call;
 }

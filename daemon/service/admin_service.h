@@ -58,6 +58,8 @@ class AdminService final : public v1::Admin::CallbackService {
   absl::Status Describe(const v1::DescribeModelRequest& request,
                         v1::DescribeModelResponse& response) const;
   absl::Status Leases(const v1::ListLeasesRequest& request, v1::ListLeasesResponse& response) const;
+  // Takes the request's secret.
+  absl::StatusOr<cache::PreloadRequest> Admit(v1::PreloadRequest& request) const;
   absl::StatusOr<v1::ModelSummary> SetPinned(const std::string& model, bool pinned) const;
   void FillStatus(v1::GetStatusResponse& response) const;
 

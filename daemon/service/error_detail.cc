@@ -50,7 +50,7 @@ absl::string_view DefaultHint(Reason reason) {
       return "check the model's files at their source";
     case Reason::kKeyMissing:
     case Reason::kKeyRefused:
-      return "check `keys` in the daemon's config";
+      return "check `keys` in the daemon's config, or the key that was given";
     case Reason::kBudgetExceeded:
       return "evict other models, or raise host.budget";
     case Reason::kHostMemoryShort:
@@ -68,6 +68,9 @@ absl::string_view DefaultHint(Reason reason) {
       return "try again when weightd is up";
     case Reason::kTensorNotFound:
       return "list the model's tensors";
+    case Reason::kOutputNotCreated:
+    case Reason::kOutputNotWritten:
+      return "write elsewhere";
     case Reason::kInternal:
       return "see the daemon's log, and report it";
   }

@@ -7,7 +7,7 @@
 
 namespace weightd::service {
 
-void PreloadCall::Start(cache::Cache* cache, const Uri& uri, bool pin, Pins pins) {
+void PreloadCall::Start(cache::Cache* cache, cache::PreloadRequest request) {
   cache::PreloadCallbacks callbacks;
   callbacks.progress = [this](const cache::ProgressSnapshot& progress) {
     v1::PreloadResponse response;
@@ -21,8 +21,7 @@ void PreloadCall::Start(cache::Cache* cache, const Uri& uri, bool pin, Pins pins
     }
     End(model.status(), std::move(response));
   };
-  std::unique_ptr<cache::Wait> wait = cache->Preload(uri, source::ReadPolicy{true, true, true}, pin,
-                                                     std::move(pins), std::move(callbacks));
+  std::unique_ptr<cache::Wait> wait = cache->Preload(std::move(request), std::move(callbacks));
   absl::MutexLock lock(&mutex_);
   wait_ = std::move(wait);
 }

@@ -6,8 +6,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "common/pins.h"
-#include "common/uri.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/progress_stream.h"
@@ -23,7 +21,7 @@ class PreloadCall final : public ProgressStream<v1::PreloadResponse> {
       : ProgressStream(context, std::move(model)), names_(names) {}
 
   // In the call's handler; once.
-  void Start(cache::Cache* cache, const Uri& uri, bool pin, Pins pins);
+  void Start(cache::Cache* cache, cache::PreloadRequest request);
 
   void OnCancel() override;
   void OnDone() override;

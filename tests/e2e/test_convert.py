@@ -5,6 +5,8 @@ import http.server
 import json
 import os
 import pathlib
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from models import small_model, write_model
 from processes import PATIENCE, ROOT, Daemon, Nginx, binary, wait_until
 from shelves import S3Server
 from test_tensorizer import KEY, NEWEST, PASSWORD, found
+from users import NOBODY, as_user
 
 Corpora = typing.Callable[[str], pathlib.Path]
 READ_TENSORS = pathlib.Path(__file__).parent / "read_tensors.py"
@@ -208,7 +211,7 @@ def test_wrong_input_is_told_apart(tmp_path: pathlib.Path, secrets: dict[str, st
     model, out = tmp_path / "model.safetensors", tmp_path / "out.tensors"
     assert "none.safetensors" in weightctl("convert", tmp_path / "none.safetensors", out, code=66).stderr
     assert "ends with neither" in weightctl("convert", model, tmp_path / "out", code=64).stderr
-    assert "exists already" in weightctl("convert", model, model, code=64).stderr
+    assert "exists already" in weightctl("convert", model, model, code=73).stderr
     assert (
         "only tensorizer"
         in weightctl("convert", model, tmp_path / "x.safetensors", "--encrypt", secrets["key.tensors"], code=64).stderr
@@ -246,10 +249,54 @@ def test_zeros_that_no_disk_has_room_for_are_refused(tmp_path: pathlib.Path) -> 
     torch = pytest.importorskip("torch")
     zeros, out = tmp_path / "zeros.tensors", tmp_path / "out.safetensors"
     weightd.serialization.save_file({"zeros": torch.empty(1 << 48, dtype=torch.uint8, device="meta")}, zeros)
-    told = weightctl("convert", zeros, out, code=75).stderr
+    told = weightctl("convert", zeros, out, code=74).stderr
     assert f"it would have {1 << 48} bytes" in told
     assert [path.name for path in tmp_path.iterdir()] == ["zeros.tensors"]
     weightctl("convert", zeros, tmp_path / "out.tensors")
+
+
+@pytest.fixture
+def small_disk(tmp_path: pathlib.Path) -> typing.Iterator[pathlib.Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_or_read_only(small_disk: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    safetensors.numpy.save_file({"large": np.zeros(2 << 20, dtype=np.uint8)}, tmp_path / "m.safetensors")
+    for out, more in (("out.tensors", []), ("folder", ["--shard-size", "8MB"])):
+        told = weightctl("convert", tmp_path / "m.safetensors", small_disk / out, *more, code=74).stderr
+        assert "No space left" in told and "make room" in told and str(small_disk) in told
+        assert list(small_disk.iterdir()) == []
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    told = weightctl("convert", tmp_path / "m.safetensors", small_disk / "out.tensors", code=73).stderr
+    assert "Read-only file system" in told
+
+
+def test_an_output_that_may_not_be_made_or_becomes_too_large(reachable: pathlib.Path) -> None:
+    model = small_model(reachable / "model.safetensors")
+    # Others have no way to where it was built.
+    own = shutil.copy(binary("client/cli/weightctl"), reachable)
+    command = [own, "-o", "json", "convert", str(model)]
+
+    def convert(out: pathlib.Path) -> tuple[int, str]:
+        done = subprocess.run([*command, str(out)], capture_output=True, text=True)
+        return done.returncode, json.loads(done.stderr)["error"]["reason"]
+
+    assert convert(reachable / "none" / "out.tensors") == (73, "OUTPUT_NOT_CREATED")
+    assert as_user(NOBODY, lambda: convert(reachable / "out.tensors")) == (73, "OUTPUT_NOT_CREATED")
+
+    def limited() -> tuple[int, str]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        return convert(reachable / "out.tensors")
+
+    assert as_user(os.getuid(), limited) == (74, "OUTPUT_NOT_WRITTEN")
+    assert sorted(path.name for path in reachable.iterdir()) == ["model.safetensors", "weightctl"]
 
 
 def test_a_damaged_tensor_is_named(tmp_path: pathlib.Path) -> None:

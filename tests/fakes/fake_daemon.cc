@@ -182,6 +182,10 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
 
   grpc::Status Preload(grpc::ServerContext*, const v1::PreloadRequest* request,
                        grpc::ServerWriter<v1::PreloadResponse>* writer) override {
+    {
+      const absl::MutexLock lock(&daemon_.mutex_);
+      daemon_.secret_ = request->secret();
+    }
     v1::PreloadResponse response;
     for (const v1::LoadProgress& progress : daemon_.faults().progress) {
       *response.mutable_progress() = progress;
@@ -280,6 +284,11 @@ void FakeDaemon::Set(Faults faults) {
 FakeDaemon::Faults FakeDaemon::faults() const {
   const absl::MutexLock lock(&mutex_);
   return faults_;
+}
+
+v1::Secret FakeDaemon::secret() const {
+  const absl::MutexLock lock(&mutex_);
+  return secret_;
 }
 
 size_t FakeDaemon::leases() const {

@@ -62,6 +62,9 @@ class FakeDaemon {
   void Add(const std::string& name, FakeModel model);
   void Set(Faults faults);
 
+  // What came with the last Preload.
+  v1::Secret secret() const;
+
   size_t leases() const;
   size_t sessions() const;
   // Wait at most ten seconds for exactly so many; false if it didn't come to that.
@@ -87,6 +90,7 @@ class FakeDaemon {
   mutable absl::Mutex mutex_;
   Faults faults_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, FakeModel> models_ ABSL_GUARDED_BY(mutex_);
+  v1::Secret secret_ ABSL_GUARDED_BY(mutex_);
   struct Lease {
     std::string token;
     std::string model;

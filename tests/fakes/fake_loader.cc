@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,12 +56,18 @@ RevisionId MakeRevision(int number) {
 
 void FakeLoader::Put(const Uri& uri, int revision, uint64_t bytes) {
   absl::MutexLock lock(&mutex_);
-  models_[uri.ToString()] = {.revision = revision, .bytes = bytes, .changes_to_come = 0};
+  Stored& stored = models_[uri.ToString()];
+  stored = {.revision = revision, .bytes = bytes, .key = stored.key};
 }
 
 void FakeLoader::Remove(const Uri& uri) {
   absl::MutexLock lock(&mutex_);
   models_.erase(uri.ToString());
+}
+
+void FakeLoader::Encrypt(const Uri& uri, const std::string& key) {
+  absl::MutexLock lock(&mutex_);
+  models_[uri.ToString()].key = key;
 }
 
 void FakeLoader::FailResolves(absl::Status error) {
@@ -153,6 +160,11 @@ bool FakeLoader::awaited() const {
   return last_->awaited;
 }
 
+std::string FakeLoader::last_key() const {
+  absl::MutexLock lock(&mutex_);
+  return last_key_;
+}
+
 absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
                                                             const source::ReadPolicy& policy,
                                                             Cancellation& cancellation) {
@@ -175,11 +187,11 @@ absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
   return resolved;
 }
 
-absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(const pipeline::ResolvedModel& resolved,
-                                                         const source::ReadPolicy&,
-                                                         const pipeline::MakeRoom& make_room,
-                                                         pipeline::Progress& progress,
-                                                         Cancellation& cancellation) {
+absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(
+    const pipeline::ResolvedModel& resolved, const source::ReadPolicy&,
+    const std::optional<pipeline::ModelKey>& key, const pipeline::MakeRoom& make_room,
+    pipeline::Progress& progress, Cancellation& cancellation) {
+  const std::string secret = key.has_value() ? std::string(key->secret.bytes()) : "";
   {
     absl::MutexLock lock(&mutex_);
     most_at_once_ = std::max(most_at_once_, ++running_);
@@ -191,8 +203,8 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(const pipeline::Resolve
     progress.bytes_total = resolved.total_bytes;
     progress.bytes_done = resolved.total_bytes / 2;
     progress.phase = pipeline::Phase::kTransferring;
-    RETURN_IF_ERROR(PassGate(cancellation));
-    RETURN_IF_ERROR(Check(resolved));
+    RETURN_IF_ERROR(PassGate(secret, cancellation));
+    RETURN_IF_ERROR(Check(resolved, secret));
     return Fill(resolved, std::move(room));
   };
   auto model = attempt();
@@ -201,9 +213,10 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(const pipeline::Resolve
   return model;
 }
 
-absl::Status FakeLoader::PassGate(Cancellation& cancellation) {
+absl::Status FakeLoader::PassGate(const std::string& key, Cancellation& cancellation) {
   absl::MutexLock lock(&mutex_);
   ++loads_;
+  last_key_ = key;
   while (!open_ && (ignore_cancellation_ || !cancellation.cancelled())) {
     const auto open = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return open_; };
     mutex_.AwaitWithTimeout(absl::Condition(&open), absl::Milliseconds(1));
@@ -211,7 +224,7 @@ absl::Status FakeLoader::PassGate(Cancellation& cancellation) {
   return cancellation.status();
 }
 
-absl::Status FakeLoader::Check(const pipeline::ResolvedModel& resolved) {
+absl::Status FakeLoader::Check(const pipeline::ResolvedModel& resolved, const std::string& key) {
   absl::MutexLock lock(&mutex_);
   RETURN_IF_ERROR(load_error_);
   Stored& stored = models_[resolved.uri.ToString()];
@@ -221,6 +234,10 @@ absl::Status FakeLoader::Check(const pipeline::ResolvedModel& resolved) {
   }
   if (resolved.revision != MakeRevision(stored.revision)) {
     return Error(Reason::kSourceChanged, "the object changed while it was read");
+  }
+  if (key != stored.key) {
+    return key.empty() ? Error(Reason::kKeyMissing, "it is encrypted")
+                       : Error(Reason::kKeyRefused, "it is not of this key");
   }
   return absl::OkStatus();
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -11,6 +12,7 @@
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/pipeline/loader.h"
+#include "daemon/pipeline/model_key.h"
 
 namespace weightd::fakes {
 
@@ -27,6 +29,8 @@ class FakeLoader final : public pipeline::ModelLoader {
   void Put(const Uri& uri, int revision, uint64_t bytes);
   // What Resolve() says of a model that isn't there is NOT_FOUND.
   void Remove(const Uri& uri);
+  // From now on a model that was put is loaded with this key only; the loader itself knows none.
+  void Encrypt(const Uri& uri, const std::string& key);
 
   // Every Resolve() fails with this; OK: they work again.
   void FailResolves(absl::Status error);
@@ -59,11 +63,14 @@ class FakeLoader final : public pipeline::ModelLoader {
   int most_at_once() const;
   // Whether a client waits for the load that began last and is at the gate.
   bool awaited() const;
+  // What the load that came to the gate last was given; empty: no key.
+  std::string last_key() const;
 
   absl::StatusOr<pipeline::ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
                                                   Cancellation& cancellation) override;
   absl::StatusOr<pipeline::ResidentModel> Load(const pipeline::ResolvedModel& resolved,
                                                const source::ReadPolicy& policy,
+                                               const std::optional<pipeline::ModelKey>& key,
                                                const pipeline::MakeRoom& make_room,
                                                pipeline::Progress& progress,
                                                Cancellation& cancellation) override;
@@ -75,13 +82,16 @@ class FakeLoader final : public pipeline::ModelLoader {
     int revision = 0;
     uint64_t bytes = 0;
     int changes_to_come = 0;
+    // Empty: not encrypted.
+    std::string key = {};
   };
 
   absl::StatusOr<pipeline::ResidentModel> Fill(const pipeline::ResolvedModel& resolved,
                                                host::Reservation room);
-  absl::Status PassGate(Cancellation& cancellation);
-  // The error that was ordered, if any; kSourceChanged if `resolved` is not what is stored.
-  absl::Status Check(const pipeline::ResolvedModel& resolved);
+  absl::Status PassGate(const std::string& key, Cancellation& cancellation);
+  // The error that was ordered, if any; kSourceChanged if `resolved` is not what is stored; those
+  // of a key.
+  absl::Status Check(const pipeline::ResolvedModel& resolved, const std::string& key);
 
   mutable absl::Mutex mutex_;
   std::map<std::string, Stored> models_ ABSL_GUARDED_BY(mutex_);
@@ -92,6 +102,7 @@ class FakeLoader final : public pipeline::ModelLoader {
   bool open_ ABSL_GUARDED_BY(mutex_) = true;
   int resolves_ ABSL_GUARDED_BY(mutex_) = 0;
   int loads_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string last_key_ ABSL_GUARDED_BY(mutex_);
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
   int most_at_once_ ABSL_GUARDED_BY(mutex_) = 0;
   const pipeline::Progress* last_ ABSL_GUARDED_BY(mutex_) = nullptr;

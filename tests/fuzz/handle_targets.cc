@@ -87,7 +87,7 @@ class Channel {
     loader_.Put(uri_, 1, kModelBytes);
     cache_ = cache::Cache::Create(options, std::make_shared<host::HostTier>(tier), &loader_);
     absl::Notification loaded;
-    const auto wait = cache_->Preload(uri_, {}, /*pin=*/true, /*pins=*/{},
+    const auto wait = cache_->Preload({.uri = uri_, .policy = {}, .pin = true},
                                       {.progress = [](const cache::ProgressSnapshot&) {},
                                        .done =
                                            [&](const absl::StatusOr<cache::ModelSnapshot>& model) {

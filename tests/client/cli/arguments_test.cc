@@ -41,6 +41,12 @@ TEST(ArgumentsTest, Preload) {
   EXPECT_EQ(all->model, "m");
 }
 
+TEST(ArgumentsTest, KeyOfAPreload) {
+  EXPECT_EQ(Parse({"preload", "m", "--key", "key-file=k"})->key, "key-file=k");
+  // Nobody would hear that it is wrong.
+  EXPECT_FALSE(Parse({"preload", "m", "--no-wait", "--key", "key-file=k"}).ok());
+}
+
 TEST(ArgumentsTest, PinsOfSeveralFiles) {
   const std::string a = absl::StrCat("a.safetensors=", std::string(64, 'a'));
   const std::string b = absl::StrCat("b.safetensors=", std::string(64, 'b'));
@@ -124,6 +130,8 @@ TEST(ExitCodeTest, FollowsTheReason) {
   EXPECT_EQ(code_of(Reason::kModelNotResident), 66);
   EXPECT_EQ(code_of(Reason::kShuttingDown), 69);
   EXPECT_EQ(code_of(Reason::kInternal), 70);
+  EXPECT_EQ(code_of(Reason::kOutputNotCreated), 73);
+  EXPECT_EQ(code_of(Reason::kOutputNotWritten), 74);
   EXPECT_EQ(code_of(Reason::kBudgetExceeded), 75);
   EXPECT_EQ(code_of(Reason::kHostMemoryShort), 75);
   EXPECT_EQ(code_of(Reason::kSourceUnavailable), 75);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -81,6 +82,21 @@ TEST_F(CommandsTest, PreloadShowsProgressAndResult) {
   EXPECT_EQ(err_.str(), "");
   EXPECT_EQ(Run({"preload", "small", "--no-wait"}), kGood);
   EXPECT_EQ(out_.str(), "small: loading 33%\n");
+}
+
+TEST_F(CommandsTest, PreloadSendsTheSecretThatItIsPointedTo) {
+  ASSERT_EQ(setenv("WEIGHTCTL_TEST_KEY", std::string(64, 'a').c_str(), 1), 0);
+  ASSERT_EQ(setenv("WEIGHTCTL_TEST_PASSWORD", "horse", 1), 0);
+  EXPECT_EQ(Run({"preload", "small", "--key", "key-env=WEIGHTCTL_TEST_KEY"}), kGood);
+  EXPECT_EQ(daemon_.secret().key(), std::string(32, '\xaa'));
+  EXPECT_EQ(Run({"preload", "small", "--key", "password-env=WEIGHTCTL_TEST_PASSWORD"}), kGood);
+  EXPECT_EQ(daemon_.secret().password(), "horse");
+  EXPECT_EQ(Run({"preload", "small", "--key", "hunter2"}), kUsage);
+  EXPECT_NE(err_.str().find("key-file=PATH"), std::string::npos) << err_.str();
+  EXPECT_EQ(err_.str().find("hunter2"), std::string::npos);
+  EXPECT_EQ(Run({"preload", "small", "--key", "key-env=WEIGHTCTL_TEST_PASSWORD"}),
+            ExitCode::kNotAllowed);
+  EXPECT_EQ(err_.str().find("horse"), std::string::npos) << err_.str();
 }
 
 TEST_F(CommandsTest, ErrorsAreOneLineOrOneObject) {

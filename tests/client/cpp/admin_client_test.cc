@@ -48,7 +48,7 @@ TEST_F(AdminClientTest, ReadsAllPagesOfTensorsIfAsked) {
 TEST_F(AdminClientTest, PreloadWatchesUntilTheModelIsThere) {
   daemon_.Set({.progress = std::vector<v1::LoadProgress>(3)});
   int seen = 0;
-  const auto model = Connect().Preload("a", true, {}, absl::InfiniteFuture(), [&](const auto&) {
+  const auto model = Connect().Preload("a", {.pin = true}, [&](const auto&) {
     ++seen;
     return true;
   });
@@ -60,10 +60,20 @@ TEST_F(AdminClientTest, PreloadWatchesUntilTheModelIsThere) {
 
 TEST_F(AdminClientTest, PreloadCanBeLeftAlone) {
   daemon_.Set({.progress = std::vector<v1::LoadProgress>(1)});
-  const auto model =
-      Connect().Preload("a", false, {}, absl::InfiniteFuture(), [&](const auto&) { return false; });
+  const auto model = Connect().Preload("a", {}, [](const auto&) { return false; });
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->state(), v1::LOADING);
+}
+
+TEST_F(AdminClientTest, PreloadBringsAKeyOrAPassword) {
+  const auto watch = [](const auto&) { return true; };
+  const std::string key("\0key", 4);
+  EXPECT_TRUE(Connect().Preload("a", {.key = key}, watch).ok());
+  EXPECT_EQ(daemon_.secret().key(), key);
+  EXPECT_TRUE(Connect().Preload("a", {.password = "horse"}, watch).ok());
+  EXPECT_EQ(daemon_.secret().password(), "horse");
+  EXPECT_TRUE(Connect().Preload("a", {}, watch).ok());
+  EXPECT_EQ(daemon_.secret().kind_case(), v1::Secret::KIND_NOT_SET);
 }
 
 TEST_F(AdminClientTest, ErrorsKeepReasonAndHint) {

@@ -48,6 +48,18 @@ TEST_F(ClientTest, AttachedModelGivesItsTensors) {
   EXPECT_EQ(model->tensor("none").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(ClientTest, TiedWeightsHaveEachOfTheirNames) {
+  fakes::FakeModel tied = SmallModel();
+  (*tied.index.mutable_metadata())["also"] = "a";
+  daemon_.Add("tied", tied);
+  const auto model = Connect().Attach("tied");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->tensors()->size(), 3u);
+  const auto also = model->tensor("also");
+  ASSERT_TRUE(also.ok()) << also.status();
+  EXPECT_EQ(also->bytes().data(), model->tensor("a")->bytes().data());
+}
+
 TEST_F(ClientTest, MapsAtAHugePageBoundary) {
   const auto model = Connect().Attach("small");
   ASSERT_TRUE(model.ok());

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/dtype.h"
 #include "common/status.h"
 #include "weightd/v1/tensor_index.pb.h"
@@ -84,6 +85,88 @@ TEST_F(TensorTableTest, GivesTypedViews) {
   EXPECT_FALSE((*table)->Find("odd")->As<float>().ok());
   EXPECT_FALSE((*table)->Find("packed")->As<uint8_t>().ok());
   EXPECT_EQ((*table)->Find("packed")->bytes().size(), 1u);
+}
+
+TEST_F(TensorTableTest, TellsTypesThatOnlyTorchHas) {
+  Add("bits", v1::U16, {2}, 0, 4)->set_torch_type("bits16");
+  Add("plain", v1::U16, {2}, 4, 4);
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ((*table)->Find("bits")->torch_type(), "bits16");
+  EXPECT_EQ((*table)->Find("bits")->As<uint16_t>()->size(), 2u);
+  EXPECT_EQ((*table)->Find("plain")->torch_type(), "");
+}
+
+TEST_F(TensorTableTest, FindsAndListsTiedWeightsByEachName) {
+  Add("b", v1::U8, {3}, 1, 3)->set_torch_type("bits8");
+  Add("c", v1::F32, {}, 8, 4);
+  auto& metadata = *index_.mutable_metadata();
+  metadata["d"] = "b";
+  metadata["a"] = "b";
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  std::string names;
+  for (const Tensor& tensor : (*table)->tensors()) {
+    names += absl::StrCat(tensor.name(), "=", tensor.alias_of(), " ");
+  }
+  EXPECT_EQ(names, "a=b b= c= d=b ");
+  const Tensor* const a = (*table)->Find("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->bytes().data(), segment_.data() + 1);
+  EXPECT_EQ(a->offset(), 1u);
+  EXPECT_EQ(a->shape(), absl::MakeConstSpan({uint64_t{3}}));
+  EXPECT_EQ(a->torch_type(), "bits8");
+  ASSERT_TRUE(a->mutable_bytes().ok());
+  (*a->mutable_bytes())[0] = std::byte{77};
+  EXPECT_EQ((*table)->Find("b")->bytes()[0], std::byte{77});
+}
+
+TEST_F(TensorTableTest, MetadataNamesTensorsOnlyWhereItCan) {
+  for (const char* const name : {"a", "b", "pt"}) {
+    Add(name, v1::U8, {1}, 0, 1);
+  }
+  auto& metadata = *index_.mutable_metadata();
+  metadata["format"] = "pt";        // never
+  metadata["a"] = "b";              // is stored itself
+  metadata["author"] = "somebody";  // nothing of that name
+  metadata["also"] = "a";
+  metadata["further"] = "also";  // a name of a name
+  metadata["round"] = "about";   // a circle
+  metadata["about"] = "round";
+  metadata["self"] = "self";
+  metadata[""] = "";
+  metadata["odd"] = std::string("a\0", 2);
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ((*table)->tensors().size(), 4u);
+  EXPECT_EQ((*table)->Find("also")->alias_of(), "a");
+  EXPECT_EQ((*table)->Find("a")->alias_of(), "");
+  for (const char* const name :
+       {"format", "author", "somebody", "further", "round", "about", "self", "", "odd"}) {
+    EXPECT_EQ((*table)->Find(name), nullptr) << name;
+  }
+}
+
+TEST_F(TensorTableTest, ManyNamesOfOneTensorAreNoHarm) {
+  Add("a", v1::U8, {1}, 0, 1);
+  for (int i = 0; i < 100'000; ++i) {
+    (*index_.mutable_metadata())[absl::StrCat("name", i)] = "a";
+  }
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ((*table)->tensors().size(), 100'001u);
+  EXPECT_EQ((*table)->Find("name99999")->bytes().data(), segment_.data());
+}
+
+TEST_F(TensorTableTest, FindsTensorsOfAModuleWithoutTheirDot) {
+  Add(".bias", v1::U8, {1}, 0, 1);
+  Add(".weight", v1::U8, {1}, 1, 1);
+  Add("bias", v1::U8, {1}, 2, 1);
+  (*index_.mutable_metadata())["weight"] = "bias";
+  const auto table = Parse();
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ((*table)->Find("bias")->offset(), 2u);
+  EXPECT_EQ((*table)->Find("weight")->offset(), 1u);
 }
 
 TEST_F(TensorTableTest, RefusesStoresToReadOnlyMappings) {

@@ -130,7 +130,8 @@ std::unique_ptr<Call> CacheTest::Acquire(const std::string& name, SessionId sess
 std::unique_ptr<Call> CacheTest::Preload(const std::string& name, bool pin,
                                          source::ReadPolicy policy) {
   auto call = std::make_unique<Call>();
-  call->Keep(cache_->Preload(Named(name), policy, pin, /*pins=*/{}, call->ForPreload()));
+  call->Keep(
+      cache_->Preload({.uri = Named(name), .policy = policy, .pin = pin}, call->ForPreload()));
   return call;
 }
 

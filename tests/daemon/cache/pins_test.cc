@@ -42,7 +42,8 @@ class PinsTest : public CacheTest {
 
   absl::Status PreloadPinned(const Pins& pins) {
     Call call;
-    call.Keep(cache_->Preload(Named("m"), {}, /*pin=*/true, pins, call.ForPreload()));
+    call.Keep(cache_->Preload({.uri = Named("m"), .policy = {}, .pin = true, .pins = pins},
+                              call.ForPreload()));
     return call.Await().status();
   }
 };

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "common/dtype.h"
 #include "common/status.h"
 #include "daemon/convert/conversion.h"
+#include "daemon/convert/output_file.h"
 #include "daemon/convert/verify_model.h"
 #include "daemon/pipeline/model.h"
 #include "tests/daemon/convert/convert_fixture.h"
@@ -138,11 +140,24 @@ TEST_F(ConvertTest, WhatIsThereIsNotReplaced) {
   WriteModel("a.safetensors");
   Write("b.tensors", "mine");
   const absl::Status status = ToTensorizer("a.safetensors", "b.tensors");
-  EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(status), Reason::kOutputNotCreated);
   EXPECT_EQ(ReadAll(Path("b.tensors")), "mine");
   EXPECT_EQ(ReasonOf(ToSafetensors("none.safetensors", "c.safetensors")), Reason::kModelNotFound);
   EXPECT_EQ(ReasonOf(ToTensorizer("a.safetensors", "no/such/folder.tensors")),
-            Reason::kInvalidArgument);
+            Reason::kOutputNotCreated);
+}
+
+TEST(OutputFileTest, ErrorsTellWhatCantBeMadeFromWhatCantBeWritten) {
+  for (const int error : {EACCES, EPERM, EROFS, ENOENT, ENAMETOOLONG}) {
+    EXPECT_EQ(ReasonOf(CantWrite(error, "out")), Reason::kOutputNotCreated) << error;
+  }
+  for (const int error : {ENOSPC, EDQUOT, EFBIG, EIO}) {
+    const absl::Status status = CantWrite(error, "out");
+    EXPECT_EQ(ReasonOf(status), Reason::kOutputNotWritten) << error;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("write out: "));
+    EXPECT_FALSE(HintOf(status).empty());
+  }
+  EXPECT_EQ(ReasonOf(CantWrite(EMFILE, "out")), Reason::kTooManyRequests);
 }
 
 TEST_F(ConvertTest, FullVerificationWantsAChecksumOfEveryTensor) {
@@ -206,7 +221,7 @@ TEST_F(ConvertTest, AKeyThatOpensTheFirstPieceIsNotBlamed) {
 TEST_F(ConvertTest, AnOutputThatAppearsMeanwhileIsNotReplaced) {
   WriteModel("a.safetensors");
   appears_ = Path("b.safetensors");
-  EXPECT_EQ(ReasonOf(ToSafetensors("a.safetensors", "b.safetensors")), Reason::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(ToSafetensors("a.safetensors", "b.safetensors")), Reason::kOutputNotCreated);
   EXPECT_EQ(ReadAll(Path("b.safetensors")), "another's");
   EXPECT_THAT(Others({"a.safetensors", "b.safetensors"}), IsEmpty());
 }

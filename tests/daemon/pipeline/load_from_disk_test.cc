@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,8 +57,8 @@ class LoadFromDiskTest : public testing::Test {
     ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(path));
     ASSIGN_OR_RETURN(const ResolvedModel resolved, loader->Resolve(uri, {}, cancellation));
     return loader->Load(
-        resolved, {}, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress,
-        cancellation);
+        resolved, {}, /*key=*/std::nullopt,
+        [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress, cancellation);
   }
 
   static void ExpectTensors(const ResidentModel& model, const std::vector<TensorToWrite>& tensors) {

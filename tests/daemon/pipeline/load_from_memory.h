@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -11,6 +12,7 @@
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/pipeline/model_key.h"
 #include "daemon/source/registry.h"
 #include "daemon/source/source.h"
 #include "gtest/gtest.h"
@@ -36,6 +38,8 @@ class LoadFromMemory : public testing::Test {
   source::Registry registry_;
   std::shared_ptr<host::HostTier> tier_;
   source::ReadPolicy policy_;
+  // For each load.
+  std::optional<ModelKey> given_key_;
   Progress progress_;
   Cancellation cancellation_;
   std::unique_ptr<ModelLoader> loader_;

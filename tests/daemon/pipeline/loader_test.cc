@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -271,8 +272,8 @@ TEST_F(LoaderTest, LoadsRunBesideOneAnother) {
       Progress progress;
       Cancellation cancellation;
       const auto model = loader_->Load(
-          *resolved, policy_, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress,
-          cancellation);
+          *resolved, policy_, /*key=*/std::nullopt,
+          [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress, cancellation);
       ASSERT_TRUE(model.ok()) << model.status();
       ExpectTensors(*model, tensors);
     });

@@ -192,6 +192,17 @@ TEST_F(TensorizerLoad, EachFaultOfAKeyHasItsOwnError) {
                 "none of its files is encrypted");
 }
 
+TEST_F(TensorizerLoad, AKeyThatIsGivenGoesBeforeTheConfigs) {
+  source_->Put(kFile, MakeTensorizerFile(Tensors(), Encrypted()).bytes);
+  key_ = ModelKey{format::SecretKey(std::string(32, 'x'))};
+  given_key_ = ModelKey{format::SecretKey(std::string(32, 'k'))};
+  const auto model = ResolveAndLoad(kFile);
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectTensors(*model, Tensors());
+  std::swap(key_, given_key_);
+  EXPECT_EQ(ReasonOf(ResolveAndLoad(kFile).status()), Reason::kKeyRefused);
+}
+
 TEST_F(TensorizerLoad, AStoppedLoadLeavesNothingBehind) {
   source_->Put(kFile, MakeTensorizerFile(Tensors()).bytes);
   source_->FailRead(kFile, 3'000'000, Error(Reason::kSourceUnavailable, "reset", "try again"));

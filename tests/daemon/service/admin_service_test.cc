@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "common/uri.h"
 #include "tests/daemon/service/test_daemon.h"
 
 namespace weightd::service {
@@ -103,6 +104,30 @@ TEST_F(AdminServiceTest, PreloadGoesOnWhenTheCallerLeaves) {
   daemon_.loader.AwaitIdle();
   EXPECT_EQ(Preload(/*pin=*/false).state(), v1::RESIDENT);
   EXPECT_EQ(daemon_.loader.loads(), 1);
+}
+
+TEST_F(AdminServiceTest, AKeyThatComesWithThePreloadOpensTheModel) {
+  const std::string right(32, 'k');
+  daemon_.loader.Encrypt(*Uri::Parse(kModel), right);
+  const auto preload = [this](auto give) {
+    grpc::ClientContext context;
+    v1::PreloadRequest request;
+    request.set_model(kModel);
+    give(*request.mutable_secret());
+    const auto stream = admin_->Preload(&context, request);
+    v1::PreloadResponse response;
+    while (stream->Read(&response)) {
+    }
+    return stream->Finish().ok() ? v1::ERROR_REASON_UNSPECIFIED : DetailOf(context).reason();
+  };
+  EXPECT_EQ(preload([](v1::Secret& secret) { secret.set_key(std::string(32, 'x')); }),
+            v1::KEY_REFUSED);
+  EXPECT_EQ(preload([&](v1::Secret& secret) { secret.set_key(right + "k"); }),
+            v1::INVALID_ARGUMENT);
+  EXPECT_EQ(daemon_.loader.loads(), 1);
+  EXPECT_EQ(preload([&](v1::Secret& secret) { secret.set_key(right); }),
+            v1::ERROR_REASON_UNSPECIFIED);
+  EXPECT_EQ(daemon_.loader.last_key(), right);
 }
 
 TEST_F(AdminServiceTest, ShowsEventsAsTheyHappen) {

@@ -6,6 +6,7 @@ Never runs code that IN holds. Exit codes are weightctl's.
 from __future__ import annotations
 
 import argparse
+import errno
 import re
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,20 @@ _CODES = {
     77: ("NOT_ALLOWED", "SOURCE_DENIED", "ADDRESS_REFUSED"),
 }
 _EXIT_CODES = {reason: code for code, reasons in _CODES.items() for reason in reasons}
-_BUG, _NOT_WRITTEN, _INTERRUPTED = 70, 74, 130
+_BUG, _NOT_CREATED, _NOT_WRITTEN, _INTERRUPTED = 70, 73, 74, 130
+# All others stop what was begun: a full disk, one that fails.
+_NEVER_BEGUN = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENOTEMPTY,
+    errno.EPERM,
+    errno.EROFS,
+}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -39,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _EXIT_CODES.get(failure.reason, _BUG)
     except OSError as failure:
         _say(f"{options.target} can't be written: {failure}")
-        return _NOT_WRITTEN
+        return _NOT_CREATED if failure.errno in _NEVER_BEGUN else _NOT_WRITTEN
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0

@@ -13,6 +13,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -263,8 +264,8 @@ class Load {
                      loader.Resolve(uri, policy, cancellation));
     pipeline::Progress progress;
     return loader.Load(
-        resolved, policy, [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress,
-        cancellation);
+        resolved, policy, /*key=*/std::nullopt,
+        [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress, cancellation);
   }
 
   const Lie& lie_;

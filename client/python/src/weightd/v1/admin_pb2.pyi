@@ -173,7 +173,7 @@ class PinResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
 
 class PreloadRequest(_message.Message):
-    __slots__ = ["model", "pin", "sha256"]
+    __slots__ = ["model", "pin", "secret", "sha256"]
     class Sha256Entry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -183,11 +183,13 @@ class PreloadRequest(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PIN_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     model: str
     pin: bool
+    secret: Secret
     sha256: _containers.ScalarMap[str, str]
-    def __init__(self, model: _Optional[str] = ..., pin: bool = ..., sha256: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., pin: bool = ..., sha256: _Optional[_Mapping[str, str]] = ..., secret: _Optional[_Union[Secret, _Mapping]] = ...) -> None: ...
 
 class PreloadResponse(_message.Message):
     __slots__ = ["model", "progress"]
@@ -196,6 +198,14 @@ class PreloadResponse(_message.Message):
     model: _weights_pb2.ModelSummary
     progress: _weights_pb2.LoadProgress
     def __init__(self, progress: _Optional[_Union[_weights_pb2.LoadProgress, _Mapping]] = ..., model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
+
+class Secret(_message.Message):
+    __slots__ = ["key", "password"]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    password: bytes
+    def __init__(self, key: _Optional[bytes] = ..., password: _Optional[bytes] = ...) -> None: ...
 
 class TierStatus(_message.Message):
     __slots__ = ["budget", "draining", "loading", "ready", "resident"]
