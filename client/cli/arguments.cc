@@ -47,8 +47,12 @@ void AddInput(CLI::App* command, ConvertArguments& convert) {
   command
       ->add_option("--key", convert.key,
                    "What opens it, if it is encrypted: key-file=PATH, password-file=PATH, "
-                   "key-env=NAME or password-env=NAME")
+                   "key-env=NAME or password-env=NAME; if it was with AES-CTR (veTurboIO): "
+                   "aes-ctr-key-file=PATH or aes-ctr-key-env=NAME")
       ->type_name("KIND=WHERE");
+  command->add_option(
+      "--iv", convert.iv,
+      "IV of AES-CTR, if the files don't say it: 16 bytes in hexadecimal or base64");
   command->add_flag("--unpinned", convert.unpinned,
                     "Also from a server that doesn't tell versions of a file apart");
   AddStore(command, convert.store);

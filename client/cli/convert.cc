@@ -78,6 +78,31 @@ absl::StatusOr<std::optional<pipeline::ModelKey>> KeyOf(absl::string_view option
   return pipeline::ReadKey(place);
 }
 
+// What opens the input.
+absl::StatusOr<std::optional<pipeline::ModelKey>> InputKeyOf(const ConvertArguments& arguments) {
+  absl::string_view given = arguments.key;
+  if (!absl::ConsumePrefix(&given, "aes-ctr-")) {
+    if (!arguments.iv.empty()) {
+      return Misused("--iv", "only AES-CTR has one, and --key names no key of it",
+                     "say --key aes-ctr-key-file=PATH or aes-ctr-key-env=NAME, or leave --iv out");
+    }
+    return KeyOf("--key", arguments.key);
+  }
+  pipeline::KeyPlace place;
+  place.aes_ctr = true;
+  place.iv = arguments.iv;
+  if (absl::ConsumePrefix(&given, "key-file=")) {
+    place.key_file = std::string(given);
+  } else if (absl::ConsumePrefix(&given, "key-env=")) {
+    place.key_env = std::string(given);
+  }
+  if (place.key_file.empty() && place.key_env.empty()) {
+    return Misused("--key", "doesn't say where the key is",
+                   "say aes-ctr-key-file=PATH or aes-ctr-key-env=NAME");
+  }
+  return pipeline::ReadKey(place);
+}
+
 absl::StatusOr<convert::OutputFormat> FormatOf(const ConvertArguments& arguments) {
   const std::string& name = arguments.output;
   if (arguments.format == "tensorizer" ||
@@ -112,7 +137,7 @@ absl::StatusOr<convert::ConvertRequest> RequestOf(const ConvertArguments& argume
   ASSIGN_OR_RETURN(request.options.format, FormatOf(arguments));
   request.options.shard_bytes = arguments.shard_bytes;
   request.options.cast = CastOf(arguments.dtype);
-  ASSIGN_OR_RETURN(request.key, KeyOf("--key", arguments.key));
+  ASSIGN_OR_RETURN(request.key, InputKeyOf(arguments));
   ASSIGN_OR_RETURN(request.encrypt, KeyOf("--encrypt", arguments.encrypt));
   request.verify = PolicyOf(arguments.verify);
   request.unpinned = arguments.unpinned;
@@ -186,7 +211,7 @@ absl::StatusOr<std::vector<convert::VerifiedTensor>> VerifyInput(const ConvertAr
                                                                  Cancellation& cancellation) {
   convert::VerifyRequest request;
   ASSIGN_OR_RETURN(request.input, InputOf(arguments.input));
-  ASSIGN_OR_RETURN(request.key, KeyOf("--key", arguments.key));
+  ASSIGN_OR_RETURN(request.key, InputKeyOf(arguments));
   request.unpinned = arguments.unpinned;
   ASSIGN_OR_RETURN(const source::Registry sources, MakeSources(arguments.store));
   return convert::VerifyModel(sources, request, report, cancellation);

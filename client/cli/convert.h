@@ -25,8 +25,11 @@ struct ConvertArguments {
   std::string dtype;
   // 0: one file.
   uint64_t shard_bytes = 0;
-  // "key-file=PATH", "password-file=PATH", "key-env=NAME", "password-env=NAME" or empty: none.
+  // "key-file=PATH", "password-file=PATH", "key-env=NAME", "password-env=NAME" or empty: none. Of
+  // AES-CTR: "aes-ctr-key-file=PATH", "aes-ctr-key-env=NAME".
   std::string key;
+  // Of AES-CTR, if the files don't say theirs: hexadecimal or base64 digits.
+  std::string iv;
   std::string encrypt;
   // "fast", "full" or "never".
   std::string verify = "fast";
