@@ -94,6 +94,11 @@ void DefaultOthers(v1::Config& config) {
   if (config.verify().empty()) {
     config.set_verify("fast");
   }
+  for (v1::KeyConfig& key : *config.mutable_keys()) {
+    if (key.cipher().empty()) {
+      key.set_cipher("secretbox");
+    }
+  }
   v1::LogConfig& log = *config.mutable_log();
   if (log.level().empty()) {
     log.set_level("info");

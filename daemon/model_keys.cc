@@ -37,7 +37,10 @@ absl::StatusOr<std::optional<pipeline::ModelKey>> ModelKeys::For(const Uri& mode
   return pipeline::ReadKey({.key_file = config.key_file(),
                             .password_file = config.password_file(),
                             .key_env = config.key_env(),
-                            .password_env = config.password_env()});
+                            .password_env = config.password_env(),
+                            .aes_ctr = config.cipher() == "aes-ctr",
+                            .iv = config.iv(),
+                            .iv_env = config.iv_env()});
 }
 
 }  // namespace weightd

@@ -52,7 +52,12 @@ CLI::Option* AddKey(CLI::App* command, std::string& key) {
 
 void AddInput(CLI::App* command, ConvertArguments& convert) {
   command->add_option("IN", convert.input, "Weight file or folder: a path or a URI")->required();
-  AddKey(command, convert.key);
+  AddKey(command, convert.key)
+      ->description(absl::StrCat("What opens it, if it is encrypted: ", kKeyForms,
+                                 "; if it was with AES-CTR (veTurboIO): ", kCtrKeyForms));
+  command->add_option(
+      "--iv", convert.iv,
+      "IV of AES-CTR, if the files don't say it: 16 bytes in hexadecimal or base64");
   command->add_flag("--unpinned", convert.unpinned,
                     "Also from a server that doesn't tell versions of a file apart");
   AddStore(command, convert.store);

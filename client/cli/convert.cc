@@ -9,7 +9,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "client/cli/key_option.h"
 #include "client/cli/push.h"
 #include "common/dtype.h"
@@ -86,7 +85,7 @@ absl::StatusOr<convert::ConvertRequest> RequestOf(const ConvertArguments& argume
   ASSIGN_OR_RETURN(request.options.format, FormatOf(arguments));
   request.options.shard_bytes = arguments.shard_bytes;
   request.options.cast = CastOf(arguments.dtype);
-  ASSIGN_OR_RETURN(request.key, ReadKeyOption("--key", arguments.key));
+  ASSIGN_OR_RETURN(request.key, ReadInputKey(arguments.key, arguments.iv));
   ASSIGN_OR_RETURN(request.encrypt, ReadKeyOption("--encrypt", arguments.encrypt));
   request.verify = PolicyOf(arguments.verify);
   request.unpinned = arguments.unpinned;
@@ -162,7 +161,7 @@ absl::StatusOr<std::vector<convert::VerifiedTensor>> VerifyInput(const ConvertAr
                                                                  Cancellation& cancellation) {
   convert::VerifyRequest request;
   ASSIGN_OR_RETURN(request.input, InputOf(arguments.input));
-  ASSIGN_OR_RETURN(request.key, ReadKeyOption("--key", arguments.key));
+  ASSIGN_OR_RETURN(request.key, ReadInputKey(arguments.key, arguments.iv));
   request.unpinned = arguments.unpinned;
   ASSIGN_OR_RETURN(const source::Registry sources, MakeSources(arguments.store));
   return convert::VerifyModel(sources, request, report, cancellation);

@@ -25,8 +25,10 @@ struct ConvertArguments {
   std::string dtype;
   // 0: one file.
   uint64_t shard_bytes = 0;
-  // As kKeyForms, or empty: none.
+  // As kKeyForms, or of AES-CTR as kCtrKeyForms, or empty: none.
   std::string key;
+  // Of AES-CTR, if the files don't say theirs: hexadecimal or base64 digits.
+  std::string iv;
   std::string encrypt;
   // "fast", "full" or "never".
   std::string verify = "fast";

@@ -14,10 +14,18 @@ namespace weightd::cli {
 inline constexpr char kKeyForms[] =
     "key-file=PATH, password-file=PATH, key-env=NAME or password-env=NAME";
 
+// Of --key alone, where AES-CTR is read.
+inline constexpr char kCtrKeyForms[] = "aes-ctr-key-file=PATH or aes-ctr-key-env=NAME";
+
 // Reads the key or password that an option of that name points to: `given` is one of kKeyForms, or
 // empty for none. kInvalidArgument for anything else, which is never shown: it may be the secret.
 absl::StatusOr<std::optional<pipeline::ModelKey>> ReadKeyOption(absl::string_view option,
                                                                 const std::string& given);
+
+// What opens the input: `key` may also be one of kCtrKeyForms, and `iv` the IV that belongs to it,
+// or empty.
+absl::StatusOr<std::optional<pipeline::ModelKey>> ReadInputKey(const std::string& key,
+                                                               const std::string& iv);
 
 }  // namespace weightd::cli
 

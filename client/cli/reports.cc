@@ -65,7 +65,8 @@ std::string TensorChecksText(const v1::TensorChecks& checks) {
   for (const auto& [count, how] :
        {std::pair(checks.crc32(), "by crc32"), std::pair(checks.sha256(), "by sha256"),
         std::pair(checks.poly1305(), "by decryption (poly1305)"),
-        std::pair(checks.unverified(), "not verified")}) {
+        std::pair(checks.unverified(), "not verified"),
+        std::pair(checks.unauthenticated(), "unauthenticated (decrypted with aes-ctr)")}) {
     if (count > 0) {
       parts.push_back(absl::StrCat(count, " ", how));
     }

@@ -143,8 +143,8 @@ class Conversion {
         },
         stop);
     RETURN_IF_ERROR(found.status());
-    if (request_.verify == pipeline::VerifyPolicy::kFull && tensor.from->record.has_value() &&
-        !found->any()) {
+    const bool wanted = tensor.from->record.has_value() || input_.headers[tensor.file].encrypted();
+    if (request_.verify == pipeline::VerifyPolicy::kFull && wanted && !found->any()) {
       return Error(
           Reason::kVerificationFailed,
           absl::StrCat(pipeline::TensorInFile(input_.model.files[tensor.file].name, *tensor.from),
@@ -218,7 +218,7 @@ absl::StatusOr<std::vector<ConvertedFile>> Convert(const source::Registry& sourc
                  "let the output end with .tensors");
   }
   ASSIGN_OR_RETURN(const Input input,
-                   OpenInput(sources, request.input, request.unpinned, cancellation));
+                   OpenInput(sources, request.input, request.key, request.unpinned, cancellation));
   return Conversion(input, request, report, cancellation).Run();
 }
 

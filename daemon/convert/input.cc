@@ -19,7 +19,8 @@ std::map<std::string, std::string> Input::Metadata() const {
   return metadata;
 }
 
-absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri, bool unpinned,
+absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri,
+                                const std::optional<pipeline::ModelKey>& key, bool unpinned,
                                 Cancellation& cancellation) {
   Input input;
   input.policy = {.any_path = true, .any_address = true, .unpinned = true};
@@ -33,8 +34,10 @@ absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri,
                               "sends (no strong ETag): bytes of two could be mixed"),
                  "fetch it to a local file, or say --unpinned if nobody writes to it");
   }
+  pipeline::HeaderOptions options;
+  options.ctr_key = pipeline::CtrKeyOf(key);
   ASSIGN_OR_RETURN(input.headers, pipeline::ReadHeaders(*input.source, input.model.files,
-                                                        input.policy, cancellation));
+                                                        input.policy, cancellation, options));
   if (!input.model.shard_index.empty()) {
     ASSIGN_OR_RETURN(const format::ShardIndex index,
                      format::ParseShardIndex(input.model.shard_index, format::kShardIndexName));
@@ -44,10 +47,8 @@ absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri,
 }
 
 absl::Status CheckKey(const Input& input, const pipeline::TensorKeys& keys) {
-  const auto encrypted =
-      std::find_if(input.headers.begin(), input.headers.end(), [](const auto& header) {
-        return header.tensorizer.has_value() && header.tensorizer->encrypted;
-      });
+  const auto encrypted = std::find_if(input.headers.begin(), input.headers.end(),
+                                      [](const auto& header) { return header.encrypted(); });
   if (encrypted != input.headers.end() && !keys.given()) {
     const auto file = static_cast<size_t>(encrypted - input.headers.begin());
     return Error(Reason::kKeyMissing,
@@ -60,6 +61,12 @@ absl::Status CheckKey(const Input& input, const pipeline::TensorKeys& keys) {
                               ": a key was given, but no file is "
                               "encrypted"),
                  "leave --key out, or find out who stored it in clear");
+  }
+  if (keys.ctr().has_value() && !encrypted->ctr.has_value()) {
+    return Error(Reason::kKeyRefused,
+                 absl::StrCat(input.model.uri.Redacted(),
+                              " is encrypted as tensorizer does it, and the key is one of AES-CTR"),
+                 "leave aes-ctr- out of --key");
   }
   return absl::OkStatus();
 }

@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_CONVERT_INPUT_H_
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "common/uri.h"
 #include "daemon/format/header.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/pipeline/model_key.h"
 #include "daemon/pipeline/tensor_keys.h"
 #include "daemon/source/registry.h"
 #include "daemon/source/source.h"
@@ -31,12 +33,13 @@ struct Input {
 // Checks all that the daemon checks before a load. `sources` outlives what it returns. The user may
 // read what the process may read.
 // kNotAllowed, unless `unpinned`, for files whose server says nothing that tells one version from
-// another: bytes of two could be mixed.
-absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri, bool unpinned,
+// another: bytes of two could be mixed. `key` opens headers that are encrypted.
+absl::StatusOr<Input> OpenInput(const source::Registry& sources, const Uri& uri,
+                                const std::optional<pipeline::ModelKey>& key, bool unpinned,
                                 Cancellation& cancellation);
 
 // kKeyMissing for an encrypted file without a key, kKeyRefused for a key where no file is
-// encrypted.
+// encrypted, or one of another cipher.
 absl::Status CheckKey(const Input& input, const pipeline::TensorKeys& keys);
 
 }  // namespace weightd::convert

@@ -8,6 +8,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "daemon/format/aes_ctr.h"
 #include "daemon/format/secretbox.h"
 
 namespace weightd::convert {
@@ -162,6 +163,10 @@ uint64_t TensorReader::NextStep(uint64_t at, uint64_t unit) const {
 
 // `bytes` are whole boxes of the tensor, from its byte number `first` on.
 absl::Status TensorReader::Decrypt(uint64_t first, absl::Span<std::byte> bytes) {
+  if (const auto& ctr = input_.headers[file_].ctr; ctr.has_value()) {
+    const uint64_t offset = tensor_->bytes.begin + first - ctr->begin;
+    return format::ApplyAesCtr(keys_.ctr()->key, ctr->iv, offset, bytes);
+  }
   if (record_ == nullptr || !record_->boxes.has_value()) {
     return absl::OkStatus();
   }

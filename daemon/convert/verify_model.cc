@@ -26,7 +26,7 @@ absl::StatusOr<std::vector<VerifiedTensor>> VerifyModel(const source::Registry& 
                                                         const VerifyRequest& request, Report report,
                                                         Cancellation& cancellation) {
   ASSIGN_OR_RETURN(const Input input,
-                   OpenInput(sources, request.input, request.unpinned, cancellation));
+                   OpenInput(sources, request.input, request.key, request.unpinned, cancellation));
   pipeline::TensorKeys keys(request.key, nullptr);
   RETURN_IF_ERROR(CheckKey(input, keys));
   RETURN_IF_ERROR(TryKey(input, keys, cancellation));

@@ -9,6 +9,7 @@
 #include "common/status.h"
 #include "daemon/format/safetensors.h"
 #include "daemon/format/tensorizer.h"
+#include "daemon/format/veturboio.h"
 
 namespace weightd::format {
 namespace {
@@ -42,23 +43,53 @@ absl::StatusOr<FileHeader> ReadTensorizerHeader(absl::string_view file_name, uin
   return header;
 }
 
+// `prefix` is the file's first bytes, `known` the first of its JSON.
+absl::StatusOr<FileHeader> ReadSafetensorsHeader(absl::string_view file_name, uint64_t file_size,
+                                                 absl::string_view prefix, std::string known,
+                                                 HeaderReader read) {
+  ASSIGN_OR_RETURN(const ByteRange range, SafetensorsHeaderRange(prefix, file_size, file_name));
+  ASSIGN_OR_RETURN(const std::string rest,
+                   ReadExactly(read, {range.begin + known.size(), range.end}, file_name));
+  known += rest;
+  ASSIGN_OR_RETURN(FileHeader header, ParseSafetensorsHeader(known, file_size, file_name));
+  header.header_bytes = range.end;
+  return header;
+}
+
+// Whether a file with these first bytes is a safetensors file in clear. Of encrypted ones, one in
+// 256 has the brace, but hardly one a length that fits.
+bool LooksPlain(absl::string_view prefix, absl::string_view next, uint64_t file_size,
+                absl::string_view file_name) {
+  const absl::StatusOr<ByteRange> range = SafetensorsHeaderRange(prefix, file_size, file_name);
+  return next == "{" && range.ok() && !range->empty();
+}
+
 }  // namespace
 
 absl::StatusOr<FileHeader> ReadHeader(absl::string_view file_name, uint64_t file_size,
-                                      HeaderReader read) {
+                                      HeaderReader read, const std::optional<CtrKey>& ctr_key) {
+  const auto exactly = [&](ByteRange range) { return ReadExactly(read, range, file_name); };
   std::string prefix;
   if (file_size >= kSafetensorsPrefixBytes) {
-    ASSIGN_OR_RETURN(prefix, ReadExactly(read, {0, kSafetensorsPrefixBytes}, file_name));
+    ASSIGN_OR_RETURN(prefix, exactly({0, kSafetensorsPrefixBytes}));
   }
-  // As a length of safetensors' header it would be far beyond that format's limit.
+  // As lengths of safetensors' headers these would be far beyond that format's limit.
   if (absl::StartsWith(prefix, kTensorizerMagic)) {
     return ReadTensorizerHeader(file_name, file_size, std::move(prefix), read);
   }
-  ASSIGN_OR_RETURN(const ByteRange range, SafetensorsHeaderRange(prefix, file_size, file_name));
-  ASSIGN_OR_RETURN(const std::string json, ReadExactly(read, range, file_name));
-  ASSIGN_OR_RETURN(FileHeader header, ParseSafetensorsHeader(json, file_size, file_name));
-  header.header_bytes = range.end;
-  return header;
+  if (absl::StartsWith(kVeturboioMagic, prefix) && file_size >= kVeturboioMagic.size()) {
+    ASSIGN_OR_RETURN(const std::string rest, exactly({prefix.size(), kVeturboioMagic.size()}));
+    if (absl::EndsWith(kVeturboioMagic, rest)) {
+      return ReadVeturboioHeader(file_name, file_size, exactly, ctr_key);
+    }
+  } else if (ctr_key.has_value() && file_size > prefix.size() && !prefix.empty()) {
+    ASSIGN_OR_RETURN(std::string next, exactly({prefix.size(), prefix.size() + 1}));
+    if (LooksPlain(prefix, next, file_size, file_name)) {
+      return ReadSafetensorsHeader(file_name, file_size, prefix, std::move(next), read);
+    }
+    return ReadCtrHeader(file_name, file_size, 0, prefix + next, exactly, *ctr_key);
+  }
+  return ReadSafetensorsHeader(file_name, file_size, prefix, "", read);
 }
 
 }  // namespace weightd::format

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "common/byte_range.h"
 #include "common/dtype.h"
+#include "daemon/format/aes_ctr.h"
 
 namespace weightd::format {
 
@@ -63,7 +64,17 @@ struct TensorizerTraits {
   bool operator==(const TensorizerTraits&) const = default;
 };
 
-// What a weight file says of itself.
+// How a file is encrypted that was encrypted as a whole, with AES-CTR.
+struct CtrTraits {
+  // Where the plain file's first byte lies in the stored one.
+  uint64_t begin = 0;
+  // 16 bytes.
+  std::string iv;
+
+  bool operator==(const CtrTraits&) const = default;
+};
+
+// What a weight file says of itself. Offsets are those of the file as it is stored.
 struct FileHeader {
   // Ordered by `bytes`; names are unique; ranges don't overlap, those of records' headers neither.
   std::vector<TensorEntry> tensors;
@@ -72,6 +83,11 @@ struct FileHeader {
   uint64_t header_bytes = 0;
   // Set for a tensorizer file.
   std::optional<TensorizerTraits> tensorizer = {};
+  // Set for a file that is encrypted with AES-CTR.
+  std::optional<CtrTraits> ctr = {};
+
+  // Whether its tensors' bytes have to be decrypted.
+  bool encrypted() const { return ctr.has_value() || (tensorizer && tensorizer->encrypted); }
 };
 
 // Gives the bytes of a range of the file; ranges lie inside the file.
@@ -81,8 +97,13 @@ using HeaderReader = absl::FunctionRef<absl::StatusOr<std::string>(ByteRange)>;
 // nothing that lies outside the file, for no more than the format's own limit, and for ranges that
 // follow one another from the file's first byte on. Malformed input is kDataLoss (kMalformedModel),
 // naming `file_name`, the offset and the rule.
+//
+// `ctr_key` is for safetensors files that are encrypted with AES-CTR: those that say so
+// (veturboio.h; kKeyMissing without a key), and, if there is a key, those that don't look like a
+// plain file. kKeyRefused if what is decrypted is no safetensors file.
 absl::StatusOr<FileHeader> ReadHeader(absl::string_view file_name, uint64_t file_size,
-                                      HeaderReader read);
+                                      HeaderReader read,
+                                      const std::optional<CtrKey>& ctr_key = std::nullopt);
 
 }  // namespace weightd::format
 

@@ -35,6 +35,7 @@ absl::Status ReadCheckedHeaders(source::Source& source, const ResolvedModel& res
   HeaderOptions header_options;
   header_options.make_room = room_for;
   header_options.awaited = options.awaited;
+  header_options.ctr_key = options.ctr_key;
   header_options.on_bytes = [&heads](size_t file, absl::string_view more) {
     absl::StrAppend(&heads.bytes[file], more);
   };

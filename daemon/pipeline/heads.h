@@ -2,12 +2,14 @@
 #define WEIGHTD_DAEMON_PIPELINE_HEADS_H_
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/cancellation.h"
 #include "common/pins.h"
+#include "daemon/format/aes_ctr.h"
 #include "daemon/format/header.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/model.h"
@@ -33,6 +35,8 @@ struct HeadsOptions {
   source::Source::PartSizes part_sizes = source::Source::PartSizes::kInferred;
   // As ReadObserver's.
   std::function<bool()> awaited;
+  // As HeaderOptions'.
+  std::optional<format::CtrKey> ctr_key = {};
 };
 
 // Asks for headers and checksums at once.

@@ -72,7 +72,7 @@ ModelIndex DescribeModel(const ResolvedModel& resolved, absl::Span<format::FileH
 
 Digests::Header HashHeader(absl::string_view bytes, const format::FileHeader& header) {
   Digests::Header hashed = {.sha256 = nullptr, .bytes = bytes.size()};
-  if (!header.tensorizer.has_value() || !header.tensorizer->encrypted) {
+  if (!header.encrypted()) {
     hashed.sha256 = source::MakeHasher(source::ChecksumKind::kSha256);
     hashed.sha256->Update({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
   }
@@ -119,9 +119,11 @@ class Load {
     progress_.bytes_done = 0;
     progress_.bytes_total = resolved_.total_bytes;
     progress_.phase = Phase::kResolving;
-    const HeadsOptions options = {.pins = Pinned(), .part_sizes = part_sizes_, .awaited = [this] {
-                                    return progress_.awaited.load();
-                                  }};
+    ASSIGN_OR_RETURN(std::optional<ModelKey> key, Key());
+    const HeadsOptions options = {.pins = Pinned(),
+                                  .part_sizes = part_sizes_,
+                                  .awaited = [this] { return progress_.awaited.load(); },
+                                  .ctr_key = CtrKeyOf(key)};
     ASSIGN_OR_RETURN(Heads heads,
                      ReadHeads(source_, resolved_, options, policy_, make_room, cancellation_));
     Verifier verifier(resolved_.files, std::move(heads.expected), part_sizes_);
@@ -142,7 +144,6 @@ class Load {
     model.digests = std::make_shared<Digests>(model.index, std::move(hashed));
 
     // What the files say of each tensor, and what opens them.
-    ASSIGN_OR_RETURN(std::optional<ModelKey> key, Key());
     TensorKeys keys(std::move(key), &make_room);
     TensorCheck tensors(resolved_.files, absl::MakeSpan(heads.headers), model.index.extents,
                         Policy(), &keys);
@@ -152,7 +153,7 @@ class Load {
 
     // Room for all of it before the first byte of a weight moves.
     progress_.phase = Phase::kReserving;
-    if (tensors.idle()) {
+    if (!tensors.holds_tensors()) {
       std::vector<format::FileHeader>().swap(heads.headers);
       heads.parsing.clear();
     }

@@ -88,7 +88,7 @@ struct Verified {
 enum class VerifyPolicy {
   // One for each tensor, the cheapest there is, and what encryption proves.
   kFast,
-  // All of them; a tensor without one fails the load.
+  // All of them; a tensor without one, in a file that can have one or is encrypted, fails the load.
   kFull,
   kNever,
 };
@@ -100,6 +100,8 @@ struct TensorProof {
   uint64_t poly1305 = 0;
   // Those with no proof at all, in files that can have one.
   uint64_t unverified = 0;
+  // Decrypted with AES-CTR, which proves nothing.
+  uint64_t unauthenticated = 0;
 
   bool operator==(const TensorProof&) const = default;
 };

@@ -8,7 +8,7 @@
 
 namespace weightd::pipeline {
 
-// Where a secret is: one of these is set.
+// Where a secret is: one of the first four is set.
 struct KeyPlace {
   // A file with the key: 32 bytes, or as many in hexadecimal or base64 digits.
   std::string key_file = {};
@@ -17,6 +17,12 @@ struct KeyPlace {
   // Environment variables with such contents.
   std::string key_env = {};
   std::string password_env = {};
+  // It is a key of AES-CTR, which may also have 16 bytes. If no file and no variable is set, it is
+  // where veTurboIO looks for it: VETURBOIO_KEY, and its IV VETURBOIO_IV (also VETUROIO_…).
+  bool aes_ctr = false;
+  // Its IV, if files don't say theirs: hexadecimal or base64 digits, or a variable with them.
+  std::string iv = {};
+  std::string iv_env = {};
 
   bool operator==(const KeyPlace&) const = default;
 };

@@ -25,7 +25,7 @@ constexpr size_t kMacBytes = 16;
 
 TensorCheck::TensorCheck(absl::Span<const ModelFile> files, absl::Span<format::FileHeader> headers,
                          absl::Span<const Extent> extents, VerifyPolicy policy, TensorKeys* keys)
-    : files_(files), extents_(extents), policy_(policy), keys_(keys) {
+    : files_(files), extents_(extents), policy_(policy), keys_(keys), ctr_files_(headers, extents) {
   for (uint32_t file = 0; file < headers.size(); ++file) {
     traits_.push_back(headers[file].tensorizer);
     if (headers[file].tensorizer.has_value()) {
@@ -58,11 +58,29 @@ absl::Status TensorCheck::CheckKey() const {
                  "preload it without a key, take it out of `keys` in the config, or find out who "
                  "stored it in clear");
   }
+  for (uint32_t file = 0; file < traits_.size(); ++file) {
+    if (keys_->ctr().has_value() && decrypts(file) && !ctr_files_.Has(file)) {
+      return Error(Reason::kKeyRefused,
+                   absl::StrCat(files_[file].name,
+                                " is encrypted as tensorizer does it, and the "
+                                "key for it is one of AES-CTR"),
+                   "leave `cipher` out of its entry under `keys` in the config");
+    }
+  }
+  const std::optional<uint32_t> unproved = ctr_files_.first();
+  if (policy_ == VerifyPolicy::kFull && unproved.has_value()) {
+    return Error(Reason::kVerificationFailed,
+                 absl::StrCat(files_[*unproved].name,
+                              " is encrypted with AES-CTR, which doesn't prove its bytes, and "
+                              "every tensor is to be verified"),
+                 "say `verify: fast` for this model, or write it anew as an encrypted tensorizer "
+                 "file");
+  }
   return absl::OkStatus();
 }
 
 bool TensorCheck::decrypts(uint32_t file) const {
-  return traits_[file].has_value() && traits_[file]->encrypted;
+  return ctr_files_.Has(file) || (traits_[file].has_value() && traits_[file]->encrypted);
 }
 
 bool TensorCheck::decrypts() const {
@@ -78,7 +96,8 @@ void TensorCheck::Start(Arrivals& arrivals, std::byte* segment, Cancellation& tr
   arrivals_ = &arrivals;
   segment_ = segment;
   transfer_ = &transfer;
-  for (size_t i = 0; i < std::min(kMostThreads, tasks_.size()); ++i) {
+  const size_t threads = std::min(kMostThreads, tasks_.size() + ctr_files_.pieces());
+  for (size_t i = 0; i < threads; ++i) {
     threads_.emplace_back([this] { Work(); });
   }
 }
@@ -97,14 +116,27 @@ absl::Status TensorCheck::Finish() {
 
 TensorProof TensorCheck::most() const {
   const uint64_t all = tasks_.size();
-  return {.crc32 = all, .sha256 = all, .poly1305 = all, .unverified = all};
+  return {.crc32 = all,
+          .sha256 = all,
+          .poly1305 = all,
+          .unverified = all,
+          .unauthenticated = ctr_files_.tensors()};
 }
 
 TensorProof TensorCheck::proof() const {
-  return {.crc32 = crc32_, .sha256 = sha256_, .poly1305 = poly1305_, .unverified = unverified_};
+  return {.crc32 = crc32_,
+          .sha256 = sha256_,
+          .poly1305 = poly1305_,
+          .unverified = unverified_,
+          .unauthenticated = ctr_files_.tensors()};
 }
 
 void TensorCheck::Work() {
+  if (const std::optional<format::CtrKey> key = keys_->ctr(); key.has_value()) {
+    if (const absl::Status done = ctr_files_.Decrypt(key->key, *arrivals_, segment_); !done.ok()) {
+      Fail(done);
+    }
+  }
   absl::call_once(key_tried_, [this] {
     if (const absl::Status tried = TryKey(); !tried.ok()) {
       Fail(tried);

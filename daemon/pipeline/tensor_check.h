@@ -19,6 +19,7 @@
 #include "daemon/format/header.h"
 #include "daemon/format/tensorizer_record.h"
 #include "daemon/pipeline/arrivals.h"
+#include "daemon/pipeline/ctr_files.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/pipeline/record_sums.h"
 #include "daemon/pipeline/tensor_keys.h"
@@ -27,8 +28,9 @@ namespace weightd::pipeline {
 
 // What is done with the tensors of tensorizer files once their bytes are in place, on threads of
 // its own: each one's own header is compared with the file's, its bytes are decrypted where they
-// lie, and its checksums are verified, as far as the policy wants. Use it in this order:
-// constructor, CheckKey, Start, Finish, proof.
+// lie, and its checksums are verified, as far as the policy wants. And what is done with those of
+// files that are encrypted with AES-CTR: they are decrypted. Use it in this order: constructor,
+// CheckKey, Start, Finish, proof.
 class TensorCheck {
  public:
   // Takes the tensors of tensorizer files out of `headers`, which are those of `files`. `extents`
@@ -40,11 +42,12 @@ class TensorCheck {
   TensorCheck(const TensorCheck&) = delete;
 
   // kKeyMissing for an encrypted file without a key, kKeyRefused for a key where no file is
-  // encrypted.
+  // encrypted, or one of another cipher; kVerificationFailed for an encrypted file that proves
+  // nothing where all is to be proved.
   absl::Status CheckKey() const;
 
-  // Whether there is nothing to do.
-  bool idle() const { return tasks_.empty(); }
+  // Whether it took tensors out of the headers.
+  bool holds_tensors() const { return !tasks_.empty(); }
   // Whether it changes bytes of that file, or of any.
   bool decrypts(uint32_t file) const;
   bool decrypts() const;
@@ -88,6 +91,7 @@ class TensorCheck {
   const absl::Span<const Extent> extents_;
   const VerifyPolicy policy_;
   TensorKeys* const keys_;
+  CtrFiles ctr_files_;
   std::vector<std::optional<format::TensorizerTraits>> traits_;
   // In the order in which bytes come.
   std::vector<Task> tasks_;

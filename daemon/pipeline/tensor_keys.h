@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "common/cancellation.h"
+#include "daemon/format/aes_ctr.h"
 #include "daemon/format/secret_key.h"
 #include "daemon/format/tensorizer_record.h"
 #include "daemon/pipeline/model.h"
@@ -27,6 +28,8 @@ class TensorKeys {
 
   bool given() const { return key_.has_value(); }
   bool password() const { return key_.has_value() && key_->password; }
+  // For files that are encrypted with AES-CTR, and for no others.
+  std::optional<format::CtrKey> ctr() const { return CtrKeyOf(key_); }
 
   // What to decrypt a tensor with. kKeyRefused for a password where the file only takes a key. Each
   // key that has to be made takes a second or more, in which nothing is noticed of a cancellation.

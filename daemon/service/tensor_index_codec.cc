@@ -64,6 +64,7 @@ v1::Verification VerificationOf(const pipeline::ModelIndex& index,
     tensors.set_sha256(proof.sha256);
     tensors.set_poly1305(proof.poly1305);
     tensors.set_unverified(proof.unverified);
+    tensors.set_unauthenticated(proof.unauthenticated);
   }
   return proto;
 }

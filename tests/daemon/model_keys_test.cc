@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -59,6 +60,89 @@ TEST_F(ModelKeysTest, AKeyIsGivenAsBytesOrDigits) {
     EXPECT_EQ((*key)->secret.bytes(), kKey);
     EXPECT_FALSE((*key)->password);
   }
+}
+
+TEST_F(ModelKeysTest, AKeyOfAesCtrHasAnIv) {
+  const std::string iv = "0123456789abcdef";
+  v1::KeyConfig& config = Add("**");
+  config.set_cipher("aes-ctr");
+  for (const std::string& secret : {kKey, kKey.substr(0, 16)}) {
+    for (const std::string& text :
+         {secret, absl::BytesToHexString(secret), absl::StrCat(absl::Base64Escape(secret), "\n")}) {
+      config.set_key_file(File(text));
+      for (const std::string& digits :
+           {std::string(), absl::BytesToHexString(iv), absl::Base64Escape(iv)}) {
+        config.set_iv(digits);
+        const auto key = Key();
+        ASSERT_TRUE(key.ok()) << key.status();
+        EXPECT_EQ((*key)->secret.bytes(), secret);
+        EXPECT_EQ((*key)->ctr_iv, digits.empty() ? "" : iv);
+      }
+    }
+  }
+  config.set_key_file(File(std::string(24, 'k')));
+  EXPECT_THAT(std::string(Key().status().message()), HasSubstr("not a key: 16 or 32 bytes"));
+}
+
+TEST_F(ModelKeysTest, KeysOfOtherCiphersHaveNone) {
+  Add("**").set_key_file(File(kKey));
+  EXPECT_EQ((*Key())->ctr_iv, std::nullopt);
+}
+
+// Sets variables for as long as it lives.
+class Variables {
+ public:
+  explicit Variables(const std::vector<std::pair<std::string, std::string>>& variables) {
+    for (const auto& [name, value] : variables) {
+      setenv(name.c_str(), value.c_str(), 1);
+      names_.push_back(name);
+    }
+  }
+  ~Variables() {
+    for (const std::string& name : names_) {
+      unsetenv(name.c_str());
+    }
+  }
+
+ private:
+  std::vector<std::string> names_;
+};
+
+TEST_F(ModelKeysTest, VeturboiosVariablesCountWhereNothingIsNamed) {
+  const std::string iv = "0123456789abcdef";
+  v1::KeyConfig& config = Add("**");
+  config.set_cipher("aes-ctr");
+  for (const std::string prefix : {"VETURBOIO_", "VETUROIO_"}) {
+    const Variables set(
+        {{prefix + "KEY", absl::Base64Escape(kKey)}, {prefix + "IV", absl::Base64Escape(iv)}});
+    const auto key = Key();
+    ASSERT_TRUE(key.ok()) << key.status();
+    EXPECT_EQ((*key)->secret.bytes(), kKey);
+    EXPECT_EQ((*key)->ctr_iv, iv);
+  }
+  const Variables set({{"VETURBOIO_KEY", absl::Base64Escape(kKey)}, {"OTHER_IV", "not an IV"}});
+  EXPECT_EQ((*Key())->ctr_iv, "");
+  config.set_iv_env("OTHER_IV");
+  absl::Status status = Key().status();
+  EXPECT_EQ(ReasonOf(status), Reason::kKeyMissing);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("OTHER_IV: not 16 bytes"));
+  config.set_iv_env("ABSENT_IV");
+  EXPECT_THAT(std::string(Key().status().message()), HasSubstr("ABSENT_IV: not set"));
+}
+
+TEST_F(ModelKeysTest, VeturboiosVariablesDoNotCountBesideAKey) {
+  const Variables set({{"VETURBOIO_KEY", "x"}, {"VETURBOIO_IV", "x"}});
+  v1::KeyConfig& config = Add("**");
+  config.set_cipher("aes-ctr");
+  config.set_key_file(File(kKey));
+  EXPECT_EQ((*Key())->ctr_iv, "");
+  config.clear_key_file();
+  EXPECT_EQ(ReasonOf(Key().status()), Reason::kKeyMissing);
+}
+
+TEST_F(ModelKeysTest, VeturboiosVariablesAreNamedWhereTheyAreMissing) {
+  Add("**").set_cipher("aes-ctr");
+  EXPECT_THAT(std::string(Key().status().message()), HasSubstr("VETURBOIO_KEY: not set"));
 }
 
 TEST_F(ModelKeysTest, APasswordLosesTheLineBreakAtItsEndAlone) {

@@ -3,13 +3,18 @@
 #include <string>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/byte_range.h"
 #include "common/dtype.h"
 #include "common/status.h"
 #include "common/uri.h"
+#include "daemon/format/aes_ctr.h"
 #include "daemon/format/header.h"
 #include "daemon/format/json_reader.h"
 #include "daemon/format/safetensors.h"
+#include "daemon/format/secret_key.h"
 #include "daemon/format/shard_index.h"
+#include "daemon/format/veturboio.h"
 #include "tests/fuzz/targets.h"
 
 namespace weightd::fuzz {
@@ -52,6 +57,9 @@ void Json(absl::string_view input) {
 }
 
 void Safetensors(absl::string_view input) {
+  if (absl::StartsWith(input, format::kVeturboioMagic)) {
+    return;  // says that it wants a key
+  }
   const auto header =
       format::ReadHeader("f", input.size(), [&](ByteRange range) -> absl::StatusOr<std::string> {
         Require(range.begin <= range.end && range.end <= input.size(), "reads stay in the file");
@@ -72,6 +80,37 @@ void Safetensors(absl::string_view input) {
     covered = tensor.bytes.end;
   }
   Require(header->tensors.empty() || covered == input.size(), "the last tensor ends the file");
+}
+
+void Veturboio(absl::string_view input) {
+  std::string start = absl::StrCat(format::kVeturboioMagic, input);
+  start.resize(format::kVeturboioHeaderBytes);
+  const auto clear = format::ParseVeturboioHeader(start, "f");
+  if (clear.ok()) {
+    Require(clear->key_bytes == 16 || clear->key_bytes == 32, "a mode names a length");
+    Require(clear->iv.empty() || clear->iv.size() == format::kCtrIvBytes, "an IV has 16 bytes");
+  } else {
+    RequireMalformed(clear.status());
+  }
+  const format::CtrKey key = {.key = format::SecretKey(std::string(16, 'k')),
+                              .iv = std::string(format::kCtrIvBytes, '0')};
+  uint64_t asked = 0;
+  const auto header = format::ReadCtrHeader(
+      "f", input.size(), 0, "",
+      [&](ByteRange range) -> absl::StatusOr<std::string> {
+        Require(range.begin == asked && range.begin <= range.end && range.end <= input.size(),
+                "reads follow one another and stay in the file");
+        asked = range.end;
+        return std::string(input.substr(range.begin, range.size()));
+      },
+      key);
+  if (!header.ok()) {
+    Require(ReasonOf(header.status()) == Reason::kMalformedModel ||
+                ReasonOf(header.status()) == Reason::kKeyRefused,
+            "a refusal says that the key is another's, or the model malformed");
+    return;
+  }
+  Require(header->header_bytes == asked, "a header is what was read");
 }
 
 void ShardIndex(absl::string_view input) {

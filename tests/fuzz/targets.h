@@ -15,6 +15,8 @@ void Json(absl::string_view input);
 void Safetensors(absl::string_view input);
 // A whole tensorizer file: its metadata, every record, every box.
 void Tensorizer(absl::string_view input);
+// What follows the magic of veTurboIO's header; and a file that is encrypted with AES-CTR.
+void Veturboio(absl::string_view input);
 // model.safetensors.index.json.
 void ShardIndex(absl::string_view input);
 // The config file.

@@ -19,6 +19,7 @@
 #include "daemon/convert/verify_model.h"
 #include "daemon/pipeline/model.h"
 #include "tests/daemon/convert/convert_fixture.h"
+#include "tests/fakes/ctr_file.h"
 #include "tests/fakes/safetensors_file.h"
 #include "tests/fakes/tensorizer_file.h"
 
@@ -42,6 +43,31 @@ TEST_F(ConvertTest, EncryptedAndDecrypted) {
   EXPECT_THAT(ReadAll(Path("e.tensors")), testing::Not(HasSubstr(Noise(100, 1))));
   ASSERT_EQ(ToSafetensors("e.tensors", "d.safetensors", Key('k')), absl::OkStatus());
   EXPECT_EQ(Tensors("d.safetensors"), Tensors("a.safetensors"));
+}
+
+TEST_F(ConvertTest, DecryptedFromAesCtr) {
+  WriteModel("a.safetensors");
+  const pipeline::ModelKey key = {.secret = format::SecretKey(std::string(16, 'k')),
+                                  .ctr_iv = fakes::CtrFileOptions().iv};
+  for (const bool header : {false, true}) {
+    Write("e.safetensors", fakes::CtrFile(ReadAll(Path("a.safetensors")), {.header = header}));
+    fs::remove(Path("d.safetensors"));
+    ASSERT_EQ(ToSafetensors("e.safetensors", "d.safetensors", key), absl::OkStatus());
+    EXPECT_EQ(Tensors("d.safetensors"), Tensors("a.safetensors"));
+    const auto tensors = Verify("e.safetensors", key);
+    ASSERT_TRUE(tensors.ok()) << tensors.status();
+    EXPECT_EQ(tensors->size(), 4u);
+    EXPECT_FALSE(tensors->at(0).found.any());
+    ConvertRequest full;
+    full.key = key;
+    full.verify = pipeline::VerifyPolicy::kFull;
+    EXPECT_EQ(ReasonOf(Run(full, "e.safetensors", "f.safetensors")), Reason::kVerificationFailed);
+  }
+  EXPECT_EQ(ReasonOf(ToSafetensors("e.safetensors", "f.safetensors")), Reason::kKeyMissing);
+  EXPECT_EQ(ReasonOf(ToSafetensors("a.safetensors", "f.safetensors", key)), Reason::kKeyRefused);
+  ASSERT_EQ(ToTensorizer("a.safetensors", "e.tensors", Key('k')), absl::OkStatus());
+  EXPECT_EQ(ReasonOf(ToSafetensors("e.tensors", "f.safetensors", key)), Reason::kKeyRefused);
+  EXPECT_FALSE(fs::exists(Path("f.safetensors")));
 }
 
 TEST_F(ConvertTest, AKeyThatIsMissingOrWrongLeavesNothing) {

@@ -29,7 +29,10 @@ class FileCheck(NamedTuple):
 
 
 class TensorChecks(NamedTuple):
-    """How many tensors of tensorizer files were found to have the bytes that their file says, and by what."""
+    """How many tensors of tensorizer files were found to have the bytes that their file says, and by what.
+
+    And how many of files that are encrypted with AES-CTR, which can't be found out of them.
+    """
 
     crc32: int
     sha256: int
@@ -37,6 +40,8 @@ class TensorChecks(NamedTuple):
     """Decrypted and authenticated."""
     unverified: int
     """Nothing was verified: the file has no checksum of them, or none was wanted."""
+    unauthenticated: int
+    """Decrypted with AES-CTR, which doesn't show whether somebody changed the bytes."""
 
 
 class Model:
@@ -93,7 +98,7 @@ class Model:
     def verified_tensors(self) -> TensorChecks:
         """What the daemon verified tensor by tensor; all 0 for formats without checksums of tensors."""
         checks = self._index.verification.tensors
-        return TensorChecks(checks.crc32, checks.sha256, checks.poly1305, checks.unverified)
+        return TensorChecks(checks.crc32, checks.sha256, checks.poly1305, checks.unverified, checks.unauthenticated)
 
     @property
     def framework(self) -> str:

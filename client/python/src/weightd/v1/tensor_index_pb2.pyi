@@ -67,16 +67,18 @@ class ModelFile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., validator: _Optional[str] = ...) -> None: ...
 
 class TensorChecks(_message.Message):
-    __slots__ = ["crc32", "poly1305", "sha256", "unverified"]
+    __slots__ = ["crc32", "poly1305", "sha256", "unauthenticated", "unverified"]
     CRC32_FIELD_NUMBER: _ClassVar[int]
     POLY1305_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    UNAUTHENTICATED_FIELD_NUMBER: _ClassVar[int]
     UNVERIFIED_FIELD_NUMBER: _ClassVar[int]
     crc32: int
     poly1305: int
     sha256: int
+    unauthenticated: int
     unverified: int
-    def __init__(self, crc32: _Optional[int] = ..., sha256: _Optional[int] = ..., poly1305: _Optional[int] = ..., unverified: _Optional[int] = ...) -> None: ...
+    def __init__(self, crc32: _Optional[int] = ..., sha256: _Optional[int] = ..., poly1305: _Optional[int] = ..., unverified: _Optional[int] = ..., unauthenticated: _Optional[int] = ...) -> None: ...
 
 class TensorIndex(_message.Message):
     __slots__ = ["files", "layout", "metadata", "model", "revision", "segment_bytes", "verification", "version"]
