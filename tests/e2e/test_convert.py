@@ -232,9 +232,10 @@ def test_damage_is_not_blamed_on_the_key(tmp_path: pathlib.Path, secrets: dict[s
     encrypted, out = tmp_path / "encrypted.tensors", tmp_path / "out.safetensors"
     weightctl("convert", tmp_path / "model.safetensors", encrypted, "--encrypt", secrets["key.tensors"])
     (tmp_path / "other").write_bytes(bytes(32))
-    assert "look whether this is the key" in weightctl(
-        "convert", encrypted, out, "--key", f"key-file={tmp_path}/other", code=77
-    ).stderr
+    assert (
+        "look whether this is the key"
+        in weightctl("convert", encrypted, out, "--key", f"key-file={tmp_path}/other", code=77).stderr
+    )
     damaged = bytearray(encrypted.read_bytes())
     damaged[300 << 10] ^= 1  # behind 256 KiB of metadata and a record's header: the first tensor
     encrypted.write_bytes(damaged)
