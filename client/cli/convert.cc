@@ -9,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "client/cli/key_option.h"
 #include "client/cli/push.h"
 #include "common/dtype.h"
