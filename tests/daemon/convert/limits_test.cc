@@ -44,7 +44,7 @@ TEST_F(ConvertTest, ZerosThatNoDiskHasRoomForAreRefusedAtOnce) {
         fakes::MakeTensorizerFile({{.name = "z", .dtype = "<f4", .shape = shape, .bytes = ""}})
             .bytes);
   const absl::Status refused = ToSafetensors("m.tensors", "a.safetensors");
-  EXPECT_EQ(ReasonOf(refused), Reason::kSourceUnavailable);
+  EXPECT_EQ(ReasonOf(refused), Reason::kOutputNotWritten);
   EXPECT_THAT(std::string(refused.message()),
               testing::AllOf(HasSubstr(Path("a.safetensors")), HasSubstr("562949953421312 bytes"),
                              HasSubstr("has room for ")));

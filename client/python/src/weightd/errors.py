@@ -111,6 +111,9 @@ _CLASSES: dict[str, type[Error]] = {
     "DAEMON_UNREACHABLE": UnavailableError,
     "TENSOR_NOT_FOUND": TensorNotFoundError,
     "MODEL_CLOSED": ClosedError,
+    # Of `weightctl convert`.
+    "OUTPUT_NOT_CREATED": InvalidRequestError,
+    "OUTPUT_NOT_WRITTEN": NoRoomError,
 }
 
 
