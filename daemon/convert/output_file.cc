@@ -66,7 +66,7 @@ int RenameToNew(const std::string& from, const std::string& to) {
 }  // namespace
 
 absl::Status CantWrite(int error_number, const std::string& path) {
-  const absl::Status cause = ErrnoError(error_number, absl::StrCat("write ", path));
+  absl::Status cause = ErrnoError(error_number, absl::StrCat("write ", path));
   switch (error_number) {
     case EACCES:
     case EPERM:
