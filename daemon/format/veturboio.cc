@@ -96,7 +96,7 @@ absl::StatusOr<FileHeader> ReadVeturboioHeader(absl::string_view file_name, uint
                               " is encrypted (veTurboIO's AES-CTR), and there is no "
                               "key of that cipher for it"),
                  "name its key under `keys` in the daemon's config with `cipher: aes-ctr`, or to "
-                 "weightctl with --key aes-ctr-key-file=PATH");
+                 "weightctl convert or verify with --key aes-ctr-key-file=PATH");
   }
   if (file_size < kVeturboioHeaderBytes) {
     return MalformedAt(file_name, file_size,
