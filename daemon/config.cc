@@ -3,6 +3,7 @@
 #include "common/status.h"
 #include "daemon/config_check.h"
 #include "daemon/config_fields.h"
+#include "daemon/config_values.h"
 #include "daemon/config_yaml.h"
 
 namespace weightd {

@@ -15,15 +15,13 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/types/span.h"
 #include "common/pins.h"
 #include "common/status.h"
 #include "common/uri.h"
 #include "daemon/config.h"
-#include "daemon/format/aes_ctr.h"
-#include "daemon/service/access.h"
+#include "daemon/config_check_keys.h"
+#include "daemon/config_values.h"
 #include "daemon/source/s3/s3_store.h"
 
 namespace weightd {
@@ -35,7 +33,6 @@ constexpr uint64_t kLeastBandwidth = 125'000;
 constexpr uint64_t kMostBandwidth = 12'500'000'000'000;
 
 constexpr absl::string_view kVerifyPolicies[] = {"fast", "full", "never"};
-constexpr absl::string_view kAesCtr = "aes-ctr";
 
 struct Range {
   uint64_t least;
@@ -48,14 +45,6 @@ absl::Status CheckRange(uint64_t value, Range range, absl::string_view path,
     return absl::OkStatus();
   }
   return lines.ErrorAt(path, absl::StrCat("must be from ", range.least, " to ", range.most));
-}
-
-absl::Status CheckOneOf(const std::string& value, absl::Span<const absl::string_view> allowed,
-                        absl::string_view path, const FieldLines& lines) {
-  if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) {
-    return absl::OkStatus();
-  }
-  return lines.ErrorAt(path, absl::StrCat("must be one of ", absl::StrJoin(allowed, ", ")));
 }
 
 // Letters, digits, `.`, `_`, `-`, `/`; a letter or digit first, so that no name looks like a path.
@@ -84,17 +73,6 @@ bool IsNetwork(absl::string_view text) {
   in6_addr address;
   return (inet_pton(AF_INET, parts[0].c_str(), &address) == 1 && prefix <= 32) ||
          (inet_pton(AF_INET6, parts[0].c_str(), &address) == 1 && prefix <= 128);
-}
-
-absl::Status CheckPatterns(const google::protobuf::RepeatedPtrField<std::string>& patterns,
-                           absl::string_view path, const FieldLines& lines) {
-  for (int i = 0; i < patterns.size(); ++i) {
-    const absl::Status status = service::Pattern::Parse(patterns[i]).status();
-    if (!status.ok()) {
-      return lines.ErrorAt(absl::StrCat(path, "[", i, "]"), status.message(), HintOf(status));
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::Status CheckAccess(const v1::ListenerConfig& listener, const std::string& path,
@@ -189,62 +167,6 @@ absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
                              HintOf(pinned));
       }
     }
-  }
-  return absl::OkStatus();
-}
-
-// What else there is to say of a key of `cipher`, at `path`.
-absl::Status CheckCipher(const v1::KeyConfig& key, const std::string& path,
-                         const FieldLines& lines) {
-  RETURN_IF_ERROR(CheckOneOf(key.cipher(), {"secretbox", kAesCtr}, path + ".cipher", lines));
-  if (key.cipher() != kAesCtr) {
-    if (!key.iv().empty() || !key.iv_env().empty()) {
-      return lines.ErrorAt(path + (key.iv().empty() ? ".iv_env" : ".iv"),
-                           "only keys of aes-ctr have an IV",
-                           "say cipher: aes-ctr, or leave it out");
-    }
-    return absl::OkStatus();
-  }
-  if (!key.password_file().empty() || !key.password_env().empty()) {
-    return lines.ErrorAt(path, "aes-ctr takes a key, not a password", "give key_file or key_env");
-  }
-  if (!key.iv().empty() && !key.iv_env().empty()) {
-    return lines.ErrorAt(path + ".iv_env", "iv is given, too", "leave one of them out");
-  }
-  if (!key.iv().empty() && !format::ParseIv(key.iv()).has_value()) {
-    return lines.ErrorAt(path + ".iv", "not an IV of 16 bytes",
-                         "write it in hexadecimal or base64 digits");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckKey(const v1::KeyConfig& key, const std::string& path, const FieldLines& lines) {
-  if (key.models().empty()) {
-    return lines.ErrorAt(path, "names no models", "list patterns of models under models");
-  }
-  RETURN_IF_ERROR(CheckPatterns(key.models(), path + ".models", lines));
-  RETURN_IF_ERROR(CheckCipher(key, path, lines));
-  int named = 0;
-  for (const auto& [field, file] :
-       {std::pair(".key_file", key.key_file()), std::pair(".password_file", key.password_file())}) {
-    if (!file.empty()) {
-      RETURN_IF_ERROR(CheckAbsolutePath(file, path + field, lines));
-      ++named;
-    }
-  }
-  named += key.key_env().empty() ? 0 : 1;
-  named += key.password_env().empty() ? 0 : 1;
-  const bool by_default = named == 0 && key.cipher() == kAesCtr;
-  if (named != 1 && !by_default) {
-    return lines.ErrorAt(path, named == 0 ? "names no secret" : "names several secrets",
-                         "give one of key_file, password_file, key_env, password_env");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckKeys(const v1::Config& config, const FieldLines& lines) {
-  for (int i = 0; i < config.keys_size(); ++i) {
-    RETURN_IF_ERROR(CheckKey(config.keys(i), absl::StrCat("keys[", i, "]"), lines));
   }
   return absl::OkStatus();
 }
@@ -391,16 +313,6 @@ absl::Status CheckOthers(const v1::Config& config, const FieldLines& lines) {
 }
 
 }  // namespace
-
-absl::Status CheckAbsolutePath(absl::string_view path, absl::string_view field,
-                               const FieldLines& lines) {
-  const std::vector<absl::string_view> segments = absl::StrSplit(path, '/');
-  const bool climbs = std::find(segments.begin(), segments.end(), "..") != segments.end();
-  if (!path.empty() && path[0] == '/' && !climbs) {
-    return absl::OkStatus();
-  }
-  return lines.ErrorAt(field, "not an absolute path without ..", "write it from / on");
-}
 
 absl::Status CheckConfig(const v1::Config& config, const FieldLines& lines) {
   RETURN_IF_ERROR(CheckListeners(config, lines));

@@ -2,7 +2,6 @@
 #define WEIGHTD_DAEMON_CONFIG_CHECK_H_
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 #include "daemon/config_fields.h"
 #include "weightd/v1/config.pb.h"
 
@@ -11,10 +10,6 @@ namespace weightd {
 // What config.proto's types can't say: ranges, names, paths, patterns, networks, and that nobody
 // gets rights by default. `config` has its defaults filled in.
 absl::Status CheckConfig(const v1::Config& config, const FieldLines& lines);
-
-// That the path which the field `field` holds begins at / and has no `..`.
-absl::Status CheckAbsolutePath(absl::string_view path, absl::string_view field,
-                               const FieldLines& lines);
 
 }  // namespace weightd
 
