@@ -51,6 +51,15 @@ class KeysTest : public CacheTest {
     return call;
   }
 
+  // A preload of an encrypted model, whose load has begun and goes on when the gate opens.
+  std::unique_ptr<Call> Begun(const std::string& key) {
+    Encrypt();
+    store_.CloseGate();
+    auto call = PreloadWith(key);
+    store_.AwaitLoads(1);
+    return call;
+  }
+
   void AwaitSecrets(int count) {
     const absl::Time deadline = absl::Now() + absl::Seconds(30);
     while (Secrets() != count && absl::Now() < deadline) {
@@ -104,10 +113,7 @@ TEST_F(KeysTest, AFailureWithoutItOrWithAnotherIsNobodysAnswer) {
 }
 
 TEST_F(KeysTest, WhatAnotherKeyOpenedIsForAll) {
-  Encrypt();
-  store_.CloseGate();
-  const auto right = PreloadWith("right");
-  store_.AwaitLoads(1);
+  const auto right = Begun("right");
   const auto wrong = PreloadWith("wrong");
   const auto client = Acquire("m");
   store_.OpenGate();
@@ -118,10 +124,7 @@ TEST_F(KeysTest, WhatAnotherKeyOpenedIsForAll) {
 }
 
 TEST_F(KeysTest, WhoeverHasTheSameKeySharesTheFailure) {
-  Encrypt();
-  store_.CloseGate();
-  const auto first = PreloadWith("wrong");
-  store_.AwaitLoads(1);
+  const auto first = Begun("wrong");
   const auto second = PreloadWith("wrong");
   store_.OpenGate();
   EXPECT_EQ(ReasonOf(first->Await().status()), Reason::kKeyRefused);
@@ -143,10 +146,7 @@ TEST_F(KeysTest, AWaitingKeyOutlivesALoadThatNobodyWants) {
 
 TEST_F(KeysTest, NothingKeepsThemAfterwards) {
   const int before = Secrets();
-  Encrypt();
-  store_.CloseGate();
-  const auto right = PreloadWith("right");
-  store_.AwaitLoads(1);
+  const auto right = Begun("right");
   EXPECT_EQ(Secrets(), before + 1);
   const auto wrong = PreloadWith("wrong");
   EXPECT_EQ(Secrets(), before + 2);
