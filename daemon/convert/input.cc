@@ -62,11 +62,15 @@ absl::Status CheckKey(const Input& input, const pipeline::TensorKeys& keys) {
                               "encrypted"),
                  "leave --key out, or find out who stored it in clear");
   }
-  if (keys.ctr().has_value() && !encrypted->ctr.has_value()) {
-    return Error(Reason::kKeyRefused,
-                 absl::StrCat(input.model.uri.Redacted(),
-                              " is encrypted as tensorizer does it, and the key is one of AES-CTR"),
-                 "leave aes-ctr- out of --key");
+  for (size_t file = 0; file < input.headers.size(); ++file) {
+    const format::FileHeader& header = input.headers[file];
+    if (keys.ctr().has_value() && header.encrypted() && !header.ctr.has_value()) {
+      return Error(Reason::kKeyRefused,
+                   absl::StrCat(input.model.files[file].name,
+                                " is encrypted as tensorizer does it, and the key is one of "
+                                "AES-CTR"),
+                   "leave aes-ctr- out of --key");
+    }
   }
   return absl::OkStatus();
 }

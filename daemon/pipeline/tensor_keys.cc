@@ -16,6 +16,10 @@ constexpr size_t kMostKeys = 8;
 
 absl::StatusOr<format::SecretKey> TensorKeys::For(const format::TensorRecord& record,
                                                   const Cancellation& cancellation) {
+  if (key_->ctr_iv.has_value()) {
+    return Error(Reason::kKeyRefused, "it was encrypted as tensorizer does it, not with AES-CTR",
+                 "give its own key");
+  }
   if (!key_->password) {
     return key_->secret;
   }

@@ -31,8 +31,9 @@ class TensorKeys {
   // For files that are encrypted with AES-CTR, and for no others.
   std::optional<format::CtrKey> ctr() const { return CtrKeyOf(key_); }
 
-  // What to decrypt a tensor with. kKeyRefused for a password where the file only takes a key. Each
-  // key that has to be made takes a second or more, in which nothing is noticed of a cancellation.
+  // What to decrypt a tensor with. kKeyRefused for a password where the file only takes a key, and
+  // for a key of AES-CTR. Each key that has to be made takes a second or more, in which nothing is
+  // noticed of a cancellation.
   absl::StatusOr<format::SecretKey> For(const format::TensorRecord& record,
                                         const Cancellation& cancellation)
       ABSL_LOCKS_EXCLUDED(mutex_);

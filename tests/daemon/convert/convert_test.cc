@@ -72,6 +72,24 @@ TEST_F(ConvertTest, DecryptedFromAesCtr) {
   EXPECT_FALSE(fs::exists(Path("f.safetensors")));
 }
 
+TEST_F(ConvertTest, AKeyOfOneCipherOpensNoFileOfAnother) {
+  fs::create_directory(Path("mixed"));
+  const auto tensor = [](const std::string& name) {
+    return fakes::TensorToWrite{.name = name, .shape = {2}, .bytes = Noise(2, 1)};
+  };
+  Write("mixed/1.safetensors", fakes::CtrFile(fakes::SafetensorsFile({tensor("a")})));
+  Write("b.safetensors", fakes::SafetensorsFile({tensor("b")}));
+  ASSERT_EQ(ToTensorizer("b.safetensors", "mixed/2.tensors", Key('k')), absl::OkStatus());
+  Write("mixed/model.safetensors.index.json",
+        R"({"weight_map": {"a": "1.safetensors", "b": "2.tensors"}})");
+  const pipeline::ModelKey key = {.secret = format::SecretKey(std::string(16, 'k')),
+                                  .ctr_iv = fakes::CtrFileOptions().iv};
+  const absl::Status refused = ToSafetensors("mixed/", "d.safetensors", key);
+  EXPECT_EQ(ReasonOf(refused), Reason::kKeyRefused);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("2.tensors is encrypted as tensorizer"));
+  EXPECT_EQ(ReasonOf(Verify("mixed/", key).status()), Reason::kKeyRefused);
+}
+
 TEST_F(ConvertTest, AKeyThatIsMissingOrWrongLeavesNothing) {
   WriteModel("a.safetensors");
   ASSERT_EQ(ToTensorizer("a.safetensors", "e.tensors", Key('k')), absl::OkStatus());
