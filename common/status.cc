@@ -84,6 +84,7 @@ absl::StatusCode CodeOf(Reason reason) {
     case Reason::kTooManyRequests:
     case Reason::kBudgetExceeded:
     case Reason::kHostMemoryShort:
+    case Reason::kDeviceMemoryShort:
       return absl::StatusCode::kResourceExhausted;
     case Reason::kModelNotResident:
     case Reason::kKeyMissing:
@@ -92,10 +93,13 @@ absl::StatusCode CodeOf(Reason reason) {
     case Reason::kModelPinned:
     case Reason::kModelClosed:
     case Reason::kOutputNotCreated:
+    case Reason::kPlacementDiffers:
+    case Reason::kDeviceNotVisible:
       return absl::StatusCode::kFailedPrecondition;
     case Reason::kSourceUnavailable:
     case Reason::kShuttingDown:
     case Reason::kDaemonUnreachable:
+    case Reason::kDeviceUnavailable:
       return absl::StatusCode::kUnavailable;
     case Reason::kSourceChanged:
       return absl::StatusCode::kAborted;

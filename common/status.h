@@ -38,6 +38,9 @@ enum class Reason {
   kHostMemoryShort = 41,
   kModelInUse = 42,
   kModelPinned = 43,
+  kDeviceUnavailable = 44,
+  kDeviceMemoryShort = 45,
+  kPlacementDiffers = 46,
   kDeadline = 50,
   kCancelled = 51,
   kShuttingDown = 52,
@@ -47,6 +50,7 @@ enum class Reason {
   kModelClosed = 72,
   kOutputNotCreated = 73,
   kOutputNotWritten = 74,
+  kDeviceNotVisible = 75,
 };
 
 // An error with the status code that belongs to `reason` (kModelNotFound is NOT_FOUND,

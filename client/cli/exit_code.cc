@@ -33,6 +33,8 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case Reason::kSourceChanged:
     case Reason::kBudgetExceeded:
     case Reason::kHostMemoryShort:
+    case Reason::kDeviceUnavailable:
+    case Reason::kDeviceMemoryShort:
     case Reason::kTooManyRequests:
     case Reason::kModelInUse:
     case Reason::kDeadline:
@@ -45,6 +47,8 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case Reason::kKeyMissing:
     case Reason::kKeyRefused:
     case Reason::kModelPinned:
+    case Reason::kPlacementDiffers:
+    case Reason::kDeviceNotVisible:
       return ExitCode::kNotAllowed;
     case Reason::kUnspecified:
     case Reason::kModelClosed:

@@ -59,6 +59,14 @@ absl::string_view DefaultHint(Reason reason) {
       return "end its leases first, or force it";
     case Reason::kModelPinned:
       return "unpin it first";
+    case Reason::kDeviceUnavailable:
+      return "see `weightctl status` and `weightctl doctor` on this node";
+    case Reason::kDeviceMemoryShort:
+      return "free memory on the GPU, or lower gpu.budget";
+    case Reason::kPlacementDiffers:
+      return "ask for it as its placement in the daemon's config says";
+    case Reason::kDeviceNotVisible:
+      return "check CUDA_VISIBLE_DEVICES and the container's GPUs";
     case Reason::kDeadline:
       return "try again with more time";
     case Reason::kCancelled:

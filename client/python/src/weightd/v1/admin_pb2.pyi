@@ -46,14 +46,34 @@ class DescribeModelResponse(_message.Message):
     verification: _tensor_index_pb2.Verification
     def __init__(self, model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ..., files: _Optional[_Iterable[_Union[_tensor_index_pb2.ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., tensors: _Optional[_Iterable[_Union[_tensor_index_pb2.TensorPiece, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., verification: _Optional[_Union[_tensor_index_pb2.Verification, _Mapping]] = ..., huge_page_fraction: _Optional[float] = ...) -> None: ...
 
+class DrainGpuRequest(_message.Message):
+    __slots__ = ["force", "gpu"]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    force: bool
+    gpu: str
+    def __init__(self, gpu: _Optional[str] = ..., force: bool = ...) -> None: ...
+
+class DrainGpuResponse(_message.Message):
+    __slots__ = ["freed_bytes", "gpu"]
+    FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    freed_bytes: int
+    gpu: GpuStatus
+    def __init__(self, gpu: _Optional[_Union[GpuStatus, _Mapping]] = ..., freed_bytes: _Optional[int] = ...) -> None: ...
+
 class Event(_message.Message):
-    __slots__ = ["bytes", "error", "kind", "lease_id", "model", "revision", "time"]
+    __slots__ = ["bytes", "error", "gpu", "kind", "lease_id", "model", "revision", "time"]
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
     BYTES_FIELD_NUMBER: _ClassVar[int]
     DRAINED: Event.Kind
     ERROR_FIELD_NUMBER: _ClassVar[int]
     EVICTED: Event.Kind
+    GPU_COPIED: Event.Kind
+    GPU_DROPPED: Event.Kind
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    GPU_LOST: Event.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     KIND_UNSPECIFIED: Event.Kind
     LEASE_ENDED: Event.Kind
@@ -71,20 +91,23 @@ class Event(_message.Message):
     UNPINNED: Event.Kind
     bytes: int
     error: _error_pb2.ErrorDetail
+    gpu: str
     kind: Event.Kind
     lease_id: int
     model: str
     revision: str
     time: _timestamp_pb2.Timestamp
-    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., lease_id: _Optional[int] = ..., bytes: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ...) -> None: ...
+    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., lease_id: _Optional[int] = ..., bytes: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ..., gpu: _Optional[str] = ...) -> None: ...
 
 class EvictRequest(_message.Message):
-    __slots__ = ["force", "model"]
+    __slots__ = ["force", "gpu", "model"]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     force: bool
+    gpu: str
     model: str
-    def __init__(self, model: _Optional[str] = ..., force: bool = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., force: bool = ..., gpu: _Optional[str] = ...) -> None: ...
 
 class EvictResponse(_message.Message):
     __slots__ = ["draining_bytes", "freed_bytes"]
@@ -99,7 +122,8 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ["host", "leases", "listeners", "loads_running", "sessions", "uptime", "version"]
+    __slots__ = ["gpus", "host", "leases", "listeners", "loads_running", "sessions", "uptime", "version"]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     LISTENERS_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +131,7 @@ class GetStatusResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    gpus: _containers.RepeatedCompositeFieldContainer[GpuStatus]
     host: TierStatus
     leases: int
     listeners: _containers.RepeatedCompositeFieldContainer[ListenerStatus]
@@ -114,7 +139,34 @@ class GetStatusResponse(_message.Message):
     sessions: int
     uptime: _duration_pb2.Duration
     version: str
-    def __init__(self, version: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[_Union[TierStatus, _Mapping]] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., loads_running: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[_Union[TierStatus, _Mapping]] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., loads_running: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., gpus: _Optional[_Iterable[_Union[GpuStatus, _Mapping]]] = ...) -> None: ...
+
+class GpuStatus(_message.Message):
+    __slots__ = ["index", "last_error", "name", "state", "tier", "total_bytes", "uuid", "worker_pid"]
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    DRAINED: GpuStatus.State
+    FAILED: GpuStatus.State
+    IDLE: GpuStatus.State
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RUNNING: GpuStatus.State
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_UNSPECIFIED: GpuStatus.State
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    WORKER_PID_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    last_error: str
+    name: str
+    state: GpuStatus.State
+    tier: TierStatus
+    total_bytes: int
+    uuid: str
+    worker_pid: int
+    def __init__(self, uuid: _Optional[str] = ..., index: _Optional[int] = ..., name: _Optional[str] = ..., state: _Optional[_Union[GpuStatus.State, str]] = ..., total_bytes: _Optional[int] = ..., tier: _Optional[_Union[TierStatus, _Mapping]] = ..., worker_pid: _Optional[int] = ..., last_error: _Optional[str] = ...) -> None: ...
 
 class Lease(_message.Message):
     __slots__ = ["claimed", "granted_at", "lease_id", "listener", "model", "revision", "uid"]
@@ -173,7 +225,7 @@ class PinResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
 
 class PreloadRequest(_message.Message):
-    __slots__ = ["model", "pin", "secret", "sha256"]
+    __slots__ = ["gpus", "model", "pin", "secret", "sha256"]
     class Sha256Entry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -181,15 +233,17 @@ class PreloadRequest(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    GPUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PIN_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    gpus: _containers.RepeatedScalarFieldContainer[str]
     model: str
     pin: bool
     secret: Secret
     sha256: _containers.ScalarMap[str, str]
-    def __init__(self, model: _Optional[str] = ..., pin: bool = ..., sha256: _Optional[_Mapping[str, str]] = ..., secret: _Optional[_Union[Secret, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., pin: bool = ..., sha256: _Optional[_Mapping[str, str]] = ..., secret: _Optional[_Union[Secret, _Mapping]] = ..., gpus: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PreloadResponse(_message.Message):
     __slots__ = ["model", "progress"]
@@ -198,6 +252,18 @@ class PreloadResponse(_message.Message):
     model: _weights_pb2.ModelSummary
     progress: _weights_pb2.LoadProgress
     def __init__(self, progress: _Optional[_Union[_weights_pb2.LoadProgress, _Mapping]] = ..., model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
+
+class ResumeGpuRequest(_message.Message):
+    __slots__ = ["gpu"]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    gpu: str
+    def __init__(self, gpu: _Optional[str] = ...) -> None: ...
+
+class ResumeGpuResponse(_message.Message):
+    __slots__ = ["gpu"]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    gpu: GpuStatus
+    def __init__(self, gpu: _Optional[_Union[GpuStatus, _Mapping]] = ...) -> None: ...
 
 class Secret(_message.Message):
     __slots__ = ["key", "password"]

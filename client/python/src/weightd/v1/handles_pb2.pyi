@@ -25,6 +25,7 @@ class Handle(_message.Message):
     __slots__ = ["kind", "nbytes"]
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
+    DEVICE_SEGMENT: Handle.Kind
     HOST_SEGMENT: Handle.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     KIND_UNSPECIFIED: Handle.Kind

@@ -81,7 +81,7 @@ class TensorChecks(_message.Message):
     def __init__(self, crc32: _Optional[int] = ..., sha256: _Optional[int] = ..., poly1305: _Optional[int] = ..., unverified: _Optional[int] = ..., unauthenticated: _Optional[int] = ...) -> None: ...
 
 class TensorIndex(_message.Message):
-    __slots__ = ["files", "layout", "metadata", "model", "revision", "segment_bytes", "verification", "version"]
+    __slots__ = ["device_bytes", "files", "layout", "metadata", "model", "revision", "segment_bytes", "verification", "version"]
     class MetadataEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,7 @@ class TensorIndex(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DEVICE_BYTES_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +98,7 @@ class TensorIndex(_message.Message):
     SEGMENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    device_bytes: int
     files: _containers.RepeatedCompositeFieldContainer[ModelFile]
     layout: Layout
     metadata: _containers.ScalarMap[str, str]
@@ -105,11 +107,12 @@ class TensorIndex(_message.Message):
     segment_bytes: int
     verification: Verification
     version: int
-    def __init__(self, version: _Optional[int] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., layout: _Optional[_Union[Layout, _Mapping]] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., verification: _Optional[_Union[Verification, _Mapping]] = ..., segment_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., layout: _Optional[_Union[Layout, _Mapping]] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., verification: _Optional[_Union[Verification, _Mapping]] = ..., segment_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ...) -> None: ...
 
 class TensorPiece(_message.Message):
-    __slots__ = ["derived_from", "dtype", "file", "name", "nbytes", "offset", "shape", "strides", "torch_type"]
+    __slots__ = ["derived_from", "device_offset", "dtype", "file", "name", "nbytes", "offset", "shape", "strides", "torch_type"]
     DERIVED_FROM_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_OFFSET_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +122,7 @@ class TensorPiece(_message.Message):
     STRIDES_FIELD_NUMBER: _ClassVar[int]
     TORCH_TYPE_FIELD_NUMBER: _ClassVar[int]
     derived_from: _containers.RepeatedScalarFieldContainer[str]
+    device_offset: int
     dtype: DType
     file: int
     name: str
@@ -127,7 +131,7 @@ class TensorPiece(_message.Message):
     shape: _containers.RepeatedScalarFieldContainer[int]
     strides: _containers.RepeatedScalarFieldContainer[int]
     torch_type: str
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., strides: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ..., nbytes: _Optional[int] = ..., file: _Optional[int] = ..., derived_from: _Optional[_Iterable[str]] = ..., torch_type: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., strides: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ..., nbytes: _Optional[int] = ..., file: _Optional[int] = ..., derived_from: _Optional[_Iterable[str]] = ..., torch_type: _Optional[str] = ..., device_offset: _Optional[int] = ...) -> None: ...
 
 class Verification(_message.Message):
     __slots__ = ["checks", "files", "pinned_to_version", "tensors"]

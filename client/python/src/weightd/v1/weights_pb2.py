@@ -15,7 +15,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from weightd.v1 import tensor_index_pb2 as weightd_dot_v1_dot_tensor__index__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weightd/v1/weights.proto\x12\nweightd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dweightd/v1/tensor_index.proto\"\xaf\x01\n\x0e\x41\x63quireRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rresident_only\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x36\n\x06sha256\x18\x04 \x03(\x0b\x32&.weightd.v1.AcquireRequest.Sha256Entry\x1a-\n\x0bSha256Entry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x0f\x41\x63quireResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.weightd.v1.LoadProgressH\x00\x12\"\n\x05grant\x18\x02 \x01(\x0b\x32\x11.weightd.v1.GrantH\x00\x42\x06\n\x04kind\"]\n\x0cLoadProgress\x12$\n\x05phase\x18\x01 \x01(\x0e\x32\x15.weightd.v1.LoadPhase\x12\x12\n\nbytes_done\x18\x02 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x03 \x01(\x04\"r\n\x05Grant\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.weightd.v1.ModelSummary\x12.\n\x0cverification\x18\x03 \x01(\x0b\x32\x18.weightd.v1.Verification\"\"\n\x0eReleaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\"\x11\n\x0fReleaseResponse\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.weightd.v1.ModelSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\";\n\x10GetModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.weightd.v1.ModelSummary\"\xf5\x02\n\x0cModelSummary\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.weightd.v1.ModelState\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x12\n\nhost_bytes\x18\x05 \x01(\x04\x12\x14\n\x0ctensor_count\x18\x06 \x01(\x04\x12\x12\n\nfile_count\x18\x07 \x01(\r\x12\x0e\n\x06leases\x18\x08 \x01(\r\x12\x0e\n\x06pinned\x18\t \x01(\x08\x12\r\n\x05stale\x18\n \x01(\x08\x12*\n\x08progress\x18\x0b \x01(\x0b\x32\x18.weightd.v1.LoadProgress\x12-\n\tloaded_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_used_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x0e \x01(\t*z\n\tLoadPhase\x12\x1a\n\x16LOAD_PHASE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\r\n\tRESOLVING\x10\x02\x12\r\n\tRESERVING\x10\x03\x12\x10\n\x0cTRANSFERRING\x10\x04\x12\x0b\n\x07SEALING\x10\x05\x12\x08\n\x04\x44ONE\x10\x06*^\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x42SENT\x10\x01\x12\x0b\n\x07LOADING\x10\x02\x12\x0c\n\x08RESIDENT\x10\x03\x12\x0c\n\x08\x44RAINING\x10\x04\x32\xa7\x02\n\x07Weights\x12\x44\n\x07\x41\x63quire\x12\x1a.weightd.v1.AcquireRequest\x1a\x1b.weightd.v1.AcquireResponse0\x01\x12\x42\n\x07Release\x12\x1a.weightd.v1.ReleaseRequest\x1a\x1b.weightd.v1.ReleaseResponse\x12K\n\nListModels\x12\x1d.weightd.v1.ListModelsRequest\x1a\x1e.weightd.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.weightd.v1.GetModelRequest\x1a\x1c.weightd.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weightd/v1/weights.proto\x12\nweightd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dweightd/v1/tensor_index.proto\"\xda\x01\n\x0e\x41\x63quireRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rresident_only\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x36\n\x06sha256\x18\x04 \x03(\x0b\x32&.weightd.v1.AcquireRequest.Sha256Entry\x12)\n\x06\x64\x65vice\x18\x05 \x01(\x0b\x32\x19.weightd.v1.DeviceRequest\x1a-\n\x0bSha256Entry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x96\x01\n\rDeviceRequest\x12\x10\n\x08gpu_uuid\x18\x01 \x01(\x0c\x12,\n\x04mode\x18\x02 \x01(\x0e\x32\x1e.weightd.v1.DeviceRequest.Mode\x12\x0e\n\x06legacy\x18\x03 \x01(\x08\"5\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\n\n\x06SHARED\x10\x01\x12\x0b\n\x07PRIVATE\x10\x02\"k\n\x0f\x41\x63quireResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.weightd.v1.LoadProgressH\x00\x12\"\n\x05grant\x18\x02 \x01(\x0b\x32\x11.weightd.v1.GrantH\x00\x42\x06\n\x04kind\"]\n\x0cLoadProgress\x12$\n\x05phase\x18\x01 \x01(\x0e\x32\x15.weightd.v1.LoadPhase\x12\x12\n\nbytes_done\x18\x02 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x03 \x01(\x04\"\x9b\x01\n\x05Grant\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.weightd.v1.ModelSummary\x12.\n\x0cverification\x18\x03 \x01(\x0b\x32\x18.weightd.v1.Verification\x12\'\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x17.weightd.v1.DeviceGrant\"\x8b\x01\n\x0b\x44\x65viceGrant\x12\x10\n\x08gpu_uuid\x18\x01 \x01(\x0c\x12,\n\x04mode\x18\x02 \x01(\x0e\x32\x1e.weightd.v1.DeviceRequest.Mode\x12\x0e\n\x06nbytes\x18\x03 \x01(\x04\x12\x15\n\rlegacy_handle\x18\x04 \x01(\x0c\x12\x15\n\rlegacy_offset\x18\x05 \x01(\x04\"\"\n\x0eReleaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\"\x11\n\x0fReleaseResponse\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x18.weightd.v1.ModelSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\";\n\x10GetModelResponse\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x18.weightd.v1.ModelSummary\"\x9e\x03\n\x0cModelSummary\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.weightd.v1.ModelState\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x12\n\nhost_bytes\x18\x05 \x01(\x04\x12\x14\n\x0ctensor_count\x18\x06 \x01(\x04\x12\x12\n\nfile_count\x18\x07 \x01(\r\x12\x0e\n\x06leases\x18\x08 \x01(\r\x12\x0e\n\x06pinned\x18\t \x01(\x08\x12\r\n\x05stale\x18\n \x01(\x08\x12*\n\x08progress\x18\x0b \x01(\x0b\x32\x18.weightd.v1.LoadProgress\x12-\n\tloaded_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_used_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x0e \x01(\t\x12\'\n\ngpu_copies\x18\x0f \x03(\x0b\x32\x13.weightd.v1.GpuCopy\"6\n\x07GpuCopy\x12\x0b\n\x03gpu\x18\x01 \x01(\t\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\x12\x0e\n\x06leases\x18\x03 \x01(\r*\x87\x01\n\tLoadPhase\x12\x1a\n\x16LOAD_PHASE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\r\n\tRESOLVING\x10\x02\x12\r\n\tRESERVING\x10\x03\x12\x10\n\x0cTRANSFERRING\x10\x04\x12\x0b\n\x07SEALING\x10\x05\x12\x08\n\x04\x44ONE\x10\x06\x12\x0b\n\x07\x43OPYING\x10\x07*^\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x42SENT\x10\x01\x12\x0b\n\x07LOADING\x10\x02\x12\x0c\n\x08RESIDENT\x10\x03\x12\x0c\n\x08\x44RAINING\x10\x04\x32\xa7\x02\n\x07Weights\x12\x44\n\x07\x41\x63quire\x12\x1a.weightd.v1.AcquireRequest\x1a\x1b.weightd.v1.AcquireResponse0\x01\x12\x42\n\x07Release\x12\x1a.weightd.v1.ReleaseRequest\x1a\x1b.weightd.v1.ReleaseResponse\x12K\n\nListModels\x12\x1d.weightd.v1.ListModelsRequest\x1a\x1e.weightd.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.weightd.v1.GetModelRequest\x1a\x1c.weightd.v1.GetModelResponseb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightd.v1.weights_pb2', globals())
@@ -24,34 +24,42 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _ACQUIREREQUEST_SHA256ENTRY._options = None
   _ACQUIREREQUEST_SHA256ENTRY._serialized_options = b'8\001'
-  _LOADPHASE._serialized_start=1277
-  _LOADPHASE._serialized_end=1399
-  _MODELSTATE._serialized_start=1401
-  _MODELSTATE._serialized_end=1495
+  _LOADPHASE._serialized_start=1755
+  _LOADPHASE._serialized_end=1890
+  _MODELSTATE._serialized_start=1892
+  _MODELSTATE._serialized_end=1986
   _ACQUIREREQUEST._serialized_start=105
-  _ACQUIREREQUEST._serialized_end=280
-  _ACQUIREREQUEST_SHA256ENTRY._serialized_start=235
-  _ACQUIREREQUEST_SHA256ENTRY._serialized_end=280
-  _ACQUIRERESPONSE._serialized_start=282
-  _ACQUIRERESPONSE._serialized_end=389
-  _LOADPROGRESS._serialized_start=391
-  _LOADPROGRESS._serialized_end=484
-  _GRANT._serialized_start=486
-  _GRANT._serialized_end=600
-  _RELEASEREQUEST._serialized_start=602
-  _RELEASEREQUEST._serialized_end=636
-  _RELEASERESPONSE._serialized_start=638
-  _RELEASERESPONSE._serialized_end=655
-  _LISTMODELSREQUEST._serialized_start=657
-  _LISTMODELSREQUEST._serialized_end=715
-  _LISTMODELSRESPONSE._serialized_start=717
-  _LISTMODELSRESPONSE._serialized_end=804
-  _GETMODELREQUEST._serialized_start=806
-  _GETMODELREQUEST._serialized_end=838
-  _GETMODELRESPONSE._serialized_start=840
-  _GETMODELRESPONSE._serialized_end=899
-  _MODELSUMMARY._serialized_start=902
-  _MODELSUMMARY._serialized_end=1275
-  _WEIGHTS._serialized_start=1498
-  _WEIGHTS._serialized_end=1793
+  _ACQUIREREQUEST._serialized_end=323
+  _ACQUIREREQUEST_SHA256ENTRY._serialized_start=278
+  _ACQUIREREQUEST_SHA256ENTRY._serialized_end=323
+  _DEVICEREQUEST._serialized_start=326
+  _DEVICEREQUEST._serialized_end=476
+  _DEVICEREQUEST_MODE._serialized_start=423
+  _DEVICEREQUEST_MODE._serialized_end=476
+  _ACQUIRERESPONSE._serialized_start=478
+  _ACQUIRERESPONSE._serialized_end=585
+  _LOADPROGRESS._serialized_start=587
+  _LOADPROGRESS._serialized_end=680
+  _GRANT._serialized_start=683
+  _GRANT._serialized_end=838
+  _DEVICEGRANT._serialized_start=841
+  _DEVICEGRANT._serialized_end=980
+  _RELEASEREQUEST._serialized_start=982
+  _RELEASEREQUEST._serialized_end=1016
+  _RELEASERESPONSE._serialized_start=1018
+  _RELEASERESPONSE._serialized_end=1035
+  _LISTMODELSREQUEST._serialized_start=1037
+  _LISTMODELSREQUEST._serialized_end=1095
+  _LISTMODELSRESPONSE._serialized_start=1097
+  _LISTMODELSRESPONSE._serialized_end=1184
+  _GETMODELREQUEST._serialized_start=1186
+  _GETMODELREQUEST._serialized_end=1218
+  _GETMODELRESPONSE._serialized_start=1220
+  _GETMODELRESPONSE._serialized_end=1279
+  _MODELSUMMARY._serialized_start=1282
+  _MODELSUMMARY._serialized_end=1696
+  _GPUCOPY._serialized_start=1698
+  _GPUCOPY._serialized_end=1752
+  _WEIGHTS._serialized_start=1989
+  _WEIGHTS._serialized_end=2284
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 ABSENT: ModelState
+COPYING: LoadPhase
 DESCRIPTOR: _descriptor.FileDescriptor
 DONE: LoadPhase
 DRAINING: ModelState
@@ -21,7 +22,7 @@ SEALING: LoadPhase
 TRANSFERRING: LoadPhase
 
 class AcquireRequest(_message.Message):
-    __slots__ = ["model", "resident_only", "revision", "sha256"]
+    __slots__ = ["device", "model", "resident_only", "revision", "sha256"]
     class Sha256Entry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -29,15 +30,17 @@ class AcquireRequest(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_ONLY_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    device: DeviceRequest
     model: str
     resident_only: bool
     revision: str
     sha256: _containers.ScalarMap[str, str]
-    def __init__(self, model: _Optional[str] = ..., resident_only: bool = ..., revision: _Optional[str] = ..., sha256: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., resident_only: bool = ..., revision: _Optional[str] = ..., sha256: _Optional[_Mapping[str, str]] = ..., device: _Optional[_Union[DeviceRequest, _Mapping]] = ...) -> None: ...
 
 class AcquireResponse(_message.Message):
     __slots__ = ["grant", "progress"]
@@ -46,6 +49,35 @@ class AcquireResponse(_message.Message):
     grant: Grant
     progress: LoadProgress
     def __init__(self, progress: _Optional[_Union[LoadProgress, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
+
+class DeviceGrant(_message.Message):
+    __slots__ = ["gpu_uuid", "legacy_handle", "legacy_offset", "mode", "nbytes"]
+    GPU_UUID_FIELD_NUMBER: _ClassVar[int]
+    LEGACY_HANDLE_FIELD_NUMBER: _ClassVar[int]
+    LEGACY_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    NBYTES_FIELD_NUMBER: _ClassVar[int]
+    gpu_uuid: bytes
+    legacy_handle: bytes
+    legacy_offset: int
+    mode: DeviceRequest.Mode
+    nbytes: int
+    def __init__(self, gpu_uuid: _Optional[bytes] = ..., mode: _Optional[_Union[DeviceRequest.Mode, str]] = ..., nbytes: _Optional[int] = ..., legacy_handle: _Optional[bytes] = ..., legacy_offset: _Optional[int] = ...) -> None: ...
+
+class DeviceRequest(_message.Message):
+    __slots__ = ["gpu_uuid", "legacy", "mode"]
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    GPU_UUID_FIELD_NUMBER: _ClassVar[int]
+    LEGACY_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    MODE_UNSPECIFIED: DeviceRequest.Mode
+    PRIVATE: DeviceRequest.Mode
+    SHARED: DeviceRequest.Mode
+    gpu_uuid: bytes
+    legacy: bool
+    mode: DeviceRequest.Mode
+    def __init__(self, gpu_uuid: _Optional[bytes] = ..., mode: _Optional[_Union[DeviceRequest.Mode, str]] = ..., legacy: bool = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ["model"]
@@ -59,15 +91,27 @@ class GetModelResponse(_message.Message):
     model: ModelSummary
     def __init__(self, model: _Optional[_Union[ModelSummary, _Mapping]] = ...) -> None: ...
 
+class GpuCopy(_message.Message):
+    __slots__ = ["gpu", "leases", "nbytes"]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    NBYTES_FIELD_NUMBER: _ClassVar[int]
+    gpu: str
+    leases: int
+    nbytes: int
+    def __init__(self, gpu: _Optional[str] = ..., nbytes: _Optional[int] = ..., leases: _Optional[int] = ...) -> None: ...
+
 class Grant(_message.Message):
-    __slots__ = ["lease_id", "model", "verification"]
+    __slots__ = ["device", "lease_id", "model", "verification"]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_FIELD_NUMBER: _ClassVar[int]
+    device: DeviceGrant
     lease_id: int
     model: ModelSummary
     verification: _tensor_index_pb2.Verification
-    def __init__(self, lease_id: _Optional[int] = ..., model: _Optional[_Union[ModelSummary, _Mapping]] = ..., verification: _Optional[_Union[_tensor_index_pb2.Verification, _Mapping]] = ...) -> None: ...
+    def __init__(self, lease_id: _Optional[int] = ..., model: _Optional[_Union[ModelSummary, _Mapping]] = ..., verification: _Optional[_Union[_tensor_index_pb2.Verification, _Mapping]] = ..., device: _Optional[_Union[DeviceGrant, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ["page_size", "page_token"]
@@ -96,9 +140,10 @@ class LoadProgress(_message.Message):
     def __init__(self, phase: _Optional[_Union[LoadPhase, str]] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
 
 class ModelSummary(_message.Message):
-    __slots__ = ["aliases", "file_count", "host_bytes", "last_error", "last_used_at", "leases", "loaded_at", "model", "pinned", "progress", "revision", "stale", "state", "tensor_count"]
+    __slots__ = ["aliases", "file_count", "gpu_copies", "host_bytes", "last_error", "last_used_at", "leases", "loaded_at", "model", "pinned", "progress", "revision", "stale", "state", "tensor_count"]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     FILE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPU_COPIES_FIELD_NUMBER: _ClassVar[int]
     HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
     LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
     LAST_USED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +158,7 @@ class ModelSummary(_message.Message):
     TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
     aliases: _containers.RepeatedScalarFieldContainer[str]
     file_count: int
+    gpu_copies: _containers.RepeatedCompositeFieldContainer[GpuCopy]
     host_bytes: int
     last_error: str
     last_used_at: _timestamp_pb2.Timestamp
@@ -125,7 +171,7 @@ class ModelSummary(_message.Message):
     stale: bool
     state: ModelState
     tensor_count: int
-    def __init__(self, model: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., host_bytes: _Optional[int] = ..., tensor_count: _Optional[int] = ..., file_count: _Optional[int] = ..., leases: _Optional[int] = ..., pinned: bool = ..., stale: bool = ..., progress: _Optional[_Union[LoadProgress, _Mapping]] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[str] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., host_bytes: _Optional[int] = ..., tensor_count: _Optional[int] = ..., file_count: _Optional[int] = ..., leases: _Optional[int] = ..., pinned: bool = ..., stale: bool = ..., progress: _Optional[_Union[LoadProgress, _Mapping]] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[str] = ..., gpu_copies: _Optional[_Iterable[_Union[GpuCopy, _Mapping]]] = ...) -> None: ...
 
 class ReleaseRequest(_message.Message):
     __slots__ = ["lease_id"]

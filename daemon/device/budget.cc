@@ -1,0 +1,70 @@
+#include "daemon/device/budget.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/byte_range.h"
+#include "common/status.h"
+
+namespace weightd::device {
+
+Reservation& Reservation::operator=(Reservation&& other) noexcept {
+  if (this != &other) {
+    GiveBack();
+    budget_ = std::move(other.budget_);
+    bytes_ = std::exchange(other.bytes_, 0);
+    charge_ = other.charge_;
+  }
+  return *this;
+}
+
+const GpuId& Reservation::gpu() const { return budget_->gpu(); }
+
+void Reservation::Recharge(Charge charge) {
+  if (budget_ != nullptr) {
+    budget_->Move(bytes_, std::exchange(charge_, charge), charge);
+  }
+}
+
+void Reservation::GiveBack() {
+  if (budget_ != nullptr) {
+    std::exchange(budget_, nullptr)->Release(std::exchange(bytes_, 0), charge_);
+  }
+}
+
+absl::StatusOr<Reservation> Budget::Reserve(uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  uint64_t used = 0;
+  for (const uint64_t charged : charged_) {
+    used += charged;
+  }
+  if (bytes > budget_ || AlignUp(bytes, kGranularity) > budget_ - used) {
+    return Error(Reason::kBudgetExceeded,
+                 absl::StrCat(bytes, " bytes needed on ", gpu_.ToText(), "; of weightd's ", budget_,
+                              " bytes there ", charged_[0], " are loading, ", charged_[1],
+                              " resident, ", charged_[2], " draining"),
+                 "wait for clients to end, evict models from the GPU, or raise gpu.budget");
+  }
+  const uint64_t whole = AlignUp(bytes, kGranularity);
+  charged_[static_cast<size_t>(Charge::kLoading)] += whole;
+  return Reservation(shared_from_this(), whole);
+}
+
+Usage Budget::usage() const {
+  absl::MutexLock lock(&mutex_);
+  return {.budget = budget_,
+          .resident = charged_[static_cast<size_t>(Charge::kResident)],
+          .loading = charged_[static_cast<size_t>(Charge::kLoading)],
+          .draining = charged_[static_cast<size_t>(Charge::kDraining)]};
+}
+
+void Budget::Move(uint64_t bytes, Charge from, Charge to) {
+  absl::MutexLock lock(&mutex_);
+  charged_[static_cast<size_t>(from)] -= bytes;
+  charged_[static_cast<size_t>(to)] += bytes;
+}
+
+void Budget::Release(uint64_t bytes, Charge from) {
+  absl::MutexLock lock(&mutex_);
+  charged_[static_cast<size_t>(from)] -= bytes;
+}
+
+}  // namespace weightd::device
