@@ -35,6 +35,12 @@ Line LineOf(cache::EventKind kind) {
       return {LogLevel::kInfo, "model.superseded"};
     case cache::EventKind::kStale:
       return {LogLevel::kWarning, "model.stale"};
+    case cache::EventKind::kGpuCopied:
+      return {LogLevel::kInfo, "gpu.copied"};
+    case cache::EventKind::kGpuDropped:
+      return {LogLevel::kInfo, "gpu.dropped"};
+    case cache::EventKind::kGpuLost:
+      return {LogLevel::kError, "gpu.lost"};
   }
   return {LogLevel::kWarning, "event.unknown"};
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,14 +11,17 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "common/fd.h"
+#include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/pins.h"
 #include "common/uri.h"
 #include "daemon/cache/events.h"
 #include "daemon/cache/holder.h"
 #include "daemon/cache/snapshots.h"
+#include "daemon/device/gpus.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
@@ -25,6 +29,14 @@
 #include "daemon/source/source.h"
 
 namespace weightd::cache {
+
+// Where a model is kept.
+struct Placement {
+  // A model that is only on GPUs is not granted in host memory.
+  bool host = true;
+  std::vector<GpuId> gpus = {};
+  device::Handles handles = device::Handles::kDescriptor;
+};
 
 struct CacheOptions {
   // How often a resident model that is asked for is compared with its source, in the background.
@@ -34,6 +46,17 @@ struct CacheOptions {
   absl::Duration unclaimed_lease = absl::Seconds(30);
   // Loads that run at once; further ones queue.
   int max_loads = 8;
+  // By URI; models that are not named here are kept in host memory.
+  std::map<std::string, Placement> placements = {};
+};
+
+// Where on this node's GPUs a client wants a model.
+struct DeviceRequest {
+  GpuId gpu;
+  // A copy of its own.
+  bool is_private = false;
+  // kPlacementDiffers unless the model is placed with legacy handles.
+  bool legacy = false;
 };
 
 struct AcquireRequest {
@@ -46,6 +69,8 @@ struct AcquireRequest {
   // What files have to be; kVerificationFailed if one is not. Compared with what is known of a
   // resident model, else with its sealed bytes, before it is granted.
   Pins pins = {};
+  // In host memory if there is none.
+  std::optional<DeviceRequest> device = {};
   Holder holder;
 };
 
@@ -59,6 +84,8 @@ struct PreloadRequest {
   // the model is resident, or another's load makes it so first. Held until `done` was called and
   // the load that it is for has ended, and no longer.
   std::optional<pipeline::ModelKey> key = {};
+  // Also to these, beside the model's placement. `done` is called when it is there, too.
+  std::vector<GpuId> gpus = {};
 };
 
 // Both are called without any lock of the cache held, one at a time; `done` at most once and last.
@@ -83,13 +110,13 @@ class Wait {
   virtual ~Wait() = default;
 };
 
-struct ClaimedHandles {
-  struct Handle {
-    Fd fd;
-    uint64_t bytes = 0;
-  };
-  Handle weights;
-  Handle index;
+// What a client is handed for a lease.
+struct ClaimedHandle {
+  // The values are those of Handle.Kind in proto/weightd/v1/handles.proto.
+  enum class Kind { kHostSegment = 1, kTensorIndex = 2, kDeviceSegment = 3 };
+  Kind kind;
+  Fd fd;
+  uint64_t bytes = 0;
 };
 
 // What the eviction gives back in a moment, on a thread of the cache (kDrained tells when), and
@@ -111,8 +138,9 @@ struct EvictResult {
 // revalidation.
 class Cache {
  public:
+  // `loader` and `gpus` outlive it; without `gpus` the node has none.
   static std::unique_ptr<Cache> Create(CacheOptions options, std::shared_ptr<host::HostTier> tier,
-                                       pipeline::ModelLoader* loader);
+                                       pipeline::ModelLoader* loader, device::Gpus* gpus = nullptr);
   // Cancels all loads and waits for them. All waits were destroyed before, or get kShuttingDown.
   virtual ~Cache() = default;
 
@@ -124,14 +152,18 @@ class Cache {
   // Ends every lease of the session, and what it still waits for with kSessionInvalid. Nothing is
   // asked for it afterwards.
   virtual void EndSession(SessionId session) = 0;
-  // New descriptors for a lease of that session.
-  virtual absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) = 0;
+  // New descriptors for a lease of that session: of the bytes, unless the grant had a legacy
+  // handle, and of the tensor index. A private copy is claimed once.
+  virtual absl::StatusOr<std::vector<ClaimedHandle>> Claim(SessionId session, LeaseId lease) = 0;
 
   // For operators. The load goes on when the wait dies.
   virtual std::unique_ptr<Wait> Preload(PreloadRequest request, PreloadCallbacks callbacks) = 0;
   // kModelNotResident, kModelInUse (leased and not `force`), kModelPinned (and not `force`).
   // Cancels a running load.
   virtual absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) = 0;
+  // Only its copy on that GPU. A model that is nowhere else leaves.
+  virtual absl::StatusOr<EvictResult> EvictFromGpu(const Uri& uri, const GpuId& gpu,
+                                                   bool force) = 0;
   virtual absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) = 0;
 
   // Ordered by model, then by load time.
@@ -146,6 +178,15 @@ class Cache {
   virtual host::HostUsage Usage() const = 0;
   virtual std::vector<host::DrainingSegment> Draining() const = 0;
   virtual uint32_t LoadsRunning() const = 0;
+
+  // Drops every copy on the GPU and ends our process there; returns the bytes that were ours.
+  // kModelInUse if one is leased and not `force`. Blocks until the process is gone.
+  virtual absl::StatusOr<uint64_t> DrainGpu(const GpuId& gpu, bool force) = 0;
+  // Models that are placed there come back.
+  virtual absl::Status ResumeGpu(const GpuId& gpu) = 0;
+  virtual std::vector<device::GpuStatus> Gpus() const = 0;
+  // As device::Gpus::Find.
+  virtual absl::StatusOr<GpuId> FindGpu(absl::string_view name) const = 0;
 
   virtual EventLog& events() = 0;
 };

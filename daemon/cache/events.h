@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
 
@@ -28,6 +30,10 @@ enum class EventKind {
   kUnpinned = 9,
   kSuperseded = 10,
   kStale = 11,
+  kGpuCopied = 12,
+  kGpuDropped = 13,
+  // Of no model.
+  kGpuLost = 14,
 };
 
 struct Event {
@@ -38,6 +44,7 @@ struct Event {
   LeaseId lease;
   uint64_t bytes = 0;
   absl::Status error;
+  std::optional<GpuId> gpu = {};
 };
 
 // Passes events on to whoever listens at the moment. Thread-safe.

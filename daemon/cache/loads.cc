@@ -64,7 +64,7 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
                    loader_->Load(
                        resolved, load.policy, key,
                        [this, &load](uint64_t bytes) { return MakeRoom(load, bytes); },
-                       load.progress, load.cancellation));
+                       pipeline::Destinations(), load.progress, load.cancellation));
   auto model = std::make_shared<const pipeline::ResidentModel>(std::move(loaded));
 
   Outcomes outcomes;

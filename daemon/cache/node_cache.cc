@@ -21,18 +21,19 @@ absl::Status ShuttingDown() {
 }
 
 std::unique_ptr<Cache> Cache::Create(CacheOptions options, std::shared_ptr<host::HostTier> tier,
-                                     pipeline::ModelLoader* loader) {
-  return std::make_unique<NodeCache>(options, std::move(tier), loader);
+                                     pipeline::ModelLoader* loader, device::Gpus* gpus) {
+  return std::make_unique<NodeCache>(std::move(options), std::move(tier), loader, gpus);
 }
 
 NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
-                     pipeline::ModelLoader* loader)
-    : options_(options),
+                     pipeline::ModelLoader* loader, device::Gpus* gpus)
+    : options_(std::move(options)),
       tier_(std::move(tier)),
       loader_(loader),
+      gpus_(gpus),
       departures_(tier_.get(), &events_),
-      loads_("weightd-load", std::max(1, options.max_loads)),
-      urgent_loads_("weightd-urgent", std::max(1, options.max_loads)),
+      loads_("weightd-load", std::max(1, options_.max_loads)),
+      urgent_loads_("weightd-urgent", std::max(1, options_.max_loads)),
       news_loads_("weightd-news", kNewsThreads),
       checks_("weightd-check", kCheckThreads),
       hashing_("weightd-hash", kHashingThreads),

@@ -45,15 +45,16 @@ absl::Status ShuttingDown();
 class NodeCache final : public Cache {
  public:
   NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
-            pipeline::ModelLoader* loader);
+            pipeline::ModelLoader* loader, device::Gpus* gpus);
   ~NodeCache() override;
 
   std::unique_ptr<Wait> Acquire(AcquireRequest request, AcquireCallbacks callbacks) override;
   absl::Status Release(SessionId session, LeaseId lease) override;
   void EndSession(SessionId session) override;
-  absl::StatusOr<ClaimedHandles> Claim(SessionId session, LeaseId lease) override;
+  absl::StatusOr<std::vector<ClaimedHandle>> Claim(SessionId session, LeaseId lease) override;
   std::unique_ptr<Wait> Preload(PreloadRequest request, PreloadCallbacks callbacks) override;
   absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) override;
+  absl::StatusOr<EvictResult> EvictFromGpu(const Uri& uri, const GpuId& gpu, bool force) override;
   absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) override;
   std::vector<ModelSnapshot> Models() const override;
   absl::StatusOr<ModelSnapshot> Model(const Uri& uri) const override;
@@ -63,6 +64,10 @@ class NodeCache final : public Cache {
   host::HostUsage Usage() const override { return tier_->usage(); }
   std::vector<host::DrainingSegment> Draining() const override { return tier_->draining(); }
   uint32_t LoadsRunning() const override;
+  absl::StatusOr<uint64_t> DrainGpu(const GpuId& gpu, bool force) override;
+  absl::Status ResumeGpu(const GpuId& gpu) override;
+  std::vector<device::GpuStatus> Gpus() const override;
+  absl::StatusOr<GpuId> FindGpu(absl::string_view name) const override;
   EventLog& events() override { return events_; }
 
   // For waits that die: the interest of `waiter` in the load of `uri` ends.
@@ -152,6 +157,8 @@ class NodeCache final : public Cache {
   const CacheOptions options_;
   const std::shared_ptr<host::HostTier> tier_;
   pipeline::ModelLoader* const loader_;
+  // Null on a node without GPUs.
+  device::Gpus* const gpus_;
   EventLog events_;
   Departures departures_;
   LeaseTable leases_;

@@ -198,13 +198,15 @@ void NodeCache::EndSession(SessionId session) {
   Tell(std::move(outcomes));
 }
 
-absl::StatusOr<ClaimedHandles> NodeCache::Claim(SessionId session, LeaseId lease) {
+absl::StatusOr<std::vector<ClaimedHandle>> NodeCache::Claim(SessionId session, LeaseId lease) {
   ASSIGN_OR_RETURN(const LeaseTable::Held held, leases_.Find(session, lease));
-  ClaimedHandles handles;
-  ASSIGN_OR_RETURN(handles.weights.fd, held.model->weights->OpenForClient(held.listener));
-  handles.weights.bytes = held.model->index.segment_bytes;
-  ASSIGN_OR_RETURN(handles.index.fd, held.model->encoded_index->OpenForClient(held.listener));
-  handles.index.bytes = held.model->encoded_index_bytes;
+  std::vector<ClaimedHandle> handles;
+  ASSIGN_OR_RETURN(Fd weights, held.model->weights->OpenForClient(held.listener));
+  handles.push_back(
+      {ClaimedHandle::Kind::kHostSegment, std::move(weights), held.model->index.segment_bytes});
+  ASSIGN_OR_RETURN(Fd index, held.model->encoded_index->OpenForClient(held.listener));
+  handles.push_back(
+      {ClaimedHandle::Kind::kTensorIndex, std::move(index), held.model->encoded_index_bytes});
   // It may have ended meanwhile; then the descriptors are closed again.
   RETURN_IF_ERROR(leases_.MarkClaimed(session, lease));
   return handles;

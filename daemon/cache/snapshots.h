@@ -2,10 +2,12 @@
 #define WEIGHTD_DAEMON_CACHE_SNAPSHOTS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/pipeline/loader.h"
@@ -31,6 +33,13 @@ struct ProgressSnapshot {
   friend bool operator==(const ProgressSnapshot&, const ProgressSnapshot&) = default;
 };
 
+struct GpuCopySnapshot {
+  GpuId gpu;
+  uint64_t bytes = 0;
+  // On this copy.
+  uint32_t leases = 0;
+};
+
 struct ModelSnapshot {
   Uri uri;
   ModelState state = ModelState::kAbsent;
@@ -47,6 +56,18 @@ struct ModelSnapshot {
   absl::Time last_used_at = absl::InfinitePast();
   // Message of the last failed load; empty if it didn't fail.
   std::string last_error;
+  // By GPU.
+  std::vector<GpuCopySnapshot> copies = {};
+};
+
+// What a client got on a GPU.
+struct DeviceGrant {
+  GpuId gpu;
+  bool is_private = false;
+  // Of the allocation.
+  uint64_t bytes = 0;
+  // Empty: the claim brings a descriptor.
+  std::string legacy_handle;
 };
 
 // What was verified of a file.
@@ -62,6 +83,7 @@ struct Grant {
   // Empty for models of more than 1,000 files: that much is not copied for each attach.
   std::vector<FileProof> proofs = {};
   bool pinned_to_version = false;
+  std::optional<DeviceGrant> device = {};
 };
 
 struct LeaseSnapshot {

@@ -348,7 +348,8 @@ class Loader : public ModelLoader {
   absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved,
                                      const source::ReadPolicy& policy,
                                      const std::optional<ModelKey>& key, const MakeRoom& make_room,
-                                     Progress& progress, Cancellation& cancellation) override {
+                                     const Destinations& /*destinations*/, Progress& progress,
+                                     Cancellation& cancellation) override {
     ASSIGN_OR_RETURN(source::Source* const source, sources_->For(resolved.uri));
     bool damaged = false;
     const auto load = [&](source::Source::PartSizes part_sizes) {

@@ -14,6 +14,7 @@
 #include "common/pins.h"
 #include "common/uri.h"
 #include "daemon/host/host_tier.h"
+#include "daemon/pipeline/destinations.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/pipeline/model_key.h"
 #include "daemon/source/registry.h"
@@ -29,6 +30,7 @@ enum class Phase {
   kTransferring = 4,
   kSealing = 5,
   kDone = 6,
+  kCopying = 7,
 };
 
 // How far a load is. Written by the load's threads, read by anybody at any time.
@@ -57,11 +59,14 @@ class ModelLoader {
 
   // Headers, layout, reservation, transfer, seal. Returns a segment that is whole and can't be
   // changed any more, or leaves nothing behind. kSourceChanged if a file is no longer the version
-  // of `resolved`: resolve again. `key` opens it; without one, what LoaderOptions say.
+  // of `resolved`: resolve again. `key` opens it; without one, what LoaderOptions say. A GPU that
+  // fails fails the load only if the model would then be nowhere; else the copies that succeeded
+  // come with it.
   virtual absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved,
                                              const source::ReadPolicy& policy,
                                              const std::optional<ModelKey>& key,
-                                             const MakeRoom& make_room, Progress& progress,
+                                             const MakeRoom& make_room,
+                                             const Destinations& destinations, Progress& progress,
                                              Cancellation& cancellation) = 0;
 };
 
@@ -75,6 +80,8 @@ struct LoaderOptions {
   // Of models that are not named there.
   VerifyPolicy verify_by_default = VerifyPolicy::kFast;
   KeyOf key_of = [](const Uri&) { return std::nullopt; };
+  // Outlive the loader; null: no load has a GPU among its destinations.
+  device::Gpus* gpus = nullptr;
 };
 
 // `sources` outlives the loader.

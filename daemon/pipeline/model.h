@@ -13,6 +13,7 @@
 #include "common/dtype.h"
 #include "common/ids.h"
 #include "common/uri.h"
+#include "daemon/device/gpus.h"
 #include "daemon/host/host_segment.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/source/checksum.h"
@@ -50,6 +51,8 @@ struct Piece {
   std::vector<uint64_t> shape;
   // Counted from the segment's first byte.
   uint64_t offset = 0;
+  // The same in a GPU's memory.
+  uint64_t device_offset = 0;
   uint64_t nbytes = 0;
   // Index into ModelIndex::files.
   uint32_t file = 0;
@@ -121,6 +124,8 @@ struct ModelIndex {
   std::vector<Extent> extents;
   std::map<std::string, std::string> metadata;
   uint64_t segment_bytes = 0;
+  // Of the segment in a GPU's memory.
+  uint64_t device_bytes = 0;
   bool pinned_to_version = false;
   // Ordered by file.
   std::vector<Verified> verified;
@@ -133,6 +138,7 @@ class Digests;
 // A published revision: the segment, and the index as clients get it.
 struct ResidentModel {
   ModelIndex index;
+  // Null if the bytes are only on GPUs.
   std::shared_ptr<host::HostSegment> weights;
   std::shared_ptr<host::HostSegment> encoded_index;
   // Bytes of `encoded_index` that count (its segment is whole pages).
@@ -141,9 +147,13 @@ struct ResidentModel {
   std::shared_ptr<Digests> digests;
   // For `index`, if it is large.
   host::Reservation index_memory;
+  // What the load put on GPUs. For the cache, which takes them out: they come and go by themselves.
+  std::vector<std::shared_ptr<device::Segment>> copies = {};
 
+  // To the host tier.
   uint64_t charged_bytes() const {
-    return weights->charged_bytes() + encoded_index->charged_bytes() + index_memory.bytes();
+    return (weights == nullptr ? 0 : weights->charged_bytes()) + encoded_index->charged_bytes() +
+           index_memory.bytes();
   }
 };
 

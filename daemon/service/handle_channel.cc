@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "common/fd_passing.h"
 #include "common/status.h"
@@ -44,16 +45,15 @@ v1::HandleReply Failure(LeaseId lease, const absl::Status& status) {
   return reply;
 }
 
-v1::HandleReply HandlesOf(LeaseId lease, const cache::ClaimedHandles& claimed) {
+v1::HandleReply HandlesOf(LeaseId lease, absl::Span<const cache::ClaimedHandle> claimed) {
   v1::HandleReply reply;
   v1::Handles& handles = *reply.mutable_handles();
   handles.set_lease_id(lease.value());
-  v1::Handle& weights = *handles.add_handles();
-  weights.set_kind(v1::Handle::HOST_SEGMENT);
-  weights.set_nbytes(claimed.weights.bytes);
-  v1::Handle& index = *handles.add_handles();
-  index.set_kind(v1::Handle::TENSOR_INDEX);
-  index.set_nbytes(claimed.index.bytes);
+  for (const cache::ClaimedHandle& one : claimed) {
+    v1::Handle& handle = *handles.add_handles();
+    handle.set_kind(static_cast<v1::Handle::Kind>(one.kind));
+    handle.set_nbytes(one.bytes);
+  }
   return reply;
 }
 
@@ -190,6 +190,7 @@ bool HandleChannel::AnswerNext(SessionId id, Peer& peer) {
 }
 
 bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
+  // At the most.
   constexpr uint32_t kDescriptors = 2;
   const absl::Status too_many =
       Error(Reason::kTooManyRequests, "too many descriptors wait for clients to receive them",
@@ -197,12 +198,15 @@ bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
   if (!in_flight_->TryTake(peer.uid, kDescriptors)) {
     return Send(peer.socket.get(), Failure(lease, too_many)).ok();
   }
-  const absl::StatusOr<cache::ClaimedHandles> claimed = cache_->Claim(id, lease);
+  const absl::StatusOr<std::vector<cache::ClaimedHandle>> claimed = cache_->Claim(id, lease);
   if (!claimed.ok()) {
     in_flight_->GiveBack(peer.uid, kDescriptors);
     return Send(peer.socket.get(), Failure(lease, claimed.status())).ok();
   }
-  const std::array<int, kDescriptors> fds = {claimed->weights.fd.get(), claimed->index.fd.get()};
+  std::vector<int> fds;
+  for (const cache::ClaimedHandle& one : *claimed) {
+    fds.push_back(one.fd.get());
+  }
   if (!Send(peer.socket.get(), HandlesOf(lease, *claimed), fds).ok()) {
     // The peer is gone, or the kernel has no room for descriptors in flight (ETOOMANYREFS).
     in_flight_->GiveBack(peer.uid, kDescriptors);

@@ -190,7 +190,8 @@ absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
 absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(
     const pipeline::ResolvedModel& resolved, const source::ReadPolicy&,
     const std::optional<pipeline::ModelKey>& key, const pipeline::MakeRoom& make_room,
-    pipeline::Progress& progress, Cancellation& cancellation) {
+    const pipeline::Destinations& /*destinations*/, pipeline::Progress& progress,
+    Cancellation& cancellation) {
   const std::string secret = key.has_value() ? std::string(key->secret.bytes()) : "";
   {
     absl::MutexLock lock(&mutex_);

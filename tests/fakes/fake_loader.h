@@ -72,6 +72,7 @@ class FakeLoader final : public pipeline::ModelLoader {
                                                const source::ReadPolicy& policy,
                                                const std::optional<pipeline::ModelKey>& key,
                                                const pipeline::MakeRoom& make_room,
+                                               const pipeline::Destinations& destinations,
                                                pipeline::Progress& progress,
                                                Cancellation& cancellation) override;
 

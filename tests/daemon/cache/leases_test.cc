@@ -16,10 +16,14 @@ TEST_F(LeasesTest, AClaimHandsOutTheBytes) {
   Put("m", 4, /*revision=*/42);
   auto handles = cache_->Claim(kAlice, Lease("m"));
   ASSERT_TRUE(handles.ok()) << handles.status();
-  EXPECT_EQ(handles->weights.bytes, 4 * kPageBytes);
-  EXPECT_EQ(handles->index.bytes, kPageBytes);
-  const auto mapping = Mapping::Map(handles->weights.fd.get(), handles->weights.bytes,
-                                    Mapping::Access::kSharedReadOnly);
+  ASSERT_EQ(handles->size(), 2u);
+  const ClaimedHandle& weights = handles->front();
+  EXPECT_EQ(weights.kind, ClaimedHandle::Kind::kHostSegment);
+  EXPECT_EQ(weights.bytes, 4 * kPageBytes);
+  EXPECT_EQ(handles->back().kind, ClaimedHandle::Kind::kTensorIndex);
+  EXPECT_EQ(handles->back().bytes, kPageBytes);
+  const auto mapping =
+      Mapping::Map(weights.fd.get(), weights.bytes, Mapping::Access::kSharedReadOnly);
   ASSERT_TRUE(mapping.ok());
   EXPECT_EQ(static_cast<int>(mapping->span()[0]), 42);
   ASSERT_EQ(cache_->Leases().size(), 1u);

@@ -114,7 +114,7 @@ TEST_F(RoomTest, AReleasedModelThatIsStillMappedIsNoHelp) {
   {
     auto handles = cache_->Claim(kAlice, lease);
     ASSERT_TRUE(handles.ok());
-    handles->index.fd.Reset();
+    handles->back().fd.Reset();
     Release(lease);
     Load("b");
     Load("c");

@@ -58,7 +58,8 @@ class LoadFromDiskTest : public testing::Test {
     ASSIGN_OR_RETURN(const ResolvedModel resolved, loader->Resolve(uri, {}, cancellation));
     return loader->Load(
         resolved, {}, /*key=*/std::nullopt,
-        [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress, cancellation);
+        [this](uint64_t bytes) { return tier_->Reserve(bytes); }, /*destinations=*/{}, progress,
+        cancellation);
   }
 
   static void ExpectTensors(const ResidentModel& model, const std::vector<TensorToWrite>& tensors) {

@@ -38,7 +38,7 @@ absl::StatusOr<ResolvedModel> LoadFromMemory::Resolve(absl::string_view uri) {
 absl::StatusOr<ResidentModel> LoadFromMemory::Load(const ResolvedModel& resolved) {
   return loader_->Load(
       resolved, policy_, given_key_, [this](uint64_t bytes) { return tier_->Reserve(bytes); },
-      progress_, cancellation_);
+      destinations_, progress_, cancellation_);
 }
 
 absl::StatusOr<ResidentModel> LoadFromMemory::ResolveAndLoad(absl::string_view uri) {

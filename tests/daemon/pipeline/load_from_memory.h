@@ -38,6 +38,7 @@ class LoadFromMemory : public testing::Test {
   source::Registry registry_;
   std::shared_ptr<host::HostTier> tier_;
   source::ReadPolicy policy_;
+  Destinations destinations_;
   // For each load.
   std::optional<ModelKey> given_key_;
   Progress progress_;

@@ -273,7 +273,8 @@ TEST_F(LoaderTest, LoadsRunBesideOneAnother) {
       Cancellation cancellation;
       const auto model = loader_->Load(
           *resolved, policy_, /*key=*/std::nullopt,
-          [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress, cancellation);
+          [this](uint64_t bytes) { return tier_->Reserve(bytes); }, /*destinations=*/{}, progress,
+          cancellation);
       ASSERT_TRUE(model.ok()) << model.status();
       ExpectTensors(*model, tensors);
     });

@@ -265,7 +265,8 @@ class Load {
     pipeline::Progress progress;
     return loader.Load(
         resolved, policy, /*key=*/std::nullopt,
-        [this](uint64_t bytes) { return tier_->Reserve(bytes); }, progress, cancellation);
+        [this](uint64_t bytes) { return tier_->Reserve(bytes); }, /*destinations=*/{}, progress,
+        cancellation);
   }
 
   const Lie& lie_;
