@@ -27,6 +27,16 @@ def daemon_binary() -> Path:
     pytest.fail("no weightd binary: build it (bazel build --config=opt //daemon:weightd) or set WEIGHTD_BIN")
 
 
+def fake_cuda_library() -> Path:
+    """The fake CUDA driver: WEIGHTD_FAKE_CUDA, else what tests/run.sh built, else what Bazel built last."""
+    name = "tests/fakes/fake_cuda/libfake_cuda.so"
+    built = ROOT / ".build" / os.environ.get("WEIGHTD_BUILD", "opt") / name
+    for candidate in (os.environ.get("WEIGHTD_FAKE_CUDA"), built, ROOT / "bazel-bin" / name):
+        if candidate and Path(candidate).exists():
+            return Path(candidate)
+    pytest.fail("no fake CUDA driver: bazel build --config=opt //tests/fakes/fake_cuda:libfake_cuda.so")
+
+
 class Daemon:
     """A weightd process."""
 
