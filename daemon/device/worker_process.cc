@@ -4,8 +4,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,7 +106,8 @@ absl::StatusOr<WorkerProcess> WorkerProcess::Start(const std::vector<std::string
     return Annotate(Error(Reason::kDeviceUnavailable, ErrnoError(failed, program).message()),
                     "start a GPU worker");
   }
-  WorkerProcess process(pid, Fd(pidfd_open(pid, 0)), std::move(ours));
+  WorkerProcess process(pid, Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))),
+                        std::move(ours));
   if (!process.pidfd_.valid()) {
     return ErrnoError(errno, "watch a GPU worker");
   }

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "common/cuda_driver.h"
-#include "common/cuda_memory.h"
 #include "common/status.h"
 #include "daemon/device/worker/answers.h"
 #include "daemon/device/worker_messages.h"
