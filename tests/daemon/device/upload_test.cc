@@ -108,6 +108,18 @@ TEST_F(UploadTest, UploadsAtOnceOnTwoGpus) {
   EXPECT_NE(Status(0).worker_pid, Status(1).worker_pid);
 }
 
+TEST_F(UploadTest, ASmallUploadDoesNotWaitForALargeOne) {
+  setenv("FAKE_CUDA_COPY_DELAY_US", "5000", 1);
+  Start();
+  const auto large = gpus_->BeginUpload(Plan(64 * kMiB, {Whole(64 * kMiB)}));
+  ASSERT_TRUE(large.ok()) << large.status();
+  const uint64_t copy = (*large)->Copy({0, 64 * kMiB}, 0);
+  EXPECT_NE(Upload(kMiB), nullptr);
+  Cancellation now;
+  now.Cancel(Error(Reason::kCancelled, "not yet"));
+  EXPECT_EQ(ReasonOf((*large)->Await(copy, now)), Reason::kCancelled);
+}
+
 // As a load does that never has the whole model in host memory.
 TEST_F(UploadTest, APinnedWindowIsUsedAgain) {
   Start();
