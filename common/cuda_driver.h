@@ -23,8 +23,8 @@ namespace weightd {
 class CudaDriver {
  public:
   static constexpr absl::string_view kLibrary = "libcuda.so.1";
-  // CUDA 11.2 and later export POSIX descriptors with all that we need; below, kDeviceUnavailable.
-  static constexpr int kOldestVersion = 11020;
+  // The first with cuDeviceGetUuid_v2, which tells MIG instances apart.
+  static constexpr int kOldestVersion = 11040;
 
   // `library` is a name for dlopen, or a path. kDeviceUnavailable, with a hint, if it can't be
   // loaded, lacks a symbol, or is older than kOldestVersion. Doesn't call cuInit: nothing of the
@@ -32,7 +32,7 @@ class CudaDriver {
   static absl::StatusOr<std::shared_ptr<const CudaDriver>> Load(
       const std::string& library = std::string(kLibrary));
 
-  // The one place where CUresult becomes Status: "what: CUDA_ERROR_NAME (text)". Out of memory is
+  // The one place where CUresult becomes Status: "what: CUDA_ERROR_NAME 1 (text)". Out of memory is
   // kDeviceMemoryShort, a missing or invalid device or a lost one kDeviceUnavailable, others
   // kInternal; errors that only the end of the process clears are marked, see NeedsProcessExit.
   absl::Status Check(cuda::CUresult result, absl::string_view what) const;
