@@ -126,6 +126,9 @@ class Gpus {
  public:
   virtual ~Gpus() = default;
 
+  // Why there are no GPUs; OK if there are some.
+  virtual absl::Status why_none() const = 0;
+
   // By index. Starts nothing.
   virtual std::vector<GpuStatus> List() const = 0;
   // A UUID as GpuId::FromText takes it, or an index. kDeviceUnavailable, naming those that there
