@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <string>
 
 #include "common/status.h"
 
@@ -204,6 +206,20 @@ TEST(NodeReadingsTest, ReadsTheCudaDriver) {
   node = ReadNode("/nonexistent/weightd", "libm.so.6");
   EXPECT_EQ(node.cuda_library, NodeReadings::CudaLibrary::kUnusable);
   EXPECT_FALSE(HintOf(node.cuda_answer).empty());
+}
+
+TEST(NodeReadingsTest, TellsAnOldCudaDriverFromAGoodOne) {
+  const std::string fake = "tests/fakes/fake_cuda/libfake_cuda.so";
+  ASSERT_EQ(setenv("FAKE_CUDA_VERSION", "11010", 1), 0);
+  NodeReadings node = ReadNode("/nonexistent/weightd", fake);
+  EXPECT_EQ(node.cuda_library, NodeReadings::CudaLibrary::kUnusable);
+  ExpectState(node, "cuda_driver", Finding::State::kWarn);
+  EXPECT_NE(Check(node, "cuda_driver").finding.find("too old"), std::string::npos);
+  ASSERT_EQ(setenv("FAKE_CUDA_VERSION", "12040", 1), 0);
+  node = ReadNode("/nonexistent/weightd", fake);
+  EXPECT_EQ(node.cuda_library, NodeReadings::CudaLibrary::kUsable);
+  EXPECT_EQ(node.cuda_version, 12040);
+  ExpectState(node, "cuda_driver", Finding::State::kOk);
 }
 
 TEST(NodeReadingsTest, ReadsThisNode) {
