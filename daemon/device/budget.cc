@@ -12,6 +12,7 @@ Reservation& Reservation::operator=(Reservation&& other) noexcept {
     budget_ = std::move(other.budget_);
     bytes_ = std::exchange(other.bytes_, 0);
     charge_ = other.charge_;
+    allocated_ = other.allocated_;
   }
   return *this;
 }
@@ -24,9 +25,15 @@ void Reservation::Recharge(Charge charge) {
   }
 }
 
+void Reservation::MarkAllocated() {
+  if (budget_ != nullptr && !std::exchange(allocated_, true)) {
+    budget_->MarkAllocated(bytes_);
+  }
+}
+
 void Reservation::GiveBack() {
   if (budget_ != nullptr) {
-    std::exchange(budget_, nullptr)->Release(std::exchange(bytes_, 0), charge_);
+    std::exchange(budget_, nullptr)->Release(std::exchange(bytes_, 0), charge_, allocated_);
   }
 }
 
@@ -45,6 +52,7 @@ absl::StatusOr<Reservation> Budget::Reserve(uint64_t bytes) {
   }
   const uint64_t whole = AlignUp(bytes, kGranularity);
   charged_[static_cast<size_t>(Charge::kLoading)] += whole;
+  unallocated_ += whole;
   return Reservation(shared_from_this(), whole);
 }
 
@@ -56,15 +64,26 @@ Usage Budget::usage() const {
           .draining = charged_[static_cast<size_t>(Charge::kDraining)]};
 }
 
+uint64_t Budget::unallocated() const {
+  absl::MutexLock lock(&mutex_);
+  return unallocated_;
+}
+
 void Budget::Move(uint64_t bytes, Charge from, Charge to) {
   absl::MutexLock lock(&mutex_);
   charged_[static_cast<size_t>(from)] -= bytes;
   charged_[static_cast<size_t>(to)] += bytes;
 }
 
-void Budget::Release(uint64_t bytes, Charge from) {
+void Budget::MarkAllocated(uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  unallocated_ -= bytes;
+}
+
+void Budget::Release(uint64_t bytes, Charge from, bool allocated) {
   absl::MutexLock lock(&mutex_);
   charged_[static_cast<size_t>(from)] -= bytes;
+  unallocated_ -= allocated ? 0 : bytes;
 }
 
 }  // namespace weightd::device

@@ -40,6 +40,9 @@ class Reservation {
   uint64_t bytes() const { return bytes_; }
   // From here on its bytes count as that. Not from several threads at once.
   void Recharge(Charge charge);
+  // The GPU has given the memory: its free bytes no longer include these. Not from several threads
+  // at once.
+  void MarkAllocated();
   void GiveBack();
 
  private:
@@ -50,6 +53,7 @@ class Reservation {
   std::shared_ptr<Budget> budget_;
   uint64_t bytes_ = 0;
   Charge charge_ = Charge::kLoading;
+  bool allocated_ = false;
 };
 
 // How many bytes of one GPU are weightd's, and what they are used for. Counts only: whether the GPU
@@ -66,18 +70,22 @@ class Budget : public std::enable_shared_from_this<Budget> {
   // Rounded up to kGranularity. kBudgetExceeded when there is no room; says what holds it.
   absl::StatusOr<Reservation> Reserve(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   Usage usage() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of all reservations, what the GPU is still to give.
+  uint64_t unallocated() const ABSL_LOCKS_EXCLUDED(mutex_);
   const GpuId& gpu() const { return gpu_; }
 
  private:
   friend class Reservation;
   void Move(uint64_t bytes, Charge from, Charge to) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Release(uint64_t bytes, Charge from) ABSL_LOCKS_EXCLUDED(mutex_);
+  void MarkAllocated(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(uint64_t bytes, Charge from, bool allocated) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const GpuId gpu_;
   const uint64_t budget_;
   mutable absl::Mutex mutex_;
   // Indexed by Charge.
   std::array<uint64_t, 3> charged_ ABSL_GUARDED_BY(mutex_) = {};
+  uint64_t unallocated_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace weightd::device

@@ -6,11 +6,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "common/byte_range.h"
 #include "common/cancellation.h"
 #include "common/fd.h"
@@ -34,7 +36,8 @@ struct CopyRun {
 };
 
 // Bytes in a GPU's memory that no process of ours changes any more. Dropping the last reference
-// frees them, and gives their budget back, as far as no client holds them. Thread-safe.
+// frees them, and gives their budget back, as far as no client holds them; that waits for the
+// worker: not under a lock. Thread-safe.
 class Segment {
  public:
   virtual ~Segment() = default;
@@ -57,7 +60,7 @@ class Segment {
   virtual void Drain() = 0;
 };
 
-// A segment while it is filled. Dropping it frees everything. Thread-safe.
+// A segment while it is filled. Dropping it frees everything, and waits for that. Thread-safe.
 class Upload {
  public:
   virtual ~Upload() = default;
@@ -79,6 +82,7 @@ struct UploadPlan {
   Reservation reservation;
   uint64_t device_bytes = 0;
   Handles handles = Handles::kDescriptor;
+  // In any order; they share neither host nor device bytes. What no run fills is zero.
   std::vector<CopyRun> runs;
   // Where the bytes are read from: a host segment, read-only, or a window of staging memory that
   // the worker maps writable and pins, so that the GPU reads it without another copy.
@@ -145,13 +149,14 @@ class Gpus {
                                                                  Cancellation& cancellation) = 0;
 
   // Ends the worker and starts no other until Resume. The caller has dropped the GPU's segments;
-  // those that are left are lost. Returns when the process is gone.
+  // those that are left are lost. Returns when the process is gone; kDeviceUnavailable if not even
+  // SIGKILL ends it, as a process that hangs in the driver.
   virtual absl::Status Drain(const GpuId& gpu) = 0;
   virtual absl::Status Resume(const GpuId& gpu) = 0;
 
   // Called, from a thread of this object and without a lock, after a worker ended by itself: its
-  // segments are lost. Set once, before the first use; an empty function ends it, and waits for a
-  // call that runs.
+  // segments are lost. It asks nothing that needs that GPU's worker. Set once, before the first
+  // use; an empty function ends it, and waits for a call that runs.
   virtual void OnLost(std::function<void(const GpuId& gpu, const absl::Status& why)> lost) = 0;
 };
 
@@ -169,10 +174,12 @@ struct GpusOptions {
   uint64_t reserve = 1 << 30;
   // Bytes of pinned host memory that a worker copies through.
   uint64_t ring = 256 << 20;
+  // How long a process that owes an answer may be silent before it is killed: a driver that hangs.
+  absl::Duration patience = absl::Seconds(30);
 };
 
 // Asks a short-lived process which GPUs there are. A node without a driver has none: not an error.
-// `no_gpus` is why there are none, if there are none.
+// kInvalidArgument if the options make no sense.
 absl::StatusOr<std::unique_ptr<Gpus>> MakeGpus(GpusOptions options);
 
 }  // namespace weightd::device
