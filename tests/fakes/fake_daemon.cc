@@ -212,6 +212,16 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status WatchEvents(grpc::ServerContext*, const v1::WatchEventsRequest*,
+                           grpc::ServerWriter<v1::WatchEventsResponse>* writer) override {
+    for (const v1::Event& event : daemon_.faults().events) {
+      v1::WatchEventsResponse response;
+      *response.mutable_event() = event;
+      writer->Write(response);
+    }
+    return grpc::Status::OK;
+  }
+
   grpc::Status DrainGpu(grpc::ServerContext* context, const v1::DrainGpuRequest* request,
                         v1::DrainGpuResponse* response) override {
     response->set_freed_bytes(request->force() ? 1 << 20 : 0);

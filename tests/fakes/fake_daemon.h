@@ -48,6 +48,8 @@ class FakeDaemon {
     v1::ErrorDetail error = {};
     // Sent before the grant.
     std::vector<v1::LoadProgress> progress = {};
+    // What WatchEvents says before it ends.
+    std::vector<v1::Event> events = {};
     // Acquire says nothing until its caller gives up.
     bool stalls_acquires = false;
     // Release fails as if the daemon were overloaded, until its caller gives up.

@@ -148,6 +148,25 @@ TEST_F(CommandsTest, DrainAndResume) {
   EXPECT_EQ(err_.str(), "weightctl: no such GPU\n");
 }
 
+TEST_F(CommandsTest, EventsOfGpus) {
+  FakeDaemon::Faults script;
+  script.events.resize(2);
+  script.events[0].set_kind(v1::Event::GPU_COPIED);
+  script.events[0].set_model("small");
+  script.events[0].set_gpu("GPU-0");
+  script.events[0].set_bytes(1 << 20);
+  script.events[1].set_kind(v1::Event::GPU_LOST);
+  script.events[1].set_gpu("GPU-0");
+  script.events[1].mutable_error()->set_message("Xid 79");
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"watch"}), kGood);
+  EXPECT_EQ(out_.str(),
+            "1970-01-01T00:00:00.000Z gpu_copied small on GPU-0 1.0 MiB\n"
+            "1970-01-01T00:00:00.000Z gpu_lost on GPU-0: Xid 79\n");
+  EXPECT_EQ(Run({"watch", "-o", "json"}), kGood);
+  EXPECT_NE(out_.str().find(R"("gpu":"GPU-0")"), std::string::npos) << out_.str();
+}
+
 TEST_F(CommandsTest, GpusOfAModel) {
   EXPECT_EQ(Run({"preload", "small", "--gpu", "all", "--gpu", "1"}), kGood);
   EXPECT_EQ(daemon_.named_gpus(), (std::vector<std::string>{"all", "1"}));
