@@ -126,8 +126,10 @@ absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
       *response.add_files() = ToProto(file);
     }
     response.mutable_metadata()->insert(index.metadata.begin(), index.metadata.end());
-    // It asks the kernel about every page of the model.
-    response.set_huge_page_fraction((*resident)->weights->HugePageFraction().value_or(0));
+    // None if the model is only on GPUs. It asks the kernel about every page of the model.
+    if (const auto& weights = (*resident)->weights; weights != nullptr) {
+      response.set_huge_page_fraction(weights->HugePageFraction().value_or(0));
+    }
     *response.mutable_verification() = VerificationOf(index, (*resident)->digests->verified());
   }
   return absl::OkStatus();

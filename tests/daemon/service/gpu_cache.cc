@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/ids.h"
 #include "common/status.h"
+#include "daemon/pipeline/model.h"
 
 namespace weightd::service {
 namespace {
@@ -110,6 +111,15 @@ absl::Status GpuCache::ResumeGpu(const GpuId& gpu) {
   const absl::MutexLock lock(&mutex_);
   std::erase(drained_, gpu);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> GpuCache::Resident(
+    const Uri& uri) const {
+  ASSIGN_OR_RETURN(const auto on_host, host_->Resident(uri));
+  auto model = std::make_shared<pipeline::ResidentModel>();
+  model->index = on_host->index;
+  model->digests = on_host->digests;
+  return model;
 }
 
 std::vector<device::GpuStatus> GpuCache::Gpus() const {

@@ -60,10 +60,9 @@ class GpuCache final : public cache::Cache {
   absl::StatusOr<cache::ModelSnapshot> Model(const Uri& uri) const override {
     return host_->Model(uri);
   }
+  // Without its bytes in host memory, as of a model that is only on GPUs.
   absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> Resident(
-      const Uri& uri) const override {
-    return host_->Resident(uri);
-  }
+      const Uri& uri) const override;
   std::vector<cache::LeaseSnapshot> Leases() const override { return host_->Leases(); }
   host::HostUsage Usage() const override { return host_->Usage(); }
   std::vector<host::DrainingSegment> Draining() const override { return host_->Draining(); }

@@ -147,6 +147,17 @@ TEST_F(GpusTest, PreloadsToGpusByAnyName) {
   EXPECT_EQ(Preload({"every"}), v1::DEVICE_UNAVAILABLE);
 }
 
+TEST_F(GpusTest, DescribesAModelThatIsOnlyOnGpus) {
+  ASSERT_EQ(Preload({"0"}), v1::ERROR_REASON_UNSPECIFIED);
+  grpc::ClientContext context;
+  v1::DescribeModelRequest request;
+  request.set_model(kModel);
+  v1::DescribeModelResponse response;
+  ASSERT_TRUE(admin_->DescribeModel(&context, request, &response).ok());
+  EXPECT_EQ(response.model().state(), v1::RESIDENT);
+  EXPECT_EQ(response.huge_page_fraction(), 0);
+}
+
 TEST_F(GpusTest, EvictsFromOneGpu) {
   v1::EvictRequest request;
   request.set_model(kModel);
