@@ -20,6 +20,10 @@ constexpr uint32_t kDefaultAttempts = 5;
 constexpr int64_t kDefaultUnclaimedLeaseSeconds = 30;
 constexpr uint32_t kDefaultMaxLoads = 8;
 constexpr char kDefaultListener[] = "default";
+constexpr char kDefaultGpuDriver[] = "libcuda.so.1";
+constexpr char kDefaultGpuBudget[] = "50%";
+constexpr uint64_t kDefaultGpuReserve = uint64_t{1} << 30;
+constexpr uint64_t kDefaultGpuRing = 256 << 20;
 
 void DefaultSocketDir(const ConfigOverrides& overrides, v1::Config& config) {
   if (!overrides.flag_socket_dir.empty()) {
@@ -78,6 +82,27 @@ void DefaultSources(v1::SourcesConfig& sources) {
   }
 }
 
+void DefaultGpu(v1::Config& config) {
+  v1::GpuConfig& gpu = *config.mutable_gpu();
+  if (gpu.driver().empty()) {
+    gpu.set_driver(kDefaultGpuDriver);
+  }
+  if (gpu.budget().empty()) {
+    gpu.set_budget(kDefaultGpuBudget);
+  }
+  if (!gpu.has_reserve()) {
+    gpu.set_reserve(kDefaultGpuReserve);
+  }
+  if (gpu.ring() == 0) {
+    gpu.set_ring(kDefaultGpuRing);
+  }
+  for (v1::ModelConfig& model : *config.mutable_models()) {
+    if (model.has_placement() && model.placement().handles().empty()) {
+      model.mutable_placement()->set_handles("descriptor");
+    }
+  }
+}
+
 void DefaultOthers(v1::Config& config) {
   if (!config.host().has_huge_pages()) {
     config.mutable_host()->set_huge_pages(true);
@@ -126,6 +151,7 @@ absl::StatusOr<v1::Config> ParseConfig(absl::string_view text, absl::string_view
   DefaultSocketDir(overrides, config);
   DefaultListeners(config);
   DefaultSources(*config.mutable_sources());
+  DefaultGpu(config);
   DefaultOthers(config);
   RETURN_IF_ERROR(CheckConfig(config, lines));
   return config;

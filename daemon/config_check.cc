@@ -20,6 +20,7 @@
 #include "common/status.h"
 #include "common/uri.h"
 #include "daemon/config.h"
+#include "daemon/config_check_gpu.h"
 #include "daemon/config_check_keys.h"
 #include "daemon/config_values.h"
 #include "daemon/source/s3/s3_store.h"
@@ -142,6 +143,7 @@ absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
   absl::flat_hash_set<std::string> names;
   absl::flat_hash_map<std::string, Pins> pins;  // by URI
   absl::flat_hash_map<std::string, std::string> verify;
+  Placements placements;
   for (int i = 0; i < config.models_size(); ++i) {
     const v1::ModelConfig& model = config.models(i);
     const std::string path = absl::StrCat("models[", i, "]");
@@ -160,6 +162,7 @@ absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {
         return lines.ErrorAt(path + ".verify", "another model of this URI says otherwise");
       }
     }
+    RETURN_IF_ERROR(CheckPlacement(model, *uri, path, placements, lines));
     for (int j = 0; j < model.sha256_size(); ++j) {
       const absl::Status pinned = AddPin(model.sha256(j), pins[uri->ToString()]);
       if (!pinned.ok()) {
@@ -319,6 +322,7 @@ absl::Status CheckConfig(const v1::Config& config, const FieldLines& lines) {
   RETURN_IF_ERROR(CheckModels(config, lines));
   RETURN_IF_ERROR(CheckSources(config.sources(), lines));
   RETURN_IF_ERROR(CheckKeys(config, lines));
+  RETURN_IF_ERROR(CheckGpu(config.gpu(), lines));
   RETURN_IF_ERROR(CheckOneOf(config.verify(), kVerifyPolicies, "verify", lines));
   return CheckOthers(config, lines);
 }

@@ -133,4 +133,17 @@ NumberForm FormOf(v1::Unit unit) {
   }
 }
 
+std::optional<GpuBudget> ParseGpuBudget(absl::string_view text) {
+  absl::string_view number = text;
+  if (!absl::ConsumeSuffix(&number, "%")) {
+    const std::optional<uint64_t> bytes = ParseBytes(text);
+    return bytes.has_value() ? std::optional(GpuBudget{.bytes = bytes}) : std::nullopt;
+  }
+  const std::optional<uint64_t> percent = ParseCount(number);
+  if (!percent.has_value() || *percent < 1 || *percent > 100) {
+    return std::nullopt;
+  }
+  return GpuBudget{.fraction = static_cast<double>(*percent) / 100};
+}
+
 }  // namespace weightd

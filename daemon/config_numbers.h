@@ -21,6 +21,16 @@ struct NumberForm {
 
 NumberForm FormOf(v1::Unit unit);
 
+// How much of a GPU's memory: bytes ("40GiB"), or a part of it ("50%").
+struct GpuBudget {
+  std::optional<uint64_t> bytes = {};
+  // Above 0, at most 1; counts if `bytes` has no value.
+  double fraction = 0;
+};
+
+// Nothing for what is neither; a part is from 1% to 100%.
+std::optional<GpuBudget> ParseGpuBudget(absl::string_view text);
+
 }  // namespace weightd
 
 #endif  // WEIGHTD_DAEMON_CONFIG_NUMBERS_H_

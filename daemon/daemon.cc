@@ -15,6 +15,7 @@
 #include "common/status.h"
 #include "common/version.h"
 #include "daemon/config.h"
+#include "daemon/configured_gpus.h"
 #include "daemon/configured_sources.h"
 #include "daemon/event_lines.h"
 #include "daemon/host/host_tier.h"
@@ -81,6 +82,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
   std::unique_ptr<Daemon> daemon(new Daemon());
   RETURN_IF_ERROR(daemon->NameModels(config));
   RETURN_IF_ERROR(daemon->OpenFolders(config, stopping));
+  RETURN_IF_ERROR(daemon->FindGpus(config));
   RETURN_IF_ERROR(daemon->BuildCache(config));
   RETURN_IF_ERROR(daemon->StartListeners(config));
   RETURN_IF_ERROR(daemon->StartAdmin(config));
@@ -133,6 +135,12 @@ absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stoppin
   return absl::OkStatus();
 }
 
+absl::Status Daemon::FindGpus(const v1::Config& config) {
+  ASSIGN_OR_RETURN(gpus_, device::MakeGpus(GpusOptionsOf(config)));
+  LogGpus(*gpus_);
+  return absl::OkStatus();
+}
+
 absl::Status Daemon::BuildCache(const v1::Config& config) {
   RETURN_IF_ERROR(AddSources(config.sources(), sources_));
   host::HostTierOptions tier;
@@ -164,12 +172,15 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   loader.verify_by_default = VerifyPolicyOf(config.verify());
   ASSIGN_OR_RETURN(ModelKeys keys, ModelKeys::Make(config.keys()));
   loader.key_of = [keys = std::move(keys)](const Uri& model) { return keys.For(model); };
+  loader.gpus = gpus_.get();
   loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex, std::move(loader));
   const auto host_tier = std::make_shared<host::HostTier>(std::move(tier));
+  ASSIGN_OR_RETURN(auto placements, PlacementsOf(config, names_, *gpus_));
   cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
                                  .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
-                                 .max_loads = static_cast<int>(config.cache().max_loads())},
-                                host_tier, loader_.get());
+                                 .max_loads = static_cast<int>(config.cache().max_loads()),
+                                 .placements = std::move(placements)},
+                                host_tier, loader_.get(), gpus_.get());
   if (host_tier->options().ready > 0) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
   }

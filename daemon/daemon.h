@@ -11,6 +11,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
 #include "daemon/configured_models.h"
+#include "daemon/device/gpus.h"
 #include "daemon/host/ready_keeper.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/service/admin_service.h"
@@ -45,6 +46,7 @@ class Daemon {
 
   absl::Status NameModels(const v1::Config& config);
   absl::Status OpenFolders(const v1::Config& config, Cancellation& stopping);
+  absl::Status FindGpus(const v1::Config& config);
   absl::Status BuildCache(const v1::Config& config);
   absl::Status StartListeners(const v1::Config& config);
   absl::Status StartListener(const v1::ListenerConfig& config);
@@ -57,6 +59,7 @@ class Daemon {
   service::ModelNames names_;
   std::vector<std::unique_ptr<service::SocketFolder>> folders_;
   source::Registry sources_;
+  std::unique_ptr<device::Gpus> gpus_;
   std::unique_ptr<pipeline::ModelLoader> loader_;
   std::unique_ptr<cache::Cache> cache_;
   std::unique_ptr<host::ReadyKeeper> ready_keeper_;

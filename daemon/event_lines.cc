@@ -50,7 +50,15 @@ Line LineOf(cache::EventKind kind) {
 void LogEvent(const cache::Event& event) {
   const Line line = LineOf(event.kind);
   const std::string model = event.uri.Redacted();
-  if (!event.error.ok()) {
+  if (event.gpu.has_value()) {
+    const std::string gpu = event.gpu->ToText();
+    if (event.error.ok()) {
+      Log(line.level, line.name, {{"model", model}, {"gpu", gpu}, {"bytes", event.bytes}});
+    } else {
+      Log(line.level, line.name,
+          {{"model", model}, {"gpu", gpu}, {"error", event.error.message()}});
+    }
+  } else if (!event.error.ok()) {
     Log(line.level, line.name, {{"model", model}, {"error", event.error.message()}});
   } else if (event.lease != LeaseId()) {
     Log(line.level, line.name, {{"model", model}, {"lease", event.lease.value()}});

@@ -7,6 +7,7 @@
 #include "daemon/command_line.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
+#include "daemon/device/worker/main.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
 
@@ -27,6 +28,9 @@ static absl::Status Serve(const weightd::v1::Config& config) {
 }
 
 int main(int argc, char** argv) {
+  if (weightd::device::IsGpuWorker(argc, argv)) {
+    return weightd::device::GpuWorkerMain(argc, argv);
+  }
   int exit_code = 0;
   const auto line = weightd::ParseCommandLine(argc, argv, exit_code);
   if (!line.has_value()) {

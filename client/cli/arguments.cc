@@ -36,6 +36,14 @@ void AddModel(CLI::App* command, Arguments& arguments) {
       ->required();
 }
 
+// A single one.
+CLI::Option* AddGpu(CLI::App* command, Arguments& arguments, const char* what) {
+  return command
+      ->add_option("--gpu", arguments.gpus, absl::StrCat(what, ": index as of status, or UUID"))
+      ->type_name("GPU")
+      ->expected(1);
+}
+
 void AddStore(CLI::App* command, StoreAccess& store) {
   command->add_option("--endpoint", store.endpoint,
                       "https://host of the store (default: AWS_ENDPOINT_URL_S3, then AWS)");
@@ -126,6 +134,11 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
       ->allow_extra_args(false)  // one each time
       ->excludes(no_wait);       // nobody would hear of a mismatch
   AddKey(preload, arguments.key)->excludes(no_wait);
+  preload
+      ->add_option("--gpu", arguments.gpus,
+                   "Also to this GPU: index, UUID, or all; repeated for several")
+      ->type_name("GPU")
+      ->allow_extra_args(false);  // one each time
   add(Command::kList, "ls", "List models");
   CLI::App* show = add(Command::kShow, "show", "Describe one model");
   AddModel(show, arguments);
@@ -133,6 +146,14 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
   CLI::App* evict = add(Command::kEvict, "evict", "Drop a model from the cache");
   AddModel(evict, arguments);
   evict->add_flag("--force", arguments.force, "Also while it is leased or pinned");
+  AddGpu(evict, arguments, "Only its copy on this GPU");
+  CLI::App* drain = add(Command::kDrain, "drain",
+                        "Take weightd off a GPU: drop what is there, end our process on it");
+  AddGpu(drain, arguments, "Which")->required();
+  drain->add_flag("--force", arguments.force, "Also while clients lease copies there");
+  AddGpu(add(Command::kResume, "resume", "Undo drain: what is placed there comes back"), arguments,
+         "Which")
+      ->required();
   AddModel(add(Command::kPin, "pin", "Never evict a model to make room"), arguments);
   AddModel(add(Command::kUnpin, "unpin", "Undo pin"), arguments);
   add(Command::kLeases, "leases", "List who holds what")
@@ -150,8 +171,11 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
   AddInput(add(Command::kVerify, "verify",
                "Hold every tensor against every checksum in its file; no daemon needed"),
            arguments.convert);
-  add(Command::kDoctor, "doctor", "What on this node limits weightd, what it costs, what to do")
-      ->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");
+  CLI::App* doctor = add(Command::kDoctor, "doctor",
+                         "What on this node limits weightd, what it costs, what to do");
+  doctor->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");
+  doctor->add_option("--cuda-driver", arguments.cuda_driver,
+                     "Library of the CUDA driver (default: libcuda.so.1, if the node has one)");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #define WEIGHTD_CLIENT_CLI_ARGUMENTS_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,6 +20,8 @@ enum class Command {
   kList,
   kShow,
   kEvict,
+  kDrain,
+  kResume,
   kPin,
   kUnpin,
   kLeases,
@@ -46,7 +49,11 @@ struct Arguments {
   bool wait = true;
   bool tensors = false;
   bool force = false;
+  // UUIDs, indices, or "all"; of evict, drain and resume at most one UUID or index.
+  std::vector<std::string> gpus;
   bool fix = false;
+  // The CUDA driver's library; empty: the system's, which need not be there.
+  std::string cuda_driver;
   PushRequest push;
   ConvertArguments convert;
 };

@@ -40,6 +40,11 @@ std::string ModelName(const std::string& given) {
                           : given;
 }
 
+// The one GPU that a command is about; empty if it is about none.
+std::string GpuOf(const Arguments& arguments) {
+  return arguments.gpus.empty() ? "" : arguments.gpus.front();
+}
+
 template <typename T, typename PrintTable, typename PrintJsonOf>
 absl::Status Print(const absl::StatusOr<T>& result, bool json, PrintTable table,
                    PrintJsonOf json_of) {
@@ -53,7 +58,8 @@ absl::Status Print(const absl::StatusOr<T>& result, bool json, PrintTable table,
 absl::Status Preload(const AdminClient& daemon, const Arguments& arguments,
                      const Streams& streams) {
   ASSIGN_OR_RETURN(const auto key, ReadKeyOption("--key", arguments.key));
-  AdminClient::PreloadOptions options = {.pin = arguments.pin, .pins = arguments.pins};
+  AdminClient::PreloadOptions options = {
+      .pin = arguments.pin, .pins = arguments.pins, .gpus = arguments.gpus};
   if (key.has_value()) {
     (key->password ? options.password : options.key) = key->secret.bytes();
   }
@@ -149,10 +155,10 @@ absl::Status Verify(const Arguments& arguments, const Streams& streams) {
 
 absl::Status Doctor(const Arguments& arguments, const Streams& streams) {
   const std::string socket_dir = client::ResolveSocketDir(arguments.socket_dir);
-  NodeReadings node = ReadNode(socket_dir);
+  NodeReadings node = ReadNode(socket_dir, arguments.cuda_driver);
   if (arguments.fix && !node.shmem_enabled.empty() && !HugePagesAllowed(node.shmem_enabled)) {
     RETURN_IF_ERROR(AllowHugePagesForSharedMemory());
-    node = ReadNode(socket_dir);
+    node = ReadNode(socket_dir, arguments.cuda_driver);
   }
   const std::vector<Finding> findings = Diagnose(node);
   arguments.json ? PrintFindingsJson(findings, streams.out) : PrintFindings(findings, streams.out);
@@ -197,8 +203,16 @@ absl::Status AskDaemon(const AdminClient& daemon, const Arguments& arguments,
           [&](const auto& description) { PrintDescription(description, streams.out); }, print_json);
     case Command::kEvict:
       return Print(
-          daemon.Evict(model, arguments.force), json,
+          daemon.Evict(model, arguments.force, GpuOf(arguments)), json,
           [&](const auto& evicted) { PrintEvicted(evicted, streams.out); }, print_json);
+    case Command::kDrain:
+      return Print(
+          daemon.DrainGpu(GpuOf(arguments), arguments.force), json,
+          [&](const auto& drained) { PrintDrained(drained, streams.out); }, print_json);
+    case Command::kResume:
+      return Print(
+          daemon.ResumeGpu(GpuOf(arguments)), json,
+          [&](const auto& resumed) { PrintGpuLine(resumed.gpu(), streams.out); }, print_json);
     case Command::kPin:
       return Print(daemon.Pin(model), json, print_model, print_json);
     case Command::kUnpin:

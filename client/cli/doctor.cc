@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -179,6 +180,71 @@ Finding Daemon(const NodeReadings& node) {
           "nothing can be loaded or attached", HintOf(node.daemon_answer)};
 }
 
+std::string CudaText(int version) {
+  return absl::StrCat("CUDA ", version / 1000, ".", version % 1000 / 10);
+}
+
+Finding CudaDriverOf(const NodeReadings& node) {
+  constexpr char kCost[] =
+      "no model goes into the memory of this node's GPUs; host memory is as ever";
+  switch (node.cuda_library) {
+    case NodeReadings::CudaLibrary::kUsable:
+      return {"cuda_driver", State::kOk,
+              absl::StrCat(CudaText(node.cuda_version), " (", node.cuda_path, ")"), "", ""};
+    case NodeReadings::CudaLibrary::kMissing:
+      if (node.nvidia_gpus == 0 && !node.cuda_driver_named) {
+        return {"cuda_driver", State::kOk, "none, and no NVIDIA GPU on this node", "", ""};
+      }
+      break;
+    case NodeReadings::CudaLibrary::kUnusable:
+      break;
+  }
+  return {"cuda_driver", State::kWarn, std::string(node.cuda_answer.message()), kCost,
+          node.nvidia_gpus > 0
+              ? absl::StrCat(HintOf(node.cuda_answer),
+                             "; in a container, give it the GPUs (the runtime mounts the driver)")
+              : HintOf(node.cuda_answer)};
+}
+
+Finding Gpu(const v1::GpuStatus& gpu) {
+  const std::string name =
+      absl::StrCat(gpu.index(), " (", gpu.name(), ", ", gpu.uuid().substr(0, 12), ")");
+  const uint64_t used = gpu.tier().resident() + gpu.tier().loading() + gpu.tier().draining();
+  switch (gpu.state()) {
+    case v1::GpuStatus::FAILED:
+      return {"gpu", State::kWarn, absl::StrCat(name, ": its worker ended: ", gpu.last_error()),
+              "what was there is lost, and loaded or copied again when it is next wanted",
+              "if it ends again, look for Xid in dmesg and at nvidia-smi"};
+    case v1::GpuStatus::DRAINED:
+      return {"gpu", State::kWarn, absl::StrCat(name, ": drained by an operator"),
+              "no model goes there", absl::StrCat("weightctl resume --gpu ", gpu.index())};
+    default:
+      return {"gpu", State::kOk,
+              absl::StrCat(name, ": ", BytesText(used), " of ", BytesText(gpu.tier().budget()),
+                           " used"),
+              "", ""};
+  }
+}
+
+// What the daemon has to say of each, or that it says nothing though the node has some.
+std::vector<Finding> Gpus(const NodeReadings& node) {
+  std::vector<Finding> findings;
+  for (const v1::GpuStatus& gpu : node.gpus) {
+    findings.push_back(Gpu(gpu));
+  }
+  const bool usable = node.cuda_library == NodeReadings::CudaLibrary::kUsable;
+  if (node.gpus.empty() && node.nvidia_gpus > 0 && usable && node.daemon_answer.ok()) {
+    findings.push_back(
+        {"gpu", State::kWarn,
+         absl::StrCat("the daemon found none of the ", node.nvidia_gpus,
+                      node.nvidia_gpus == 1 ? " GPU" : " GPUs", " of this node"),
+         "no model goes into their memory",
+         "gpu.none in the daemon's log says why; check its CUDA_VISIBLE_DEVICES, its "
+         "container's GPUs, and whether nvidia-smi works, then start it again"});
+  }
+  return findings;
+}
+
 }  // namespace
 
 const char* StateName(Finding::State state) {
@@ -194,9 +260,12 @@ const char* StateName(Finding::State state) {
 }
 
 std::vector<Finding> Diagnose(const NodeReadings& node) {
-  std::vector<Finding> findings = {Kernel(node),  HugePages(node),    LockedMemory(node),
-                                   Memory(node),  Overcommit(node),   OpenFiles(node),
-                                   IoUring(node), SocketFolder(node), Daemon(node)};
+  std::vector<Finding> findings = {
+      Kernel(node),    HugePages(node), LockedMemory(node), Memory(node),       Overcommit(node),
+      OpenFiles(node), IoUring(node),   CudaDriverOf(node), SocketFolder(node), Daemon(node)};
+  for (Finding& gpu : Gpus(node)) {
+    findings.push_back(std::move(gpu));
+  }
   for (const auto& model : node.resident_models) {
     findings.push_back(ModelPages(model));
   }

@@ -1,5 +1,6 @@
 #include "client/cli/node_readings.h"
 
+#include <dlfcn.h>
 #include <linux/capability.h>
 #include <linux/io_uring.h>
 #include <sys/resource.h>
@@ -11,8 +12,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -22,6 +25,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "client/cpp/admin_client.h"
+#include "common/cuda_driver.h"
 #include "common/fd.h"
 #include "common/huge_pages.h"
 #include "common/status.h"
@@ -137,6 +141,7 @@ absl::Status AskDaemon(NodeReadings& node) {
                    client::AdminClient::Connect({node.socket_dir, kDaemonPatience}));
   ASSIGN_OR_RETURN(const auto status, client.GetStatus());
   node.daemon_version = status.version();
+  node.gpus.assign(status.gpus().begin(), status.gpus().end());
   ASSIGN_OR_RETURN(const auto models, client.ListModels());
   for (const v1::ModelSummary& model : models) {
     if (model.state() != v1::RESIDENT) {
@@ -152,6 +157,36 @@ absl::Status AskDaemon(NodeReadings& node) {
   return absl::OkStatus();
 }
 
+int CountNvidiaGpus() {
+  int count = 0;
+  std::error_code error;
+  // A folder for each device; class 03xxxx is a display or 3D controller (PCI Code and ID
+  // Assignment Specification).
+  for (const auto& device : std::filesystem::directory_iterator("/sys/bus/pci/devices", error)) {
+    const bool is_nvidia = ReadText(device.path() / "vendor") == "0x10de";
+    count += is_nvidia && absl::StartsWith(ReadText(device.path() / "class"), "0x03") ? 1 : 0;
+  }
+  return count;
+}
+
+void ReadCudaDriver(const std::string& given, NodeReadings& node) {
+  node.nvidia_gpus = CountNvidiaGpus();
+  node.cuda_driver_named = !given.empty();
+  node.cuda_path = given.empty() ? std::string(CudaDriver::kLibrary) : given;
+  const auto driver = CudaDriver::Load(node.cuda_path);
+  if (driver.ok()) {
+    node.cuda_library = NodeReadings::CudaLibrary::kUsable;
+    node.cuda_version = (*driver)->version();
+    return;
+  }
+  node.cuda_answer = driver.status();
+  // A library that was loaded stays so.
+  if (void* const there = dlopen(node.cuda_path.c_str(), RTLD_LAZY | RTLD_NOLOAD)) {
+    dlclose(there);
+    node.cuda_library = NodeReadings::CudaLibrary::kUnusable;
+  }
+}
+
 void ReadFolder(NodeReadings& node) {
   struct stat info{};
   if (stat(node.socket_dir.c_str(), &info) == 0) {
@@ -162,7 +197,7 @@ void ReadFolder(NodeReadings& node) {
 
 }  // namespace
 
-NodeReadings ReadNode(const std::string& socket_dir) {
+NodeReadings ReadNode(const std::string& socket_dir, const std::string& cuda_driver) {
   NodeReadings node;
   node.socket_dir = socket_dir;
   utsname system{};
@@ -174,6 +209,7 @@ NodeReadings ReadNode(const std::string& socket_dir) {
   ReadMemory(node);
   ReadFolder(node);
   ReadLimits(node);
+  ReadCudaDriver(cuda_driver, node);
   node.daemon_answer = AskDaemon(node);
   return node;
 }

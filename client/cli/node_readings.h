@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "weightd/v1/admin.pb.h"
 
 namespace weightd::cli {
 
@@ -44,6 +45,24 @@ struct NodeReadings {
     double huge_page_fraction = 0;
   };
   std::vector<ResidentModel> resident_models;
+  // By index.
+  std::vector<v1::GpuStatus> gpus;
+
+  // NVIDIA's on the PCI bus, whether or not this process may use them.
+  int nvidia_gpus = 0;
+  // Whether a path of the CUDA driver was given, and so it is to be there.
+  bool cuda_driver_named = false;
+  enum class CudaLibrary {
+    kMissing,
+    kUnusable,  // it is there, but too old, or lacks something
+    kUsable,
+  };
+  CudaLibrary cuda_library = CudaLibrary::kMissing;
+  // Why it is not usable, with a hint.
+  absl::Status cuda_answer;
+  // 12040 for CUDA 12.4.
+  int cuda_version = 0;
+  std::string cuda_path;
 
   uint64_t memory_total = 0;
   uint64_t memory_available = 0;
@@ -52,8 +71,10 @@ struct NodeReadings {
   uint64_t cgroup_used = 0;
 };
 
-// Reads this node, and asks the daemon in `socket_dir`. What can't be read keeps its default.
-NodeReadings ReadNode(const std::string& socket_dir);
+// Reads this node, and asks the daemon in `socket_dir`. Looks for the CUDA driver in the library
+// `cuda_driver`, or, if that is empty, where the system has it; touches no GPU. What can't be read
+// keeps its default.
+NodeReadings ReadNode(const std::string& socket_dir, const std::string& cuda_driver = {});
 
 // Lets shared memory have huge pages where it is asked for. NOT_ALLOWED without root.
 absl::Status AllowHugePagesForSharedMemory();

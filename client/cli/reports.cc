@@ -19,6 +19,7 @@ namespace {
 
 // Enough digits to tell revisions of one node apart, and more than a prefix needs (8).
 constexpr size_t kRevisionDigits = 12;
+constexpr size_t kGpuCharacters = 12;
 
 absl::Time TimeOf(const google::protobuf::Timestamp& timestamp) {
   return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
@@ -45,6 +46,13 @@ std::string NameText(const v1::ModelSummary& model) {
   return model.aliases().empty()
              ? model.model()
              : absl::StrCat(absl::StrJoin(model.aliases(), ", "), " = ", model.model());
+}
+
+// "GPU-" and the digits that usually tell a node's GPUs apart.
+std::string GpusText(const v1::ModelSummary& model) {
+  return absl::StrJoin(model.gpu_copies(), ", ", [](std::string* out, const v1::GpuCopy& copy) {
+    out->append(copy.gpu(), 0, kGpuCharacters);
+  });
 }
 
 std::string ShapeText(absl::Span<const uint64_t> shape) {
@@ -98,6 +106,7 @@ void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
   PrintField("sessions", absl::StrCat(status.sessions()), out);
   PrintField("leases", absl::StrCat(status.leases()), out);
   PrintField("loads", absl::StrCat(status.loads_running()), out);
+  PrintGpus(status.gpus(), out);
   if (status.listeners().empty()) {
     return;
   }
@@ -118,12 +127,13 @@ void PrintModels(const std::vector<v1::ModelSummary>& models, absl::Time now, st
                {"LEASES", true},
                {"PINNED"},
                {"REVISION"},
-               {"LAST USED"}});
+               {"LAST USED"},
+               {"GPUS"}});
   for (const v1::ModelSummary& model : models) {
     table.AddRow({NameText(model), StateText(model), BytesText(model.host_bytes()),
                   absl::StrCat(model.tensor_count()), absl::StrCat(model.leases()),
                   model.pinned() ? "yes" : "no", Revision(model.revision()),
-                  Ago(model.has_last_used_at(), model.last_used_at(), now)});
+                  Ago(model.has_last_used_at(), model.last_used_at(), now), GpusText(model)});
   }
   table.Print(out);
 }
@@ -134,6 +144,9 @@ void PrintModelLine(const v1::ModelSummary& model, std::ostream& out) {
     out << ", " << BytesText(model.host_bytes()) << ", " << model.tensor_count() << " tensors";
   }
   out << (model.pinned() ? ", pinned" : "");
+  if (!model.gpu_copies().empty()) {
+    out << ", on " << PrintableText(GpusText(model));
+  }
   if (!model.revision().empty()) {
     out << ", revision " << Revision(model.revision());
   }
@@ -150,6 +163,12 @@ void PrintDescription(const v1::DescribeModelResponse& description, std::ostream
   PrintField("tensors", absl::StrCat(model.tensor_count()), out);
   PrintField("leases", absl::StrCat(model.leases()), out);
   PrintField("pinned", model.pinned() ? "yes" : "no", out);
+  for (const v1::GpuCopy& copy : model.gpu_copies()) {
+    PrintField("gpu",
+               absl::StrCat(copy.gpu(), "  ", BytesText(copy.nbytes()), ", ", copy.leases(),
+                            copy.leases() == 1 ? " lease" : " leases"),
+               out);
+  }
   PrintField("huge pages", absl::StrFormat("%.0f%%", description.huge_page_fraction() * 100), out);
   PrintField("checked", absl::StrJoin(description.verification().checks(), ", "), out);
   PrintField("last error", model.last_error(), out);
@@ -211,11 +230,17 @@ void PrintEvent(const v1::WatchEventsResponse& watched, std::ostream& out) {
   }
   const v1::Event& event = watched.event();
   out << absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", TimeOf(event.time()), absl::UTCTimeZone()) << ' '
-      << absl::AsciiStrToLower(
-             v1::Event::Kind_IsValid(event.kind()) ? v1::Event::Kind_Name(event.kind()) : "unknown")
-      << ' ' << PrintableText(event.model());
+      << absl::AsciiStrToLower(v1::Event::Kind_IsValid(event.kind())
+                                   ? v1::Event::Kind_Name(event.kind())
+                                   : "unknown");
+  if (!event.model().empty()) {
+    out << ' ' << PrintableText(event.model());
+  }
   if (!event.revision().empty()) {
     out << " revision " << Revision(event.revision());
+  }
+  if (!event.gpu().empty()) {
+    out << " on " << PrintableText(event.gpu());
   }
   if (event.lease_id() != 0) {
     out << " lease " << event.lease_id();

@@ -18,6 +18,11 @@ namespace weightd::cli {
 
 void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out);
 void PrintModels(const std::vector<v1::ModelSummary>& models, absl::Time now, std::ostream& out);
+// A row for each, and below the table why workers ended; nothing without GPUs.
+void PrintGpus(const google::protobuf::RepeatedPtrField<v1::GpuStatus>& gpus, std::ostream& out);
+// One line: which GPU it is, and its state.
+void PrintGpuLine(const v1::GpuStatus& gpu, std::ostream& out);
+void PrintDrained(const v1::DrainGpuResponse& drained, std::ostream& out);
 // One line: what became of a model.
 void PrintModelLine(const v1::ModelSummary& model, std::ostream& out);
 void PrintDescription(const v1::DescribeModelResponse& description, std::ostream& out);

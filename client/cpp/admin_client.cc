@@ -13,6 +13,8 @@ namespace weightd::client {
 namespace {
 
 constexpr uint32_t kPageSize = 1000;
+// For a process that takes its time to end, or has to be killed.
+constexpr absl::Duration kWorkerPatience = absl::Minutes(1);
 
 void WipeSecret(v1::PreloadRequest& request) {
   if (request.secret().has_key()) {
@@ -37,9 +39,9 @@ absl::StatusOr<AdminClient> AdminClient::Connect(const Options& options) {
 template <typename Request, typename Response>
 absl::StatusOr<Response> AdminClient::Call(
     grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-    const Request& request) const {
+    const Request& request, absl::Duration more_time) const {
   grpc::ClientContext context;
-  SetDeadline(context, absl::Now() + timeout_);
+  SetDeadline(context, absl::Now() + timeout_ + more_time);
   Response response;
   const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
   RETURN_IF_ERROR(FromRpc(status, context, socket_path_));
@@ -59,6 +61,7 @@ absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
   request.set_model(std::string(model));
   request.set_pin(options.pin);
   request.mutable_sha256()->insert(options.pins.begin(), options.pins.end());
+  request.mutable_gpus()->Add(options.gpus.begin(), options.gpus.end());
   if (!options.key.empty()) {
     request.mutable_secret()->set_key(options.key.data(), options.key.size());
   } else if (!options.password.empty()) {
@@ -88,11 +91,27 @@ absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
   return summary;
 }
 
-absl::StatusOr<v1::EvictResponse> AdminClient::Evict(absl::string_view model, bool force) const {
+absl::StatusOr<v1::EvictResponse> AdminClient::Evict(absl::string_view model, bool force,
+                                                     absl::string_view gpu) const {
   v1::EvictRequest request;
   request.set_model(std::string(model));
   request.set_force(force);
+  request.set_gpu(std::string(gpu));
   return Call(&v1::Admin::Stub::Evict, request);
+}
+
+absl::StatusOr<v1::DrainGpuResponse> AdminClient::DrainGpu(absl::string_view gpu,
+                                                           bool force) const {
+  v1::DrainGpuRequest request;
+  request.set_gpu(std::string(gpu));
+  request.set_force(force);
+  return Call(&v1::Admin::Stub::DrainGpu, request, kWorkerPatience);
+}
+
+absl::StatusOr<v1::ResumeGpuResponse> AdminClient::ResumeGpu(absl::string_view gpu) const {
+  v1::ResumeGpuRequest request;
+  request.set_gpu(std::string(gpu));
+  return Call(&v1::Admin::Stub::ResumeGpu, request, kWorkerPatience);
 }
 
 absl::StatusOr<v1::ModelSummary> AdminClient::Pin(absl::string_view model) const {

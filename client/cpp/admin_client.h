@@ -21,7 +21,8 @@ class AdminClient {
   struct Options {
     // As ConnectOptions::socket_dir.
     std::string socket_dir;
-    // Of the connection, and of each call but Preload and WatchEvents.
+    // Of the connection, and of each call but Preload and WatchEvents. DrainGpu and ResumeGpu,
+    // which wait for a process, have a minute more.
     absl::Duration timeout = absl::Seconds(10);
   };
 
@@ -34,6 +35,8 @@ class AdminClient {
     // of it only gRPC's buffers are not wiped when it has been sent.
     absl::string_view key = {};
     absl::string_view password = {};
+    // Also to these GPUs: UUIDs, indices as the daemon counts them, or "all".
+    std::vector<std::string> gpus = {};
     absl::Time deadline = absl::InfiniteFuture();
   };
 
@@ -46,9 +49,14 @@ class AdminClient {
   absl::StatusOr<v1::ModelSummary> Preload(
       absl::string_view model, const PreloadOptions& options,
       const std::function<bool(const v1::LoadProgress&)>& progress) const;
-  absl::StatusOr<v1::EvictResponse> Evict(absl::string_view model, bool force) const;
+  // Only the copy on `gpu` (a UUID or index) if it is not empty.
+  absl::StatusOr<v1::EvictResponse> Evict(absl::string_view model, bool force,
+                                          absl::string_view gpu = {}) const;
   absl::StatusOr<v1::ModelSummary> Pin(absl::string_view model) const;
   absl::StatusOr<v1::ModelSummary> Unpin(absl::string_view model) const;
+  // Until no process of weightd is on the GPU.
+  absl::StatusOr<v1::DrainGpuResponse> DrainGpu(absl::string_view gpu, bool force) const;
+  absl::StatusOr<v1::ResumeGpuResponse> ResumeGpu(absl::string_view gpu) const;
   // All pages.
   absl::StatusOr<std::vector<v1::ModelSummary>> ListModels() const;
   // All pages of its tensors if `tensors`; else none.
@@ -67,7 +75,8 @@ class AdminClient {
   template <typename Request, typename Response>
   absl::StatusOr<Response> Call(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*,
                                                                         const Request&, Response*),
-                                const Request& request) const;
+                                const Request& request,
+                                absl::Duration more_time = absl::ZeroDuration()) const;
 
   std::unique_ptr<v1::Admin::Stub> stub_;
   std::string socket_path_;

@@ -59,6 +59,9 @@ void AcquireCall::OnGrant(absl::StatusOr<cache::Grant> grant) {
   response.mutable_grant()->set_lease_id(lease.value());
   *response.mutable_grant()->mutable_model() = ToProto(grant->model, *daemon_.names);
   *response.mutable_grant()->mutable_verification() = VerificationOf(*grant);
+  if (grant->device.has_value()) {
+    *response.mutable_grant()->mutable_device() = ToProto(*grant->device);
+  }
   if (!End(absl::OkStatus(), std::move(response))) {
     cache->Release(session, lease).IgnoreError();
   }

@@ -29,6 +29,7 @@ absl::StatusOr<cache::PreloadRequest> AdminService::Admit(v1::PreloadRequest& re
   admitted.policy = {true, true, true};
   admitted.pin = request.pin();
   ASSIGN_OR_RETURN(admitted.pins, PinsOf(request.sha256()));
+  ASSIGN_OR_RETURN(admitted.gpus, GpusNamed(request.gpus()));
   return admitted;
 }
 
@@ -45,14 +46,19 @@ grpc::ServerWriteReactor<v1::PreloadResponse>* AdminService::Preload(
   return call;
 }
 
+absl::StatusOr<cache::EvictResult> AdminService::EvictFrom(const v1::EvictRequest& request) const {
+  ASSIGN_OR_RETURN(const Uri uri, daemon_.names->Resolve(request.model()));
+  if (request.gpu().empty()) {
+    return daemon_.cache->Evict(uri, request.force());
+  }
+  ASSIGN_OR_RETURN(const GpuId gpu, daemon_.cache->FindGpu(request.gpu()));
+  return daemon_.cache->EvictFromGpu(uri, gpu, request.force());
+}
+
 grpc::ServerUnaryReactor* AdminService::Evict(grpc::CallbackServerContext* context,
                                               const v1::EvictRequest* request,
                                               v1::EvictResponse* response) {
-  const absl::StatusOr<Uri> uri = daemon_.names->Resolve(request->model());
-  if (!uri.ok()) {
-    return Finish(context, uri.status(), request->model());
-  }
-  const absl::StatusOr<cache::EvictResult> evicted = daemon_.cache->Evict(*uri, request->force());
+  const absl::StatusOr<cache::EvictResult> evicted = EvictFrom(*request);
   if (evicted.ok()) {
     response->set_freed_bytes(evicted->freed_bytes);
     response->set_draining_bytes(evicted->draining_bytes);
@@ -120,8 +126,10 @@ absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
       *response.add_files() = ToProto(file);
     }
     response.mutable_metadata()->insert(index.metadata.begin(), index.metadata.end());
-    // It asks the kernel about every page of the model.
-    response.set_huge_page_fraction((*resident)->weights->HugePageFraction().value_or(0));
+    // None if the model is only on GPUs. It asks the kernel about every page of the model.
+    if (const auto& weights = (*resident)->weights; weights != nullptr) {
+      response.set_huge_page_fraction(weights->HugePageFraction().value_or(0));
+    }
     *response.mutable_verification() = VerificationOf(index, (*resident)->digests->verified());
   }
   return absl::OkStatus();
@@ -177,6 +185,9 @@ void AdminService::FillStatus(v1::GetStatusResponse& response) const {
       }
     }
     *response.add_listeners() = std::move(listener);
+  }
+  for (const device::GpuStatus& gpu : daemon_.cache->Gpus()) {
+    *response.add_gpus() = ToProto(gpu);
   }
 }
 

@@ -5,8 +5,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/gpu_id.h"
 #include "daemon/cache/cache.h"
+#include "daemon/service/blocking_calls.h"
 #include "daemon/service/event_stream.h"
 #include "daemon/service/model_names.h"
 #include "weightd/v1/admin.grpc.pb.h"
@@ -53,6 +56,13 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
+  // Both may wait for a process to end, and so run on threads of their own.
+  grpc::ServerUnaryReactor* DrainGpu(grpc::CallbackServerContext* context,
+                                     const v1::DrainGpuRequest* request,
+                                     v1::DrainGpuResponse* response) override;
+  grpc::ServerUnaryReactor* ResumeGpu(grpc::CallbackServerContext* context,
+                                      const v1::ResumeGpuRequest* request,
+                                      v1::ResumeGpuResponse* response) override;
 
  private:
   absl::Status Describe(const v1::DescribeModelRequest& request,
@@ -60,11 +70,22 @@ class AdminService final : public v1::Admin::CallbackService {
   absl::Status Leases(const v1::ListLeasesRequest& request, v1::ListLeasesResponse& response) const;
   // Takes the request's secret.
   absl::StatusOr<cache::PreloadRequest> Admit(v1::PreloadRequest& request) const;
+  // Each once; "all" is every GPU of the node.
+  absl::StatusOr<std::vector<GpuId>> GpusNamed(
+      const google::protobuf::RepeatedPtrField<std::string>& names) const;
+  absl::StatusOr<cache::EvictResult> EvictFrom(const v1::EvictRequest& request) const;
+  absl::Status Drain(const v1::DrainGpuRequest& request, v1::DrainGpuResponse& response) const;
+  absl::Status Resume(const v1::ResumeGpuRequest& request, v1::ResumeGpuResponse& response) const;
+  v1::GpuStatus StatusOf(const GpuId& gpu) const;
+  // Answers the call with what `answer` returns, later.
+  grpc::ServerUnaryReactor* AnswerLater(grpc::CallbackServerContext* context,
+                                        std::function<absl::Status()> answer);
   absl::StatusOr<v1::ModelSummary> SetPinned(const std::string& model, bool pinned) const;
   void FillStatus(v1::GetStatusResponse& response) const;
 
   const Daemon daemon_;
   EventWriter event_writer_;
+  BlockingCalls blocking_calls_;
 };
 
 }  // namespace weightd::service

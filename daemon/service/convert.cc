@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "common/gpu_id.h"
 #include "common/status.h"
 #include "common/utf8.h"
 #include "daemon/service/error_detail.h"
@@ -28,6 +29,20 @@ cache::ModelSnapshot Absent(Uri uri) {
   cache::ModelSnapshot model;
   model.uri = std::move(uri);
   return model;
+}
+
+v1::GpuStatus::State StateOf(device::GpuStatus::State state) {
+  switch (state) {
+    case device::GpuStatus::State::kIdle:
+      return v1::GpuStatus::IDLE;
+    case device::GpuStatus::State::kRunning:
+      return v1::GpuStatus::RUNNING;
+    case device::GpuStatus::State::kDrained:
+      return v1::GpuStatus::DRAINED;
+    case device::GpuStatus::State::kFailed:
+      return v1::GpuStatus::FAILED;
+  }
+  return v1::GpuStatus::STATE_UNSPECIFIED;
 }
 
 }  // namespace
@@ -64,6 +79,12 @@ v1::ModelSummary ToProto(const cache::ModelSnapshot& model, const ModelNames& na
     *proto.mutable_last_used_at() = ToTimestamp(model.last_used_at);
   }
   proto.set_last_error(ToUtf8(model.last_error));
+  for (const cache::GpuCopySnapshot& copy : model.copies) {
+    v1::GpuCopy& added = *proto.add_gpu_copies();
+    added.set_gpu(copy.gpu.ToText());
+    added.set_nbytes(copy.bytes);
+    added.set_leases(copy.leases);
+  }
   return proto;
 }
 
@@ -90,6 +111,9 @@ v1::Event ToProto(const cache::Event& event) {
   if (!event.error.ok()) {
     *proto.mutable_error() = ToErrorDetail(event.error, proto.model());
   }
+  if (event.gpu.has_value()) {
+    proto.set_gpu(event.gpu->ToText());
+  }
   return proto;
 }
 
@@ -100,6 +124,32 @@ v1::TierStatus ToProto(const host::HostUsage& usage) {
   proto.set_loading(usage.loading);
   proto.set_draining(usage.draining);
   proto.set_ready(usage.ready);
+  return proto;
+}
+
+v1::GpuStatus ToProto(const device::GpuStatus& gpu) {
+  v1::GpuStatus proto;
+  proto.set_uuid(gpu.id.ToText());
+  proto.set_index(static_cast<uint32_t>(gpu.index));
+  proto.set_name(ToUtf8(gpu.name));
+  proto.set_state(StateOf(gpu.state));
+  proto.set_total_bytes(gpu.total_bytes);
+  v1::TierStatus& tier = *proto.mutable_tier();
+  tier.set_budget(gpu.usage.budget);
+  tier.set_resident(gpu.usage.resident);
+  tier.set_loading(gpu.usage.loading);
+  tier.set_draining(gpu.usage.draining);
+  proto.set_worker_pid(gpu.worker_pid);
+  proto.set_last_error(ToUtf8(gpu.last_error));
+  return proto;
+}
+
+v1::DeviceGrant ToProto(const cache::DeviceGrant& grant) {
+  v1::DeviceGrant proto;
+  proto.set_gpu_uuid(grant.gpu.ToBytes());
+  proto.set_mode(grant.is_private ? v1::DeviceRequest::PRIVATE : v1::DeviceRequest::SHARED);
+  proto.set_nbytes(grant.bytes);
+  proto.set_legacy_handle(grant.legacy_handle);
   return proto;
 }
 
@@ -123,6 +173,22 @@ absl::StatusOr<Pins> PinsOf(const google::protobuf::Map<std::string, std::string
     RETURN_IF_ERROR(AddPin(file, digest, pins));
   }
   return pins;
+}
+
+absl::StatusOr<cache::DeviceRequest> DeviceRequestOf(const v1::DeviceRequest& request) {
+  cache::DeviceRequest device;
+  ASSIGN_OR_RETURN(device.gpu, GpuId::FromBytes(request.gpu_uuid()));
+  if (request.mode() != v1::DeviceRequest::SHARED && request.mode() != v1::DeviceRequest::PRIVATE) {
+    return Error(Reason::kInvalidArgument, "the device request says neither shared nor private",
+                 "say which; update the client");
+  }
+  device.is_private = request.mode() == v1::DeviceRequest::PRIVATE;
+  device.legacy = request.legacy();
+  if (device.legacy && device.is_private) {
+    return Error(Reason::kInvalidArgument, "legacy handles are of shared copies only",
+                 "ask for a shared one, or for a private one without legacy");
+  }
+  return device;
 }
 
 std::vector<cache::ModelSnapshot> AllModels(const cache::Cache& cache, const ModelNames& names) {

@@ -10,6 +10,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
 #include "daemon/cache/snapshots.h"
+#include "daemon/device/gpus.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/service/model_names.h"
 #include "weightd/v1/admin.pb.h"
@@ -24,6 +25,8 @@ v1::ModelSummary ToProto(const cache::ModelSnapshot& model, const ModelNames& na
 v1::Lease ToProto(const cache::LeaseSnapshot& lease);
 v1::Event ToProto(const cache::Event& event);
 v1::TierStatus ToProto(const host::HostUsage& usage);
+v1::GpuStatus ToProto(const device::GpuStatus& gpu);
+v1::DeviceGrant ToProto(const cache::DeviceGrant& grant);
 
 v1::Verification VerificationOf(const cache::Grant& grant);
 
@@ -32,6 +35,9 @@ inline constexpr size_t kMostPins = 500;
 
 // The other way; kInvalidArgument for digests that are none, and for more than kMostPins.
 absl::StatusOr<Pins> PinsOf(const google::protobuf::Map<std::string, std::string>& sha256);
+
+// kInvalidArgument for what names no GPU or no mode, and for a private copy with a legacy handle.
+absl::StatusOr<cache::DeviceRequest> DeviceRequestOf(const v1::DeviceRequest& request);
 
 // What the cache knows and what is configured but absent, ordered by model, then by load time.
 std::vector<cache::ModelSnapshot> AllModels(const cache::Cache& cache, const ModelNames& names);

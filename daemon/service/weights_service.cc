@@ -51,6 +51,9 @@ absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
   admitted.may_load = decision.load && !request.resident_only();
   admitted.revision = request.revision();
   ASSIGN_OR_RETURN(admitted.pins, PinsOf(request.sha256()));
+  if (request.has_device()) {
+    ASSIGN_OR_RETURN(admitted.device, DeviceRequestOf(request.device()));
+  }
   return admitted;
 }
 

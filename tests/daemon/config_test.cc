@@ -47,6 +47,18 @@ models:
   - {name: llama, uri: "https://host/llama/", preload: true, pin: true}
   - name: local/mini.v1
     uri: /models/mini
+    placement:
+      gpus: [0, GPU-00112233-4455-6677-8899-aabbccddeeff]
+      gpu_only: true
+      handles: legacy
+gpu:
+  driver: /opt/libcuda.so.1
+  budget: 40GiB
+  reserve: 0
+  ring: 64MiB
+  budgets:
+    - {gpu: 1, budget: 10GiB}
+    - {gpu: MIG-00112233-4455-6677-8899-aabbccddeeff, budget: 10GB}
 sources:
   file:
     roots: [/models]
@@ -104,6 +116,17 @@ TEST(Config, ReadsEveryField) {
   EXPECT_TRUE(config.models(0).pin());
   EXPECT_EQ(config.models(1).name(), "local/mini.v1");
   EXPECT_FALSE(config.models(1).preload());
+  EXPECT_THAT(config.models(1).placement().gpus(),
+              ElementsAre("0", "GPU-00112233-4455-6677-8899-aabbccddeeff"));
+  EXPECT_TRUE(config.models(1).placement().gpu_only());
+  EXPECT_EQ(config.models(1).placement().handles(), "legacy");
+  EXPECT_FALSE(config.models(0).has_placement());
+  EXPECT_EQ(config.gpu().driver(), "/opt/libcuda.so.1");
+  EXPECT_EQ(config.gpu().budget(), "40GiB");
+  EXPECT_EQ(config.gpu().reserve(), 0);
+  EXPECT_EQ(config.gpu().ring(), 64 << 20);
+  ASSERT_EQ(config.gpu().budgets_size(), 2);
+  EXPECT_EQ(config.gpu().budgets(0).gpu(), "1");
   EXPECT_THAT(config.sources().file().roots(), ElementsAre("/models"));
   EXPECT_EQ(config.sources().http().chunk(), 8'000'000);
   EXPECT_EQ(config.sources().http().stall_timeout().seconds(), 90);
@@ -129,6 +152,10 @@ TEST(Config, FillsInDefaults) {
     EXPECT_EQ(config.host().budget(), 0);
     EXPECT_FALSE(config.host().has_mlock());
     EXPECT_TRUE(config.host().huge_pages());
+    EXPECT_EQ(config.gpu().driver(), "libcuda.so.1");
+    EXPECT_EQ(config.gpu().budget(), "50%");
+    EXPECT_EQ(config.gpu().reserve(), uint64_t{1} << 30);
+    EXPECT_EQ(config.gpu().ring(), 256 << 20);
     EXPECT_TRUE(config.sources().file().direct_io());
     EXPECT_EQ(config.sources().http().connections(), 32);
     EXPECT_EQ(config.sources().http().chunk(), 32 << 20);
@@ -333,6 +360,52 @@ TEST(Config, RefusesWhatMakesNoSense) {
       {"log: {level: verbose}", "1: log.level: must be one of debug, info, warning, error"},
       {"log: {format: xml}", "1: log.format: must be one of json, text"},
   });
+}
+
+TEST(Config, RefusesGpusThatMakeNoSense) {
+  for (const char* budget :
+       {"0%", "101%", "-1%", "1.5%", "%", "50 %", "0.5", "half", "1MiB", "2048TiB"}) {
+    ExpectRefused({{absl::StrCat("gpu: {budget: '", budget, "'}"), "1: gpu.budget: "}});
+  }
+  for (const char* budget : {"1%", "100%", "2MiB", "40GB"}) {
+    EXPECT_TRUE(Parse(absl::StrCat("gpu: {budget: '", budget, "'}")).ok()) << budget;
+  }
+  for (const char* ring : {"15MiB", "5GiB"}) {
+    ExpectRefused({{absl::StrCat("gpu: {ring: ", ring, "}"), "1: gpu.ring: must be from 16MiB"}});
+  }
+  ExpectRefused({
+      {"gpu:\n  reserve: 2048TiB", "2: gpu.reserve: must be at most"},
+      {"gpu:\n  budgets:\n  - {gpu: all, budget: 1GiB}", "3: gpu.budgets[0].gpu: not a GPU"},
+      {"gpu: {budgets: [{budget: 1GiB}]}", "1: gpu.budgets[0].gpu: not a GPU"},
+      {"gpu: {budgets: [{gpu: 0}]}", "1: gpu.budgets[0].budget: not a size"},
+      {"gpu: {budgets: [{gpu: 0, budget: 50%}]}", "1: gpu.budgets[0].budget: not a size"},
+      {"gpu: {budgets: [{gpu: 0, budget: 1kB}]}", "1: gpu.budgets[0].budget: must be from"},
+      {"gpu:\n  budgets:\n  - {gpu: 0, budget: 1GiB}\n  - {gpu: 0, budget: 1GiB}",
+       "4: gpu.budgets[1].gpu: named before"},
+  });
+}
+
+TEST(Config, RefusesPlacementsThatMakeNoSense) {
+  const auto placed = [](absl::string_view placement) {
+    return absl::StrCat("models: [{name: a, uri: /a, placement: ", placement, "}]");
+  };
+  for (const char* gpu : {"gpu0", "GPU-0", "-1", "1000", "ALL"}) {
+    ExpectRefused({{placed(absl::StrCat("{gpus: [0, '", gpu, "']}")),
+                    "1: models[0].placement.gpus[1]: not a GPU"}});
+  }
+  ExpectRefused({
+      {placed("{gpu_only: true}"), "1: models[0].placement.gpu_only: names no GPU"},
+      {placed("{handles: legacy}"), "1: models[0].placement.handles: names no GPU"},
+      {placed("{gpus: [all], handles: ipc}"), "1: models[0].placement.handles: must be one of"},
+      {"models:\n- {name: a, uri: /a, placement: {gpus: [0]}}\n"
+       "- {name: b, uri: /a, placement: {gpus: [1]}}",
+       "3: models[1].placement: another model of this URI"},
+  });
+  EXPECT_TRUE(Parse(placed("{gpus: [all, 0], gpu_only: true, handles: legacy}")).ok());
+  EXPECT_TRUE(Parse(placed("{}")).ok());
+  EXPECT_TRUE(Parse("models:\n- {name: a, uri: /a, placement: {gpus: [0, 1]}}\n"
+                    "- {name: b, uri: /a, placement: {gpus: [1, 0]}}\n- {name: c, uri: /a}")
+                  .ok());
 }
 
 TEST(Config, OthersGetNothingByDefault) {

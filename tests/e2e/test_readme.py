@@ -1,5 +1,7 @@
 """Every command and every line of Python in the README works as it stands."""
 
+import ast
+import inspect
 import os
 import pathlib
 import re
@@ -9,6 +11,7 @@ import sys
 import typing
 
 import pytest
+import weightd
 from models import sharded_model, write_model
 from processes import BUILD, PATIENCE, ROOT, Daemon, Nginx, wait_until
 
@@ -66,6 +69,48 @@ def test_shell_blocks(url: str, store: str, tmp_path: pathlib.Path) -> None:
             ran += 1
     end(daemons)
     assert ran >= 4
+
+
+@pytest.fixture
+def cuda_driver(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A stand-in for the CUDA driver, with one GPU, where the system's would be found."""
+    library = BUILD / "tests/fakes/fake_cuda/libfake_cuda.so"
+    assert library.exists(), "bazel build //tests/fakes/fake_cuda:libfake_cuda.so"
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver/libcuda.so.1").symlink_to(library)
+    (tmp_path / "cuda").mkdir()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path / "driver"))
+    monkeypatch.setenv("FAKE_CUDA_DIR", str(tmp_path / "cuda"))
+    monkeypatch.setenv("FAKE_CUDA_DEVICES", "1x4GiB")
+    return library
+
+
+def test_gpu_shell_blocks(
+    cuda_driver: pathlib.Path, daemons: typing.Callable[..., Daemon], url: str, tmp_path: pathlib.Path
+) -> None:
+    """With the config that the README has for GPUs, as it stands."""
+    (config,) = [block for block in blocks("yaml") if "placement:" in block]
+    daemon = daemons(config.replace(MODEL_URL, url))
+    assert len(daemon.status()["gpus"]) == 1, daemon.log()
+    links = tmp_path / "bazel-bin"
+    links.mkdir()
+    (links / "client").symlink_to(BUILD / "client")
+    environment = {**os.environ, "WEIGHTD_DIR": str(daemon.socket_dir)}
+    lines = [line for block in blocks("sh gpu") for line in block.splitlines()]
+    assert len(lines) >= 5
+    for line in lines:
+        done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+def test_gpu_python_block() -> None:
+    """It takes torch with CUDA to run: here only that it is Python, and names what attach takes."""
+    assert blocks("python gpu")
+    parameters = inspect.signature(weightd.attach).parameters
+    for block in blocks("python gpu"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "attach":
+                assert {keyword.arg for keyword in node.keywords} <= set(parameters)
 
 
 def end(daemons: list[subprocess.Popen[bytes]]) -> None:

@@ -196,6 +196,8 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
     response->set_version("fake");
     response->mutable_host()->set_budget(1 << 30);
     response->set_leases(static_cast<uint32_t>(daemon_.leases()));
+    const absl::MutexLock lock(&daemon_.mutex_);
+    response->mutable_gpus()->Add(daemon_.gpus_.begin(), daemon_.gpus_.end());
     return grpc::Status::OK;
   }
 
@@ -204,6 +206,7 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
     {
       const absl::MutexLock lock(&daemon_.mutex_);
       daemon_.secret_ = request->secret();
+      daemon_.named_gpus_.assign(request->gpus().begin(), request->gpus().end());
     }
     v1::PreloadResponse response;
     for (const v1::LoadProgress& progress : daemon_.faults().progress) {
@@ -213,8 +216,40 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
     response.mutable_model()->set_model(request->model());
     response.mutable_model()->set_state(v1::RESIDENT);
     response.mutable_model()->set_pinned(request->pin());
+    for (const std::string& gpu : request->gpus()) {
+      response.mutable_model()->add_gpu_copies()->set_gpu(gpu);
+    }
     writer->Write(response);
     return grpc::Status::OK;
+  }
+
+  grpc::Status Evict(grpc::ServerContext*, const v1::EvictRequest* request,
+                     v1::EvictResponse* response) override {
+    const absl::MutexLock lock(&daemon_.mutex_);
+    daemon_.named_gpus_ = {request->gpu()};
+    response->set_freed_bytes(1 << 20);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status WatchEvents(grpc::ServerContext*, const v1::WatchEventsRequest*,
+                           grpc::ServerWriter<v1::WatchEventsResponse>* writer) override {
+    for (const v1::Event& event : daemon_.faults().events) {
+      v1::WatchEventsResponse response;
+      *response.mutable_event() = event;
+      writer->Write(response);
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status DrainGpu(grpc::ServerContext* context, const v1::DrainGpuRequest* request,
+                        v1::DrainGpuResponse* response) override {
+    response->set_freed_bytes(request->force() ? 1 << 20 : 0);
+    return SetState(context, request->gpu(), v1::GpuStatus::DRAINED, *response->mutable_gpu());
+  }
+
+  grpc::Status ResumeGpu(grpc::ServerContext* context, const v1::ResumeGpuRequest* request,
+                         v1::ResumeGpuResponse* response) override {
+    return SetState(context, request->gpu(), v1::GpuStatus::IDLE, *response->mutable_gpu());
   }
 
   // One model a page.
@@ -251,6 +286,23 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
   }
 
  private:
+  grpc::Status SetState(grpc::ServerContext* context, const std::string& named,
+                        v1::GpuStatus::State state, v1::GpuStatus& result) {
+    const absl::MutexLock lock(&daemon_.mutex_);
+    daemon_.named_gpus_ = {named};
+    for (v1::GpuStatus& gpu : daemon_.gpus_) {
+      if (absl::StrCat(gpu.index()) == named) {
+        gpu.set_state(state);
+        result = gpu;
+        return grpc::Status::OK;
+      }
+    }
+    v1::ErrorDetail detail;
+    detail.set_reason(v1::DEVICE_UNAVAILABLE);
+    detail.set_message("no such GPU");
+    return Fail(context, detail, grpc::StatusCode::UNAVAILABLE);
+  }
+
   FakeDaemon& daemon_;
 };
 
@@ -308,6 +360,16 @@ FakeDaemon::Faults FakeDaemon::faults() const {
 v1::Secret FakeDaemon::secret() const {
   const absl::MutexLock lock(&mutex_);
   return secret_;
+}
+
+void FakeDaemon::AddGpu(v1::GpuStatus gpu) {
+  const absl::MutexLock lock(&mutex_);
+  gpus_.push_back(std::move(gpu));
+}
+
+std::vector<std::string> FakeDaemon::named_gpus() const {
+  const absl::MutexLock lock(&mutex_);
+  return named_gpus_;
 }
 
 size_t FakeDaemon::leases() const {

@@ -55,6 +55,8 @@ class FakeDaemon {
     v1::ErrorDetail error = {};
     // Sent before the grant.
     std::vector<v1::LoadProgress> progress = {};
+    // What WatchEvents says before it ends.
+    std::vector<v1::Event> events = {};
     // Acquire says nothing until its caller gives up.
     bool stalls_acquires = false;
     // Release fails as if the daemon were overloaded, until its caller gives up.
@@ -71,6 +73,10 @@ class FakeDaemon {
 
   // What came with the last Preload.
   v1::Secret secret() const;
+  // A GPU that operators see, and drain and resume by its index.
+  void AddGpu(v1::GpuStatus gpu);
+  // What the last call of an operator that takes GPUs named.
+  std::vector<std::string> named_gpus() const;
 
   size_t leases() const;
   size_t sessions() const;
@@ -98,6 +104,8 @@ class FakeDaemon {
   Faults faults_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, FakeModel> models_ ABSL_GUARDED_BY(mutex_);
   v1::Secret secret_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::GpuStatus> gpus_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> named_gpus_ ABSL_GUARDED_BY(mutex_);
   struct Lease {
     std::string token;
     std::string model;

@@ -41,6 +41,36 @@ TEST(ArgumentsTest, Preload) {
   EXPECT_EQ(all->model, "m");
 }
 
+TEST(ArgumentsTest, Gpus) {
+  EXPECT_TRUE(Parse({"preload", "m"})->gpus.empty());
+  const auto several = Parse({"preload", "--gpu", "0", "--gpu=GPU-x", "m", "--no-wait"});
+  ASSERT_TRUE(several.ok()) << several.status();
+  EXPECT_EQ(several->model, "m");
+  EXPECT_EQ(several->gpus, (std::vector<std::string>{"0", "GPU-x"}));
+  EXPECT_EQ(Parse({"evict", "m", "--gpu", "1"})->gpus, std::vector<std::string>{"1"});
+  EXPECT_TRUE(Parse({"evict", "m"})->gpus.empty());
+  const auto drain = Parse({"drain", "--gpu", "0", "--force"});
+  ASSERT_TRUE(drain.ok()) << drain.status();
+  EXPECT_EQ(drain->command, Command::kDrain);
+  EXPECT_EQ(drain->gpus, std::vector<std::string>{"0"});
+  EXPECT_TRUE(drain->force);
+  EXPECT_EQ(Parse({"resume", "--gpu", "0"})->command, Command::kResume);
+  for (const auto& wrong : std::vector<std::vector<const char*>>{
+           {"drain"},
+           {"resume"},
+           {"drain", "0"},
+           {"drain", "--gpu"},
+           {"drain", "--gpu", "0", "--gpu", "1"},
+           {"evict", "m", "--gpu", "0", "--gpu", "1"},
+           {"resume", "--gpu", "0", "--force"},
+           {"pin", "m", "--gpu", "0"},
+       }) {
+    EXPECT_EQ(ExitCodeOf(Parse(wrong).status()), kUsage) << wrong.back();
+  }
+  EXPECT_EQ(Parse({"doctor"})->cuda_driver, "");
+  EXPECT_EQ(Parse({"doctor", "--cuda-driver", "/d/libcuda.so.1"})->cuda_driver, "/d/libcuda.so.1");
+}
+
 TEST(ArgumentsTest, KeyOfAPreload) {
   EXPECT_EQ(Parse({"preload", "m", "--key", "key-file=k"})->key, "key-file=k");
   // Nobody would hear that it is wrong.
@@ -136,6 +166,10 @@ TEST(ExitCodeTest, FollowsTheReason) {
   EXPECT_EQ(code_of(Reason::kHostMemoryShort), 75);
   EXPECT_EQ(code_of(Reason::kSourceUnavailable), 75);
   EXPECT_EQ(code_of(Reason::kModelInUse), 75);
+  EXPECT_EQ(code_of(Reason::kDeviceUnavailable), 75);
+  EXPECT_EQ(code_of(Reason::kDeviceMemoryShort), 75);
+  EXPECT_EQ(code_of(Reason::kPlacementDiffers), 77);
+  EXPECT_EQ(code_of(Reason::kDeviceNotVisible), 77);
   EXPECT_EQ(code_of(Reason::kNotAllowed), 77);
   EXPECT_EQ(code_of(Reason::kSourceDenied), 77);
   EXPECT_EQ(code_of(Reason::kAddressRefused), 77);

@@ -17,6 +17,18 @@ namespace {
 using fakes::FakeDaemon;
 using fakes::SmallModel;
 
+v1::GpuStatus FailedGpu() {
+  v1::GpuStatus gpu;
+  gpu.set_uuid("GPU-00112233-4455-6677-8899-aabbccddeeff");
+  gpu.set_name("H200");
+  gpu.set_state(v1::GpuStatus::FAILED);
+  gpu.set_total_bytes(uint64_t{80} << 30);
+  gpu.mutable_tier()->set_budget(uint64_t{40} << 30);
+  gpu.mutable_tier()->set_resident(uint64_t{2} << 30);
+  gpu.set_last_error("Xid\n79");
+  return gpu;
+}
+
 class CommandsTest : public testing::Test {
  protected:
   CommandsTest() { daemon_.Add("small", SmallModel()); }
@@ -97,6 +109,74 @@ TEST_F(CommandsTest, PreloadSendsTheSecretThatItIsPointedTo) {
   EXPECT_EQ(Run({"preload", "small", "--key", "key-env=WEIGHTCTL_TEST_PASSWORD"}),
             ExitCode::kNotAllowed);
   EXPECT_EQ(err_.str().find("horse"), std::string::npos) << err_.str();
+}
+
+TEST_F(CommandsTest, GpusInStatus) {
+  EXPECT_EQ(Run({"status"}), kGood);
+  EXPECT_EQ(out_.str().find("GPU"), std::string::npos) << out_.str();
+  daemon_.AddGpu(FailedGpu());
+  EXPECT_EQ(Run({"status"}), kGood);
+  EXPECT_NE(out_.str().find("  0  GPU-00112233-4455-6677-8899-aabbccddeeff  H200  failed"),
+            std::string::npos)
+      << out_.str();
+  EXPECT_NE(out_.str().find("40 GiB   2.0 GiB      0 B       0 B       -\n"), std::string::npos)
+      << out_.str();
+  EXPECT_NE(out_.str().find("GPU 0: its last worker ended: Xid\\x0a79\n"), std::string::npos)
+      << out_.str();
+  EXPECT_EQ(Run({"status", "-o", "json"}), kGood);
+  EXPECT_NE(out_.str().find(R"("gpus":[{"uuid":"GPU-00112233-4455-6677-8899-aabbccddeeff",)"
+                            R"("index":0,"name":"H200","state":"FAILED",)"),
+            std::string::npos)
+      << out_.str();
+}
+
+TEST_F(CommandsTest, DrainAndResume) {
+  daemon_.AddGpu(FailedGpu());
+  EXPECT_EQ(Run({"drain", "--gpu", "0", "--force"}), kGood) << err_.str();
+  EXPECT_EQ(out_.str(),
+            "GPU 0 (GPU-00112233-4455-6677-8899-aabbccddeeff): drained\nfreed 1.0 MiB\n");
+  EXPECT_EQ(Run({"doctor"}), kGood);
+  EXPECT_NE(out_.str().find("remedy: weightctl resume --gpu 0"), std::string::npos) << out_.str();
+  EXPECT_EQ(Run({"drain", "--gpu", "0", "-o", "json"}), kGood);
+  EXPECT_NE(out_.str().find(R"("state":"DRAINED")"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find(R"("freed_bytes":0})"), std::string::npos) << out_.str();
+  EXPECT_EQ(Run({"resume", "--gpu", "0"}), kGood);
+  EXPECT_EQ(out_.str(), "GPU 0 (GPU-00112233-4455-6677-8899-aabbccddeeff): idle\n");
+  EXPECT_EQ(Run({"resume", "--gpu", "0", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str().rfind(R"({"gpu":{"uuid":"GPU-)", 0), 0u) << out_.str();
+  EXPECT_EQ(Run({"drain", "--gpu", "7"}), kTryAgain);
+  EXPECT_EQ(err_.str(), "weightctl: no such GPU\n");
+}
+
+TEST_F(CommandsTest, EventsOfGpus) {
+  FakeDaemon::Faults script;
+  script.events.resize(2);
+  script.events[0].set_kind(v1::Event::GPU_COPIED);
+  script.events[0].set_model("small");
+  script.events[0].set_gpu("GPU-0");
+  script.events[0].set_bytes(1 << 20);
+  script.events[1].set_kind(v1::Event::GPU_LOST);
+  script.events[1].set_gpu("GPU-0");
+  script.events[1].mutable_error()->set_message("Xid 79");
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"watch"}), kGood);
+  EXPECT_EQ(out_.str(),
+            "1970-01-01T00:00:00.000Z gpu_copied small on GPU-0 1.0 MiB\n"
+            "1970-01-01T00:00:00.000Z gpu_lost on GPU-0: Xid 79\n");
+  EXPECT_EQ(Run({"watch", "-o", "json"}), kGood);
+  EXPECT_NE(out_.str().find(R"("gpu":"GPU-0")"), std::string::npos) << out_.str();
+}
+
+TEST_F(CommandsTest, GpusOfAModel) {
+  EXPECT_EQ(Run({"preload", "small", "--gpu", "all", "--gpu", "1"}), kGood);
+  EXPECT_EQ(daemon_.named_gpus(), (std::vector<std::string>{"all", "1"}));
+  EXPECT_EQ(out_.str(), "small: resident, on all, 1\n");
+  EXPECT_EQ(Run({"evict", "small", "--gpu", "1"}), kGood);
+  EXPECT_EQ(daemon_.named_gpus(), std::vector<std::string>{"1"});
+  EXPECT_EQ(Run({"evict", "small"}), kGood);
+  EXPECT_EQ(daemon_.named_gpus(), std::vector<std::string>{""});
+  EXPECT_EQ(Run({"ls"}), kGood);
+  EXPECT_NE(out_.str().find("LAST USED  GPUS\n"), std::string::npos) << out_.str();
 }
 
 TEST_F(CommandsTest, ErrorsAreOneLineOrOneObject) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <string>
 
 #include "common/status.h"
 
@@ -144,6 +146,80 @@ TEST(DoctorTest, Daemon) {
   node.daemon_answer = Error(Reason::kSourceUnavailable, "gone", "start it");
   ExpectState(node, "daemon", Finding::State::kFail);
   EXPECT_EQ(Check(node, "daemon").remedy, "start it");
+}
+
+TEST(DoctorTest, CudaDriver) {
+  NodeReadings node = GoodNode();
+  // A node without GPUs needs none.
+  ExpectState(node, "cuda_driver", Finding::State::kOk);
+  node.cuda_answer = Error(Reason::kDeviceUnavailable, "can't load it", "install it");
+  ExpectState(node, "cuda_driver", Finding::State::kOk);
+  node.nvidia_gpus = 1;
+  ExpectState(node, "cuda_driver", Finding::State::kWarn);
+  EXPECT_NE(Check(node, "cuda_driver").remedy.find("install it; in a container"),
+            std::string::npos);
+  node.nvidia_gpus = 0;
+  node.cuda_driver_named = true;
+  ExpectState(node, "cuda_driver", Finding::State::kWarn);
+  node.cuda_driver_named = false;
+  node.cuda_library = NodeReadings::CudaLibrary::kUnusable;
+  node.cuda_answer = Error(Reason::kDeviceUnavailable, "too old", "install a newer one");
+  ExpectState(node, "cuda_driver", Finding::State::kWarn);
+  EXPECT_EQ(Check(node, "cuda_driver").remedy, "install a newer one");
+  node.cuda_library = NodeReadings::CudaLibrary::kUsable;
+  node.cuda_version = 12040;
+  node.cuda_path = "libcuda.so.1";
+  ExpectState(node, "cuda_driver", Finding::State::kOk);
+  EXPECT_EQ(Check(node, "cuda_driver").finding, "CUDA 12.4 (libcuda.so.1)");
+}
+
+TEST(DoctorTest, GpusOfTheDaemon) {
+  NodeReadings node = GoodNode();
+  v1::GpuStatus gpu;
+  gpu.set_index(3);
+  gpu.set_state(v1::GpuStatus::RUNNING);
+  node.gpus = {gpu};
+  ExpectState(node, "gpu", Finding::State::kOk);
+  node.gpus[0].set_state(v1::GpuStatus::FAILED);
+  node.gpus[0].set_last_error("Xid 79");
+  ExpectState(node, "gpu", Finding::State::kWarn);
+  EXPECT_NE(Check(node, "gpu").finding.find("Xid 79"), std::string::npos);
+  node.gpus[0].set_state(v1::GpuStatus::DRAINED);
+  ExpectState(node, "gpu", Finding::State::kWarn);
+  EXPECT_EQ(Check(node, "gpu").remedy, "weightctl resume --gpu 3");
+}
+
+TEST(DoctorTest, GpusThatTheDaemonDoesNotFind) {
+  NodeReadings node = GoodNode();
+  node.nvidia_gpus = 2;
+  node.cuda_library = NodeReadings::CudaLibrary::kUsable;
+  ExpectState(node, "gpu", Finding::State::kWarn);
+  EXPECT_NE(Check(node, "gpu").finding.find("none of the 2 GPUs"), std::string::npos);
+}
+
+TEST(NodeReadingsTest, ReadsTheCudaDriver) {
+  NodeReadings node = ReadNode("/nonexistent/weightd", "/nonexistent/libcuda.so.1");
+  EXPECT_EQ(node.cuda_library, NodeReadings::CudaLibrary::kMissing);
+  EXPECT_TRUE(node.cuda_driver_named);
+  EXPECT_EQ(ReasonOf(node.cuda_answer), Reason::kDeviceUnavailable);
+  // A library, but no CUDA driver.
+  node = ReadNode("/nonexistent/weightd", "libm.so.6");
+  EXPECT_EQ(node.cuda_library, NodeReadings::CudaLibrary::kUnusable);
+  EXPECT_FALSE(HintOf(node.cuda_answer).empty());
+}
+
+TEST(NodeReadingsTest, TellsAnOldCudaDriverFromAGoodOne) {
+  const std::string fake = "tests/fakes/fake_cuda/libfake_cuda.so";
+  ASSERT_EQ(setenv("FAKE_CUDA_VERSION", "11010", 1), 0);
+  NodeReadings node = ReadNode("/nonexistent/weightd", fake);
+  EXPECT_EQ(node.cuda_library, NodeReadings::CudaLibrary::kUnusable);
+  ExpectState(node, "cuda_driver", Finding::State::kWarn);
+  EXPECT_NE(Check(node, "cuda_driver").finding.find("too old"), std::string::npos);
+  ASSERT_EQ(setenv("FAKE_CUDA_VERSION", "12040", 1), 0);
+  node = ReadNode("/nonexistent/weightd", fake);
+  EXPECT_EQ(node.cuda_library, NodeReadings::CudaLibrary::kUsable);
+  EXPECT_EQ(node.cuda_version, 12040);
+  ExpectState(node, "cuda_driver", Finding::State::kOk);
 }
 
 TEST(NodeReadingsTest, ReadsThisNode) {

@@ -33,13 +33,16 @@ std::shared_ptr<grpc::Channel> ChannelTo(const std::string& path) {
 
 }  // namespace
 
-TestDaemon::TestDaemon()
+TestDaemon::TestDaemon(const WrapCache& wrap)
     : in_flight(std::make_unique<UserShares>(1000, UserShares::Users::kSeveral)) {
   root_ = "/tmp/weightd-service-XXXXXX";
   EXPECT_NE(mkdtemp(root_.data()), nullptr);
   host::HostTierOptions tier;
   tier.budget = kBudget;
   cache = cache::Cache::Create({}, std::make_shared<host::HostTier>(tier), &loader);
+  if (wrap != nullptr) {
+    cache = wrap(std::move(cache));
+  }
   admin_service_ = std::make_unique<AdminService>(
       AdminService::Daemon{cache.get(), &names,
                            [this] {

@@ -3,6 +3,7 @@
 
 #include <grpcpp/channel.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,7 +28,9 @@ namespace weightd::service {
 // Real listeners on real sockets over a real cache, whose models come from a FakeLoader.
 class TestDaemon {
  public:
-  TestDaemon();
+  // `wrap` puts a cache of the test's own before the real one.
+  using WrapCache = std::function<std::unique_ptr<cache::Cache>(std::unique_ptr<cache::Cache>)>;
+  explicit TestDaemon(const WrapCache& wrap = nullptr);
   ~TestDaemon();
 
   // A listener with a folder of its own.
