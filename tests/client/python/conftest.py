@@ -15,6 +15,8 @@ import pytest
 from fake_daemon import FakeDaemon, Served
 
 ROOT = Path(__file__).resolve().parents[3]
+FAKE_CUDA = ROOT / "tests/fakes/fake_cuda"
+sys.path.insert(0, str(FAKE_CUDA))
 PATIENCE = 60.0
 
 

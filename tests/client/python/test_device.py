@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import torch
 import weightd
+from fake_gpu import FakeGpu, rounded
 from weightd import _cuda, _frameworks
 from weightd.serialization import Deserializer
 from weightd.v1 import error_pb2, handles_pb2, weights_pb2
 
-from conftest import ROOT, fake_cuda_library
+from conftest import FAKE_CUDA, ROOT, fake_cuda_library
 from fake_daemon import FakeDaemon, Served, memfd, model
-from fake_gpu import FakeGpu, rounded
 
 Start = Callable[[dict[str, Served]], FakeDaemon]
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -276,7 +276,7 @@ gpu = FakeGpu(library)
 
 
 def in_a_process(python: Python, daemon: FakeDaemon, script: str) -> str:
-    done = python(IN_A_PROCESS + script, daemon.directory, fake_cuda_library(), Path(__file__).parent)
+    done = python(IN_A_PROCESS + script, daemon.directory, fake_cuda_library(), FAKE_CUDA)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -342,7 +342,7 @@ sys.stdin.read()
 
 def test_legacy_handles(attach: Attach, gpu: FakeGpu, library: Path) -> None:
     content = A.ljust(256) + B
-    command = [sys.executable, "-c", EXPORTER, str(library), str(Path(__file__).parent), content.hex()]
+    command = [sys.executable, "-c", EXPORTER, str(library), str(FAKE_CUDA), content.hex()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as exporter:
         assert exporter.stdin is not None
         assert exporter.stdout is not None
