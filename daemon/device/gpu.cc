@@ -83,7 +83,7 @@ absl::StatusOr<Reservation> Gpu::Reserve(uint64_t bytes) {
   ASSIGN_OR_RETURN(Reservation reservation, budget_->Reserve(bytes));
   ASSIGN_OR_RETURN(const std::shared_ptr<WorkerLink> link, Worker());
   const uint64_t number = link->Send({.type = Request::Type::kMemory});
-  if (const absl::Status answered = link->Await(number); !answered.ok()) {
+  if (absl::Status answered = link->Await(number); !answered.ok()) {
     link->Forget(number);
     return answered;
   }

@@ -94,6 +94,7 @@ TEST_F(UploadTest, UploadsAtOnceOnTwoGpus) {
   Start();
   std::vector<std::shared_ptr<Segment>> segments(4);
   std::vector<std::thread> threads;
+  threads.reserve(segments.size());
   for (size_t i = 0; i < segments.size(); ++i) {
     threads.emplace_back(
         [this, &segments, i] { segments[i] = Upload((2 + i) * kMiB, static_cast<int>(i % 2)); });
