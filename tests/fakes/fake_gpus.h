@@ -77,6 +77,7 @@ class FakeGpus final : public device::Gpus {
   size_t segments_drained() const;
 
   std::vector<device::GpuStatus> List() const override;
+  absl::Status why_none() const override { return absl::OkStatus(); }
   absl::StatusOr<GpuId> Find(absl::string_view name) const override;
   absl::StatusOr<device::Reservation> Reserve(const GpuId& gpu, uint64_t bytes) override;
   device::Usage UsageOf(const GpuId& gpu) const override;
