@@ -79,6 +79,8 @@ struct UploadPlan {
   Reservation reservation;
   uint64_t device_bytes = 0;
   Handles handles = Handles::kDescriptor;
+  // Ordered by `host`; on the device in any order. None overlap on either side. Places on the host
+  // only name bytes: of a window they lie far beyond `source_bytes`.
   std::vector<CopyRun> runs;
   // Where the bytes are read from: a host segment, read-only, or a window of staging memory that
   // the worker maps writable and pins, so that the GPU reads it without another copy.
