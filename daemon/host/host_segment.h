@@ -47,6 +47,11 @@ class WritableSegment {
   // Says that `bytes` more have pages because somebody wrote there. From any thread.
   void CountWritten(uint64_t bytes);
 
+  // A descriptor to read it through while it is filled, for a worker that copies to a GPU. Counts
+  // as a holder until it is closed and what was mapped through it is unmapped; sealing doesn't mind
+  // it.
+  absl::StatusOr<Fd> OpenForDevice() const { return memfd_.ReopenReadOnly(); }
+
   // Unmaps, seals against every write, truncate and further seal (F_SEAL_WRITE | SHRINK | GROW |
   // SEAL), maps again read-only. The caller ensures that no I/O into bytes() is in flight. EBUSY of
   // the kernel (somebody maps it writable) is an internal error: nothing is published.

@@ -45,6 +45,7 @@ class Reservation {
   friend class HostTier;
   friend class WritableSegment;
   friend class HostSegment;
+  friend class StagingWindow;
 
   Reservation(std::shared_ptr<HostTier> tier, uint64_t bytes);
   void GiveBack();
@@ -124,6 +125,7 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   friend class Reservation;
   friend class WritableSegment;
   friend class HostSegment;
+  friend class StagingWindow;
 
   struct Draining {
     DrainingSegment segment;

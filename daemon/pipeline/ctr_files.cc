@@ -10,8 +10,6 @@ namespace {
 
 // Large enough to cost no time beside the cipher, small enough for several threads at a tensor.
 constexpr uint64_t kPieceBytes = 8 << 20;
-// Decrypted between two looks for a cancellation.
-constexpr uint64_t kStepBytes = 1 << 20;
 
 }  // namespace
 
@@ -44,19 +42,19 @@ std::optional<uint32_t> CtrFiles::first() const {
   return std::nullopt;
 }
 
-absl::Status CtrFiles::Decrypt(const format::SecretKey& key, Arrivals& arrivals,
-                               std::byte* segment) {
-  for (size_t i = next_++; i < pieces_.size(); i = next_++) {
-    const Extent& piece = pieces_[i];
-    if (!arrivals.AwaitAll(piece.file, piece.bytes)) {
+absl::Status CtrFiles::Decrypt(const format::SecretKey& key, const Extent& piece,
+                               Arrivals& arrivals, std::byte* segment,
+                               absl::FunctionRef<void(ByteRange bytes)> on_decrypted) const {
+  const format::CtrTraits& traits = *traits_[piece.file];
+  for (uint64_t at = 0; at < piece.bytes.size(); at += kStepBytes) {
+    const uint64_t begin = piece.bytes.begin + at;
+    const ByteRange step{begin, std::min(begin + kStepBytes, piece.bytes.end)};
+    if (!arrivals.AwaitAll(piece.file, step)) {
       return absl::OkStatus();
     }
-    const format::CtrTraits& traits = *traits_[piece.file];
-    for (uint64_t at = 0; at < piece.bytes.size() && !arrivals.stopped(); at += kStepBytes) {
-      const uint64_t size = std::min(piece.bytes.size() - at, kStepBytes);
-      RETURN_IF_ERROR(format::ApplyAesCtr(key, traits.iv, piece.bytes.begin + at - traits.begin,
-                                          {segment + piece.offset + at, size}));
-    }
+    RETURN_IF_ERROR(format::ApplyAesCtr(key, traits.iv, begin - traits.begin,
+                                        {segment + piece.offset + at, step.size()}));
+    on_decrypted(step);
   }
   return absl::OkStatus();
 }

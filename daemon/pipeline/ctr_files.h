@@ -1,14 +1,15 @@
 #ifndef WEIGHTD_DAEMON_PIPELINE_CTR_FILES_H_
 #define WEIGHTD_DAEMON_PIPELINE_CTR_FILES_H_
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "common/byte_range.h"
 #include "daemon/format/aes_ctr.h"
 #include "daemon/format/header.h"
 #include "daemon/format/secret_key.h"
@@ -21,6 +22,9 @@ namespace weightd::pipeline {
 // they lie: piece by piece, for the cipher can begin anywhere. Thread-safe.
 class CtrFiles {
  public:
+  // So much is decrypted at once.
+  static constexpr uint64_t kStepBytes = 1 << 20;
+
   // `headers` are those of the model's files, `extents` the layout's.
   CtrFiles(absl::Span<const format::FileHeader> headers, absl::Span<const Extent> extents);
 
@@ -29,19 +33,20 @@ class CtrFiles {
   std::optional<uint32_t> first() const;
   // In all of them.
   uint64_t tensors() const { return tensors_; }
-  size_t pieces() const { return pieces_.size(); }
+  // What they are decrypted in, in the order in which bytes come.
+  absl::Span<const Extent> pieces() const { return pieces_; }
 
-  // Decrypts pieces that no other thread has begun, each once it has come to `segment`, until none
-  // is left; OK, too, if it was stopped.
-  absl::Status Decrypt(const format::SecretKey& key, Arrivals& arrivals, std::byte* segment);
+  // Decrypts a piece, each part of it once that has come to `segment`, and then tells of it; OK,
+  // too, if it was stopped.
+  absl::Status Decrypt(const format::SecretKey& key, const Extent& piece, Arrivals& arrivals,
+                       std::byte* segment,
+                       absl::FunctionRef<void(ByteRange bytes)> on_decrypted) const;
 
  private:
   // By file.
   std::vector<std::optional<format::CtrTraits>> traits_;
   uint64_t tensors_ = 0;
-  // In the order in which bytes come.
   std::vector<Extent> pieces_;
-  std::atomic<size_t> next_ = 0;
 };
 
 }  // namespace weightd::pipeline

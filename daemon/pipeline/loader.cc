@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <iterator>
 #include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -21,16 +21,21 @@
 #include "common/status.h"
 #include "daemon/format/header.h"
 #include "daemon/host/host_segment.h"
-#include "daemon/pipeline/arrivals.h"
+#include "daemon/host/staging_window.h"
+#include "daemon/pipeline/describe.h"
+#include "daemon/pipeline/device_layout.h"
 #include "daemon/pipeline/digests.h"
 #include "daemon/pipeline/heads.h"
 #include "daemon/pipeline/heap_use.h"
 #include "daemon/pipeline/layout.h"
-#include "daemon/pipeline/plan.h"
 #include "daemon/pipeline/populate_ahead.h"
 #include "daemon/pipeline/resolve.h"
+#include "daemon/pipeline/staged_transfer.h"
+#include "daemon/pipeline/stream_layout.h"
 #include "daemon/pipeline/tensor_check.h"
 #include "daemon/pipeline/tensor_keys.h"
+#include "daemon/pipeline/transfer.h"
+#include "daemon/pipeline/uploads.h"
 #include "daemon/pipeline/verify.h"
 
 namespace weightd::pipeline {
@@ -51,32 +56,6 @@ absl::Status Named(const absl::Status& status, const Uri& uri) {
 size_t TotalSize(absl::Span<const std::string> texts) {
   return std::accumulate(texts.begin(), texts.end(), size_t{0},
                          [](size_t total, const std::string& text) { return total + text.size(); });
-}
-
-// Takes the metadata out of `headers`.
-ModelIndex DescribeModel(const ResolvedModel& resolved, absl::Span<format::FileHeader> headers,
-                         SegmentLayout layout) {
-  ModelIndex index;
-  index.uri = resolved.uri;
-  index.revision = resolved.revision;
-  index.files = resolved.files;
-  index.pieces = std::move(layout.pieces);
-  index.extents = std::move(layout.extents);
-  for (format::FileHeader& header : headers) {
-    index.metadata.merge(header.metadata);  // keeps what the first file said
-  }
-  index.segment_bytes = layout.segment_bytes;
-  index.pinned_to_version = resolved.pinned_to_version;
-  return index;
-}
-
-Digests::Header HashHeader(absl::string_view bytes, const format::FileHeader& header) {
-  Digests::Header hashed = {.sha256 = nullptr, .bytes = bytes.size()};
-  if (!header.encrypted()) {
-    hashed.sha256 = source::MakeHasher(source::ChecksumKind::kSha256);
-    hashed.sha256->Update({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
-  }
-  return hashed;
 }
 
 void Clear(host::WritableSegment& segment, absl::Span<const ByteRange> zeros) {
@@ -113,7 +92,7 @@ class Load {
 
   // The whole path from a resolved model to a published one. What fails on the way frees what came
   // before it.
-  absl::StatusOr<ResidentModel> Run(const MakeRoom& make_room) {
+  absl::StatusOr<ResidentModel> Run(const MakeRoom& make_room, const Destinations& destinations) {
     // Headers, checked against the files' sizes; from them alone, where everything will lie. And
     // what the bytes have to be, the headers' included.
     progress_.bytes_done = 0;
@@ -140,13 +119,17 @@ class Load {
     const std::vector<ByteRange> zeros = std::move(layout.zeros);
     ResidentModel model;
     model.index = DescribeModel(resolved_, absl::MakeSpan(heads.headers), std::move(layout));
+    StreamLayout stream;
+    if (!destinations.host) {
+      stream = LayOutStream(model.index, HeaderBytesOf(heads.headers), zeros);
+    }
     model.index.verified = verifier.Proof();
     model.digests = std::make_shared<Digests>(model.index, std::move(hashed));
 
     // What the files say of each tensor, and what opens them.
     TensorKeys keys(std::move(key), &make_room);
-    TensorCheck tensors(resolved_.files, absl::MakeSpan(heads.headers), model.index.extents,
-                        Policy(), &keys);
+    const std::vector<Extent>& extents = destinations.host ? model.index.extents : stream.extents;
+    TensorCheck tensors(resolved_.files, absl::MakeSpan(heads.headers), extents, Policy(), &keys);
     RETURN_IF_ERROR(tensors.CheckKey());
     model.index.tensor_proof = tensors.most();
     const uint64_t encoded_bytes = encode_index_(model.index).size();
@@ -159,23 +142,29 @@ class Load {
     }
     const uint64_t index_bytes = AlignUp(encoded_bytes, kPageBytes);
     const uint64_t heap_bytes = HeapBytes(model.index);
-    const uint64_t segment_bytes = model.index.segment_bytes;
+    const StagedTransfer::Sizes window =
+        StagedTransfer::SizesFor(stream.bytes, options_.staging_bytes, tensors.MostAtOnce());
+    const uint64_t weight_bytes = destinations.host ? model.index.segment_bytes : window.window;
     ASSIGN_OR_RETURN(host::Reservation reservation,
-                     make_room(segment_bytes + index_bytes + heap_bytes));
+                     make_room(weight_bytes + index_bytes + heap_bytes));
     host::Reservation index_reservation = reservation.Split(index_bytes);
     model.index_memory = reservation.Split(heap_bytes);
     model.index_memory.Settle();
-    ASSIGN_OR_RETURN(host::WritableSegment segment,
-                     host::WritableSegment::Create(Label(), segment_bytes, std::move(reservation)));
 
-    // The bytes, each straight to its place, hashed and decrypted as they come.
-    progress_.phase = Phase::kTransferring;
-    RETURN_IF_ERROR(Transfer(segment, model.index.extents, verifier, tensors));
-    Clear(segment, zeros);
-    RETURN_IF_ERROR(cancellation_.status());
-
-    // Nothing of ours writes any more: let nobody write.
-    ASSIGN_OR_RETURN(model.weights, std::move(segment).Seal());
+    // The bytes, each straight to its place, hashed and decrypted as they come, and on to GPUs.
+    Uploads uploads(options_.gpus, destinations);
+    const TransferParts parts = {.source = source_,
+                                 .policy = policy_,
+                                 .files = resolved_.files,
+                                 .verifier = verifier,
+                                 .tensors = tensors,
+                                 .uploads = uploads,
+                                 .chunk_bytes = options_.chunk_bytes,
+                                 .progress = progress_,
+                                 .cancellation = cancellation_};
+    RETURN_IF_ERROR(destinations.host
+                        ? FillSegment(parts, std::move(reservation), zeros, model)
+                        : PassThrough(parts, std::move(reservation), stream, window, model));
     model.index.tensor_proof = tensors.proof();
     const std::string encoded_index = encode_index_(model.index);
     model.encoded_index_bytes = encoded_index.size();
@@ -209,106 +198,64 @@ class Load {
     return options_.key_of(resolved_.uri);
   }
 
-  absl::Status Transfer(host::WritableSegment& segment, absl::Span<const Extent> extents,
-                        Verifier& verifier, TensorCheck& tensors) {
-    const std::vector<Extent> chunks = PlanTransfer(extents, options_.chunk_bytes);
-    std::vector<source::ReadRequest> requests;
-    requests.reserve(chunks.size());
-    uint64_t total = 0;
-    for (const Extent& chunk : chunks) {
-      requests.push_back({&resolved_.files[chunk.file].version, chunk.bytes,
-                          segment.bytes().data() + chunk.offset});
-      total += chunk.bytes.size();
+  // To host memory, and from there to GPUs while they come.
+  absl::Status FillSegment(const TransferParts& parts, host::Reservation reservation,
+                           absl::Span<const ByteRange> zeros, ResidentModel& model) {
+    ASSIGN_OR_RETURN(
+        host::WritableSegment segment,
+        host::WritableSegment::Create(Label(), model.index.segment_bytes, std::move(reservation)));
+    const auto drop = absl::MakeCleanup([&parts] { parts.uploads.Drop(); });
+    parts.uploads.Begin(
+        model.index.device_bytes, CopyRunsOf(model.index),
+        {.open = [&segment] { return segment.OpenForDevice(); }, .bytes = segment.bytes().size()});
+    progress_.phase = Phase::kTransferring;
+    Transfer transfer(parts);
+    const absl::Status transferred = transfer.Run(segment, model.index.extents, headers_);
+    damaged_ = transfer.damaged();
+    RETURN_IF_ERROR(transferred);
+    Clear(segment, zeros);
+    for (const ByteRange& range : zeros) {
+      parts.uploads.Copy(range, range.begin);
     }
-    progress_.bytes_total = total;
-    source::ReadObserver observer;
-    observer.on_bytes = [this](uint64_t bytes) { progress_.bytes_done += bytes; };
-    observer.awaited = [this] { return progress_.awaited.load(); };
-    Arrivals arrivals(chunks);
-    observer.on_request_done = [&arrivals](size_t index) { arrivals.OnChunk(index); };
-    // Small pages are made faster ahead of the bytes, many in one call. Huge ones are made as the
-    // first byte is copied to them, and are in the processor's cache when the others come.
-    const bool populate = !(source_.copies() && segment.huge_pages());
-    if (!populate) {
-      observer.on_bytes = [this, &segment](uint64_t bytes) {
-        const uint64_t before = progress_.bytes_done.fetch_add(bytes);
-        const uint64_t steps = (before + bytes) / kPopulateStepBytes - before / kPopulateStepBytes;
-        if (steps > 0) {  // seldom: it takes a lock
-          segment.CountWritten(steps * kPopulateStepBytes);
-        }
-      };
-    }
+    RETURN_IF_ERROR(FinishUploads(parts.uploads, model));
 
-    // Stopped by whoever cancels the load, and by the populating thread.
-    Cancellation transfer;
-    const Cancellation::Registration link = cancellation_.OnCancel(
-        [&transfer] { transfer.Cancel(Error(Reason::kCancelled, "stopped")); });
-    std::byte* const begin = segment.bytes().data();
-    verifier.Start(arrivals, begin, transfer);
-    // Checksums of whole files are of what is still encrypted.
-    const bool files_first = tensors.decrypts() && !verifier.idle();
-    if (!files_first) {
-      tensors.Start(arrivals, begin, transfer);
-    }
-    const Cancellation::Registration stop = transfer.OnCancel([&arrivals] { arrivals.Stop(); });
-    absl::Status status;
-    {
-      std::optional<PopulateAhead> populating;
-      if (populate) {
-        populating.emplace(segment, transfer);
-      }
-      status = source_.Read(requests, policy_, observer, transfer);
-      if (!status.ok()) {
-        transfer.Cancel(status);
-      }
-    }
-    progress_.phase = Phase::kSealing;
-    absl::Status verified = verifier.Finish();
-    damaged_ = verifier.damaged();
-    if (verifier.in_doubt() && transfer.status().ok() &&
-        HoldsInAskedParts(chunks, begin, verifier)) {
-      damaged_ = false;
-      verified = absl::OkStatus();
-    }
-    if (!verified.ok()) {
-      arrivals.Stop();
-    } else if (files_first) {
-      tensors.Start(arrivals, begin, transfer);
-    }
-    const absl::Status checked = tensors.Finish();
-    RETURN_IF_ERROR(cancellation_.status());
-    RETURN_IF_ERROR(verified);
-    RETURN_IF_ERROR(checked);
-    return transfer.status();
+    // Nothing of ours writes any more: let nobody write.
+    ASSIGN_OR_RETURN(model.weights, std::move(segment).Seal());
+    return absl::OkStatus();
   }
 
-  // Asks for the sizes of parts, which `first` had inferred, and looks at the bytes, all of which
-  // are in their place, once more: whether they are what `first` was to verify.
-  bool HoldsInAskedParts(absl::Span<const Extent> chunks, const std::byte* segment,
-                         const Verifier& first) {
-    if (headers_.empty()) {
-      return false;
+  // To GPUs alone, through a window of host memory.
+  absl::Status PassThrough(const TransferParts& parts, host::Reservation reservation,
+                           const StreamLayout& stream, StagedTransfer::Sizes sizes,
+                           ResidentModel& model) {
+    ASSIGN_OR_RETURN(host::StagingWindow window,
+                     host::StagingWindow::Create(absl::StrCat(Label(), " staging"), stream.bytes,
+                                                 sizes.window, std::move(reservation)));
+    const auto drop = absl::MakeCleanup([&parts] { parts.uploads.Drop(); });
+    for (uint64_t begin = 0; begin < sizes.window; begin += kPopulateStepBytes) {
+      RETURN_IF_ERROR(cancellation_.status());
+      RETURN_IF_ERROR(window.Populate({begin, std::min(begin + kPopulateStepBytes, sizes.window)}));
     }
-    constexpr auto kAsked = source::Source::PartSizes::kAsked;
-    absl::StatusOr<std::vector<Expected>> expected =
-        AskChecksums(source_, resolved_.files, kAsked, policy_, cancellation_);
-    if (!expected.ok()) {
-      return false;
+    parts.uploads.Begin(
+        model.index.device_bytes, stream.runs,
+        {.open = [&window] { return window.OpenForDevice(); }, .bytes = sizes.window, .pin = true});
+    RETURN_IF_ERROR(parts.uploads.status());
+    progress_.phase = Phase::kTransferring;
+    StagedTransfer transfer(parts, stream, window, sizes);
+    const absl::Status transferred = transfer.Run();
+    damaged_ = transfer.damaged();
+    RETURN_IF_ERROR(transferred);
+    return FinishUploads(parts.uploads, model);
+  }
+
+  absl::Status FinishUploads(Uploads& uploads, ResidentModel& model) {
+    RETURN_IF_ERROR(cancellation_.status());
+    if (!uploads.empty()) {
+      progress_.phase = Phase::kCopying;
+      RETURN_IF_ERROR(uploads.Finish(cancellation_, model));
+      progress_.phase = Phase::kSealing;
     }
-    std::copy_if(first.expected().begin(), first.expected().end(), std::back_inserter(*expected),
-                 [](const Expected& one) { return one.by == Authority::kPin; });
-    Verifier again(resolved_.files, *std::move(expected), kAsked);
-    for (uint32_t file = 0; file < headers_.size(); ++file) {
-      again.TakeHeader(file, headers_[file]);
-    }
-    Cancellation checking;
-    Arrivals arrived(chunks);
-    for (size_t i = 0; i < chunks.size(); ++i) {
-      arrived.OnChunk(i);
-    }
-    const Cancellation::Registration stop = cancellation_.OnCancel([&arrived] { arrived.Stop(); });
-    again.Start(arrived, segment, checking);
-    return again.Finish().ok() && again.Proof() == first.Proof();
+    return absl::OkStatus();
   }
 
   std::string Label() const {
@@ -348,14 +295,14 @@ class Loader : public ModelLoader {
   absl::StatusOr<ResidentModel> Load(const ResolvedModel& resolved,
                                      const source::ReadPolicy& policy,
                                      const std::optional<ModelKey>& key, const MakeRoom& make_room,
-                                     const Destinations& /*destinations*/, Progress& progress,
+                                     const Destinations& destinations, Progress& progress,
                                      Cancellation& cancellation) override {
     ASSIGN_OR_RETURN(source::Source* const source, sources_->For(resolved.uri));
     bool damaged = false;
     const auto load = [&](source::Source::PartSizes part_sizes) {
       pipeline::Load once(*source, encode_index_, options_, resolved, part_sizes, policy, key,
                           progress, cancellation);
-      auto loaded = once.Run(make_room);
+      auto loaded = once.Run(make_room, destinations);
       damaged = once.damaged();
       return loaded;
     };

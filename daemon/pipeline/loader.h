@@ -1,7 +1,6 @@
 #ifndef WEIGHTD_DAEMON_PIPELINE_LOADER_H_
 #define WEIGHTD_DAEMON_PIPELINE_LOADER_H_
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -17,32 +16,11 @@
 #include "daemon/pipeline/destinations.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/pipeline/model_key.h"
+#include "daemon/pipeline/progress.h"
 #include "daemon/source/registry.h"
 #include "daemon/source/source.h"
 
 namespace weightd::pipeline {
-
-// The values are those of LoadPhase in proto/weightd/v1/weights.proto.
-enum class Phase {
-  kQueued = 1,
-  kResolving = 2,
-  kReserving = 3,
-  kTransferring = 4,
-  kSealing = 5,
-  kDone = 6,
-  kCopying = 7,
-};
-
-// How far a load is. Written by the load's threads, read by anybody at any time.
-struct Progress {
-  std::atomic<Phase> phase = Phase::kQueued;
-  std::atomic<uint64_t> bytes_done = 0;
-  // 0 until known.
-  std::atomic<uint64_t> bytes_total = 0;
-  // Whether a client waits for it: such loads go before others where they share a limit. Written by
-  // whoever knows, while the load runs.
-  std::atomic<bool> awaited = true;
-};
 
 // Serializes an index for clients. Given by whoever knows the wire format.
 using EncodeIndex = std::function<std::string(const ModelIndex&)>;
@@ -73,6 +51,9 @@ class ModelLoader {
 struct LoaderOptions {
   // Largest single read that is asked of a source.
   uint64_t chunk_bytes = 32 << 20;
+  // Of host memory, for a load whose destinations are GPUs only: what its bytes go through. More
+  // where a tensor is encrypted that has to be there whole, less for a model that is smaller.
+  uint64_t staging_bytes = 256 << 20;
   // What files of models have to be, by the model's URI: no load that differs succeeds.
   std::map<std::string, Pins> pins = {};
   // How closely tensors that have checksums of their own are looked at, by the model's URI.

@@ -92,14 +92,43 @@ bool TensorCheck::decrypts() const {
   return false;
 }
 
-void TensorCheck::Start(Arrivals& arrivals, std::byte* segment, Cancellation& transfer) {
+uint64_t TensorCheck::MostAtOnce() const {
+  uint64_t most = ctr_files_.pieces().empty() ? 0 : CtrFiles::kStepBytes;
+  for (const Task& task : tasks_) {
+    const ByteRange header = task.tensor.record->header;
+    const uint64_t sealed = decrypts(task.file) ? task.tensor.bytes.size() : 0;
+    most = std::max(most, header.size() + sealed);
+  }
+  return most;
+}
+
+void TensorCheck::Start(Arrivals& arrivals, std::byte* segment, Cancellation& transfer,
+                        Observer observer) {
   arrivals_ = &arrivals;
   segment_ = segment;
   transfer_ = &transfer;
-  const size_t threads = std::min(kMostThreads, tasks_.size() + ctr_files_.pieces());
+  observer_ = std::move(observer);
+  jobs_ = Jobs();
+  const size_t threads = std::min(kMostThreads, jobs_.size());
+  queue_.Open(
+      jobs_.size(), threads, [this](size_t i) { return jobs_[i].begin; }, observer_.on_progress);
   for (size_t i = 0; i < threads; ++i) {
-    threads_.emplace_back([this] { Work(); });
+    threads_.emplace_back([this, i] { Work(i); });
   }
+}
+
+std::vector<TensorCheck::Job> TensorCheck::Jobs() const {
+  std::vector<Job> jobs;
+  jobs.reserve(tasks_.size() + ctr_files_.pieces().size());
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    jobs.push_back({{tasks_[i].file, tasks_[i].tensor.record->header.begin}, true, i});
+  }
+  for (size_t i = 0; i < ctr_files_.pieces().size(); ++i) {
+    const Extent& piece = ctr_files_.pieces()[i];
+    jobs.push_back({{piece.file, piece.bytes.begin}, false, i});
+  }
+  std::sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.begin < b.begin; });
+  return jobs;
 }
 
 absl::Status TensorCheck::Finish() {
@@ -131,32 +160,51 @@ TensorProof TensorCheck::proof() const {
           .unauthenticated = ctr_files_.tensors()};
 }
 
-void TensorCheck::Work() {
-  if (const std::optional<format::CtrKey> key = keys_->ctr(); key.has_value()) {
-    if (const absl::Status done = ctr_files_.Decrypt(key->key, *arrivals_, segment_); !done.ok()) {
-      Fail(done);
-    }
-  }
+void TensorCheck::Work(size_t thread) {
   absl::call_once(key_tried_, [this] {
     if (const absl::Status tried = TryKey(); !tried.ok()) {
       Fail(tried);
     }
   });
-  for (size_t i = next_task_++; i < tasks_.size() && !arrivals_->stopped(); i = next_task_++) {
-    if (const absl::Status checked = Check(tasks_[i]); !checked.ok()) {
-      Fail(checked);
+  while (const std::optional<size_t> i = queue_.Take(thread)) {
+    if (arrivals_->stopped()) {
+      return;
+    }
+    if (const absl::Status done = Do(thread, jobs_[*i]); !done.ok()) {
+      Fail(done);
     }
   }
 }
 
-absl::Status TensorCheck::Check(const Task& task) {
+absl::Status TensorCheck::Do(size_t thread, const Job& job) {
+  if (job.is_task) {
+    return Check(thread, tasks_[job.index]);
+  }
+  const std::optional<format::CtrKey> key = keys_->ctr();
+  if (!key.has_value()) {
+    return Error(Reason::kInternal, "bytes of AES-CTR without a key");
+  }
+  const Extent& piece = ctr_files_.pieces()[job.index];
+  return ctr_files_.Decrypt(key->key, piece, *arrivals_, segment_,
+                            [&](ByteRange bytes) { Pass(thread, piece.file, bytes); });
+}
+
+void TensorCheck::Pass(size_t thread, uint32_t file, ByteRange bytes) {
+  if (decrypts(file)) {
+    observer_.on_decrypted(file, bytes);
+  }
+  queue_.Advance(thread, {file, bytes.end});
+}
+
+absl::Status TensorCheck::Check(size_t thread, const Task& task) {
   if (!arrivals_->AwaitAll(task.file, task.tensor.record->header)) {
     return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const format::TensorRecord record, RecordOf(task));
   RecordSums sums(record, policy_);
   RETURN_IF_ERROR(Count(task, record, sums));
-  RETURN_IF_ERROR(record.boxes.has_value() ? OpenBoxes(task, record, sums) : TakeBytes(task, sums));
+  RETURN_IF_ERROR(record.boxes.has_value() ? OpenBoxes(thread, task, record, sums)
+                                           : TakeBytes(thread, task, sums));
   if (arrivals_->stopped()) {
     return absl::OkStatus();
   }
@@ -188,9 +236,13 @@ absl::Status TensorCheck::Count(const Task& task, const format::TensorRecord& re
   return absl::OkStatus();
 }
 
-absl::Status TensorCheck::TakeBytes(const Task& task, RecordSums& sums) {
+absl::Status TensorCheck::TakeBytes(size_t thread, const Task& task, RecordSums& sums) {
   const absl::Span<std::byte> bytes = BytesOf(task);
-  for (uint64_t at = 0; at < bytes.size() && !sums.empty();) {
+  // Whoever waits to hear of an encrypted file's tensors hears of those too that are in clear.
+  if (sums.empty() && !decrypts(task.file)) {
+    return absl::OkStatus();
+  }
+  for (uint64_t at = 0; at < bytes.size();) {
     const uint64_t offset = task.tensor.bytes.begin + at;
     const Extent* const chunk = arrivals_->Await(task.file, offset);
     if (chunk == nullptr) {
@@ -198,13 +250,14 @@ absl::Status TensorCheck::TakeBytes(const Task& task, RecordSums& sums) {
     }
     const uint64_t size = std::min({bytes.size() - at, chunk->bytes.end - offset, kStepBytes});
     sums.Update(bytes.subspan(at, size));
+    Pass(thread, task.file, {offset, offset + size});
     at += size;
   }
   return absl::OkStatus();
 }
 
-absl::Status TensorCheck::OpenBoxes(const Task& task, const format::TensorRecord& record,
-                                    RecordSums& sums) {
+absl::Status TensorCheck::OpenBoxes(size_t thread, const Task& task,
+                                    const format::TensorRecord& record, RecordSums& sums) {
   ASSIGN_OR_RETURN(const format::SecretKey key, keys_->For(record, *transfer_));
   const absl::Span<std::byte> bytes = BytesOf(task);
   const uint64_t count = format::BoxCount(*record.boxes, bytes.size());
@@ -222,18 +275,24 @@ absl::Status TensorCheck::OpenBoxes(const Task& task, const format::TensorRecord
                    "the file was damaged or tampered with since it was encrypted: make it anew");
     }
     sums.Update(bytes.subspan(begin, end - begin));
+    Pass(thread, task.file, {first + begin, first + end});
   }
   return absl::OkStatus();
 }
 
 absl::Status TensorCheck::TryKey() {
-  if (!decrypts()) {
+  if (!decrypts() || keys_->ctr().has_value()) {
     return absl::OkStatus();
   }
+  const auto within_reach = [this](uint32_t file, ByteRange bytes) {
+    return PlaceOf(extents_, file, bytes.begin) + bytes.size() <= observer_.reach;
+  };
   size_t tried = 0;
   for (const Task& task : tasks_) {
     const ByteRange bytes = task.tensor.bytes;
-    if (tried == kMostTried || !arrivals_->AwaitAll(task.file, task.tensor.record->header)) {
+    const ByteRange header = task.tensor.record->header;
+    if (tried == kMostTried || !within_reach(task.file, header) ||
+        !arrivals_->AwaitAll(task.file, header)) {
       break;
     }
     ASSIGN_OR_RETURN(const format::TensorRecord record, RecordOf(task));
@@ -241,7 +300,8 @@ absl::Status TensorCheck::TryKey() {
       continue;
     }
     const uint64_t size = std::min(record.boxes->box_bytes, bytes.size());
-    if (size > kMostTriedBytes ||
+    if (size > kMostTriedBytes || bytes.empty() ||
+        !within_reach(task.file, {bytes.begin, bytes.begin + size}) ||
         !arrivals_->AwaitAll(task.file, {bytes.begin, bytes.begin + size})) {
       continue;
     }

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <thread>
@@ -15,11 +17,13 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "common/byte_range.h"
 #include "common/cancellation.h"
 #include "daemon/format/header.h"
 #include "daemon/format/tensorizer_record.h"
 #include "daemon/pipeline/arrivals.h"
 #include "daemon/pipeline/ctr_files.h"
+#include "daemon/pipeline/job_queue.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/pipeline/record_sums.h"
 #include "daemon/pipeline/tensor_keys.h"
@@ -33,6 +37,16 @@ namespace weightd::pipeline {
 // CheckKey, Start, Finish, proof.
 class TensorCheck {
  public:
+  // What somebody wants to know while it works; called from its threads.
+  struct Observer {
+    // These bytes of a file that it decrypts are in clear, and stay as they are.
+    std::function<void(uint32_t file, ByteRange bytes)> on_decrypted = [](uint32_t, ByteRange) {};
+    // Through() may have changed.
+    std::function<void()> on_progress = {};
+    // Of the segment: what lies behind comes only once it is through with what lies before.
+    uint64_t reach = std::numeric_limits<uint64_t>::max();
+  };
+
   // Takes the tensors of tensorizer files out of `headers`, which are those of `files`. `extents`
   // are the layout's. All but the headers outlive it.
   TensorCheck(absl::Span<const ModelFile> files, absl::Span<format::FileHeader> headers,
@@ -52,9 +66,15 @@ class TensorCheck {
   bool decrypts(uint32_t file) const;
   bool decrypts() const;
 
+  // So many bytes have to be there at once, of the largest tensor that can't be taken in pieces.
+  uint64_t MostAtOnce() const;
+
   // The bytes come to `segment` as `arrivals` tells. A failure cancels `transfer`; whoever else
   // does stops `arrivals`. All outlive it.
-  void Start(Arrivals& arrivals, std::byte* segment, Cancellation& transfer);
+  void Start(Arrivals& arrivals, std::byte* segment, Cancellation& transfer, Observer observer);
+
+  // The first byte that it may still look at, or decrypt. From any thread.
+  FilePosition Through() const { return queue_.Through(); }
 
   // When all has come: waits for the threads. kVerificationFailed, kKeyRefused or kMalformedModel
   // for the first tensor that was found to be wrong; `transfer`'s reason if it was cancelled.
@@ -70,14 +90,25 @@ class TensorCheck {
     uint32_t file = 0;
     format::TensorEntry tensor;
   };
+  // A task, or a piece of ctr_files_.
+  struct Job {
+    FilePosition begin;
+    bool is_task = false;
+    size_t index = 0;
+  };
 
-  void Work();
-  absl::Status Check(const Task& task);
+  std::vector<Job> Jobs() const;
+  void Work(size_t thread);
+  absl::Status Do(size_t thread, const Job& job);
+  absl::Status Check(size_t thread, const Task& task);
   // Counts what will be proved; an error if that is too little for the policy.
   absl::Status Count(const Task& task, const format::TensorRecord& record, const RecordSums& sums);
   // Takes a tensor's bytes as they come; OK and nothing done if stopped.
-  absl::Status TakeBytes(const Task& task, RecordSums& sums);
-  absl::Status OpenBoxes(const Task& task, const format::TensorRecord& record, RecordSums& sums);
+  absl::Status TakeBytes(size_t thread, const Task& task, RecordSums& sums);
+  absl::Status OpenBoxes(size_t thread, const Task& task, const format::TensorRecord& record,
+                         RecordSums& sums);
+  // The thread is through with bytes of a file.
+  void Pass(size_t thread, uint32_t file, ByteRange bytes);
   // Whether the key opens any of the first tensors, while nobody else is at them: what a key that
   // does can't open was changed.
   absl::Status TryKey();
@@ -100,7 +131,11 @@ class TensorCheck {
   std::byte* segment_ = nullptr;
   Cancellation* transfer_ = nullptr;
   std::vector<std::thread> threads_;
-  std::atomic<size_t> next_task_ = 0;
+  Observer observer_;
+  // In the order in which bytes come.
+  std::vector<Job> jobs_;
+  // Of jobs_.
+  JobQueue queue_;
   absl::once_flag key_tried_;
   std::atomic<uint64_t> crc32_ = 0;
   std::atomic<uint64_t> sha256_ = 0;

@@ -1,7 +1,9 @@
 #include "daemon/pipeline/verify.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -147,13 +149,30 @@ void Verifier::Update(Stream& stream, absl::Span<const std::byte> bytes) {
   }
 }
 
-void Verifier::Start(Arrivals& arrivals, const std::byte* segment, Cancellation& transfer) {
+void Verifier::Start(Arrivals& arrivals, const std::byte* segment, Cancellation& transfer,
+                     std::function<void()> on_progress) {
   arrivals_ = &arrivals;
   segment_ = segment;
   transfer_ = &transfer;
-  for (size_t i = 0; i < std::min(kMostThreads, streams_.size()); ++i) {
-    threads_.emplace_back([this] { Work(); });
+  // All sums of a file go on side by side: none waits for bytes that another one lets go of.
+  const size_t threads = std::min(std::max(kMostThreads, MostSums()), streams_.size());
+  queue_.Open(
+      streams_.size(), threads,
+      [this](size_t i) { return FilePosition{streams_[i].sum->file, streams_[i].rest.begin}; },
+      std::move(on_progress));
+  for (size_t i = 0; i < threads; ++i) {
+    threads_.emplace_back([this, i] { Work(i); });
   }
+}
+
+size_t Verifier::MostSums() const {
+  size_t most = 0;
+  for (auto sum = sums_.begin(); sum != sums_.end();) {
+    const auto next = sums_.upper_bound(sum->first);
+    most = std::max(most, static_cast<size_t>(std::distance(sum, next)));
+    sum = next;
+  }
+  return most;
 }
 
 absl::Status Verifier::Finish() {
@@ -178,10 +197,10 @@ std::vector<Verified> Verifier::Proof() const {
   return proof;
 }
 
-void Verifier::Work() {
-  for (size_t i = next_stream_++; i < streams_.size(); i = next_stream_++) {
-    Stream& stream = streams_[i];
-    if (!Hash(stream)) {
+void Verifier::Work(size_t thread) {
+  while (const std::optional<size_t> i = queue_.Take(thread)) {
+    Stream& stream = streams_[*i];
+    if (!Hash(thread, stream)) {
       return;
     }
     Sum& sum = *stream.sum;
@@ -191,7 +210,7 @@ void Verifier::Work() {
   }
 }
 
-bool Verifier::Hash(Stream& stream) {
+bool Verifier::Hash(size_t thread, Stream& stream) {
   if (stream.rest.empty() && stream.sum->values[stream.part].empty()) {
     Update(stream, {});
   }
@@ -203,6 +222,7 @@ bool Verifier::Hash(Stream& stream) {
     }
     const uint64_t size = std::min({stream.rest.size(), chunk->bytes.end - begin, kStepBytes});
     Update(stream, {segment_ + chunk->offset + (begin - chunk->bytes.begin), size});
+    queue_.Advance(thread, {stream.sum->file, stream.rest.begin});
   }
   return true;
 }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -19,6 +20,7 @@
 #include "common/byte_range.h"
 #include "common/cancellation.h"
 #include "daemon/pipeline/arrivals.h"
+#include "daemon/pipeline/job_queue.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/source/checksum.h"
 #include "daemon/source/source.h"
@@ -61,8 +63,14 @@ class Verifier {
   void TakeHeader(uint32_t file, absl::string_view bytes);
 
   // The rest comes to `segment` as `arrivals` tells. A mismatch cancels `transfer`, unless it is in
-  // doubt; whoever else does stops `arrivals`. All outlive it.
-  void Start(Arrivals& arrivals, const std::byte* segment, Cancellation& transfer);
+  // doubt; whoever else does stops `arrivals`. All outlive it. `on_progress` is called when
+  // Through() may have changed.
+  void Start(Arrivals& arrivals, const std::byte* segment, Cancellation& transfer,
+             std::function<void()> on_progress = {});
+
+  // The first byte that it may still look at. Bytes that are let go of as soon as it is through
+  // with them never make it wait for ever. From any thread.
+  FilePosition Through() const { return queue_.Through(); }
 
   // When all chunks have come: waits for the sums. kVerificationFailed for the first one found that
   // differs, naming file and kind; `transfer`'s reason if it was cancelled.
@@ -103,9 +111,11 @@ class Verifier {
 
   void Add(const Expected& expected);
   void Update(Stream& stream, absl::Span<const std::byte> bytes);
-  void Work();
+  // How many sums one file has, at the most.
+  size_t MostSums() const;
+  void Work(size_t thread);
   // False if stopped.
-  bool Hash(Stream& stream);
+  bool Hash(size_t thread, Stream& stream);
   void Compare(const Sum& sum);
   void Join();
 
@@ -121,7 +131,8 @@ class Verifier {
   const std::byte* segment_ = nullptr;
   Cancellation* transfer_ = nullptr;
   std::vector<std::thread> threads_;
-  std::atomic<size_t> next_stream_ = 0;
+  // Of streams_.
+  JobQueue queue_;
 
   std::atomic<bool> damaged_ = false;
   std::atomic<bool> certain_ = false;

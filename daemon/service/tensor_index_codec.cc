@@ -16,6 +16,7 @@ void Fill(const pipeline::Piece& piece, v1::TensorPiece& proto) {
   proto.set_dtype(static_cast<v1::DType>(piece.dtype));
   proto.mutable_shape()->Add(piece.shape.begin(), piece.shape.end());
   proto.set_offset(piece.offset);
+  proto.set_device_offset(piece.device_offset);
   proto.set_nbytes(piece.nbytes);
   proto.set_file(piece.file);
   proto.set_torch_type(piece.torch_type);
@@ -89,6 +90,7 @@ std::string EncodeTensorIndex(const pipeline::ModelIndex& index) {
   }
   *proto.mutable_verification() = VerificationOf(index, index.verified);
   proto.set_segment_bytes(index.segment_bytes);
+  proto.set_device_bytes(index.device_bytes);
   return proto.SerializeAsString();
 }
 

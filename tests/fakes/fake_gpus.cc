@@ -14,7 +14,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "common/fd.h"
 #include "common/mapping.h"
 #include "common/status.h"
@@ -52,16 +51,23 @@ CopyRun Overlap(const CopyRun& run, ByteRange host) {
   return {{begin, end}, run.device_offset + (begin - run.host.begin)};
 }
 
-absl::Status CheckRuns(absl::Span<const CopyRun> runs, uint64_t device_bytes) {
-  uint64_t host = 0;
-  uint64_t device = 0;
+absl::Status CheckRuns(std::vector<CopyRun> runs, uint64_t device_bytes) {
+  const auto bad = [] { return Error(Reason::kInternal, "runs overlap, or leave the segment"); };
+  uint64_t end = 0;
   for (const CopyRun& run : runs) {
-    if (run.host.begin < host || run.device_offset < device || run.host.empty() ||
-        run.device_offset + run.host.size() > device_bytes) {
-      return Error(Reason::kInternal, "runs overlap, or leave the segment");
+    if (run.host.begin < end || run.host.empty()) {
+      return bad();
     }
-    host = run.host.end;
-    device = run.device_offset + run.host.size();
+    end = run.host.end;
+  }
+  std::sort(runs.begin(), runs.end(),
+            [](const CopyRun& a, const CopyRun& b) { return a.device_offset < b.device_offset; });
+  end = 0;
+  for (const CopyRun& run : runs) {
+    if (run.device_offset < end || run.device_offset + run.host.size() > device_bytes) {
+      return bad();
+    }
+    end = run.device_offset + run.host.size();
   }
   return absl::OkStatus();
 }

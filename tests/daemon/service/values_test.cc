@@ -134,12 +134,14 @@ TEST(TensorIndexCodecTest, EncodesAHundredThousandTensors) {
   index.files = {file};
   index.metadata = {{"format", "pt"}};
   index.segment_bytes = 4096;
+  index.device_bytes = 512;
   index.pinned_to_version = true;
   for (int i = 0; i < 100'000; ++i) {
     index.pieces.push_back({.name = "layer." + std::to_string(i),
                             .dtype = DType::kBf16,
                             .shape = {2, 3},
                             .offset = static_cast<uint64_t>(i) * 12,
+                            .device_offset = static_cast<uint64_t>(i) * 256,
                             .nbytes = 12,
                             .file = 0});
   }
@@ -156,11 +158,13 @@ TEST(TensorIndexCodecTest, EncodesAHundredThousandTensors) {
   EXPECT_EQ(last.dtype(), v1::BF16);
   EXPECT_EQ(last.shape_size(), 2);
   EXPECT_EQ(last.offset(), 99'999 * 12);
+  EXPECT_EQ(last.device_offset(), 99'999 * 256);
   EXPECT_EQ(last.nbytes(), 12);
   EXPECT_EQ(decoded.files(0).validator(), "\"e?\"");
   EXPECT_EQ(decoded.metadata().at("format"), "pt");
   EXPECT_TRUE(decoded.verification().pinned_to_version());
   EXPECT_EQ(decoded.segment_bytes(), 4096);
+  EXPECT_EQ(decoded.device_bytes(), 512);
 }
 
 }  // namespace
