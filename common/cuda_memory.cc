@@ -1,6 +1,6 @@
 #include "common/cuda_memory.h"
 
-#include <cstring>
+#include <bit>
 #include <string>
 #include <vector>
 
@@ -143,7 +143,7 @@ absl::StatusOr<CudaMemory> CudaMemory::Import(std::shared_ptr<const CudaContext>
   const CudaDriver& driver = context->driver();
   CudaMemory memory;
   // The driver takes the descriptor's number where other platforms pass a pointer.
-  void* const shareable = reinterpret_cast<void*>(static_cast<intptr_t>(fd));
+  void* const shareable = std::bit_cast<void*>(static_cast<intptr_t>(fd));
   RETURN_IF_ERROR(
       driver.Check(driver.cuMemImportFromShareableHandle(
                        &memory.handle_, shareable, cuda::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),

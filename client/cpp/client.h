@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/cpp/device_model.h"
 #include "client/cpp/model.h"
 
 // Maps models of this node's weightd:
@@ -19,6 +20,12 @@
 //   ASSIGN_OR_RETURN(auto model, client.Attach("https://models.example/llama/"));
 //   ASSIGN_OR_RETURN(auto tensor, model.tensor("lm_head.weight"));
 //   ASSIGN_OR_RETURN(auto values, tensor.As<float>());
+//
+// and in a GPU's memory:
+//
+//   ASSIGN_OR_RETURN(auto on_gpu, client.AttachToDevice("https://models.example/llama/"));
+//   ASSIGN_OR_RETURN(auto weight, on_gpu.tensor("lm_head.weight"));
+//   Launch(weight.pointer(), weight.nbytes());
 //
 // Errors carry a reason and a hint (common/status.h). A daemon that is not there is UNAVAILABLE.
 
@@ -39,6 +46,7 @@ enum class LoadPhase {
   kTransferring = 4,
   kSealing = 5,
   kDone = 6,
+  kCopying = 7,
 };
 
 struct LoadProgress {
@@ -58,6 +66,7 @@ struct AttachOptions {
   // DATA_LOSS (kVerificationFailed) unless these files have this SHA-256: 64 hexadecimal digits by
   // file name; "" is the model's only file.
   std::map<std::string, std::string> sha256;
+  // Of host memory; see DeviceMode for a GPU's.
   Access access = Access::kPrivateWritable;
   // Called in the attaching thread while the model loads.
   std::function<void(const LoadProgress&)> progress;
@@ -74,6 +83,13 @@ class Client {
   // `model` is a URI (file:///…, http://…, https://…: one weight file, or a folder) or an alias of
   // the daemon's config.
   absl::StatusOr<Model> Attach(absl::string_view model, const AttachOptions& options = {}) const;
+
+  // The same in the memory of a GPU that this process sees, which the daemon fills if it must. The
+  // GPU's primary context is retained, and made if there is none yet.
+  // FAILED_PRECONDITION (kDeviceNotVisible) if this process has no driver or sees no such GPU.
+  absl::StatusOr<DeviceModel> AttachToDevice(absl::string_view model,
+                                             const DeviceOptions& device = {},
+                                             const AttachOptions& options = {}) const;
 
   // As the daemon reports it.
   const std::string& daemon_version() const;

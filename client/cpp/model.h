@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "client/cpp/file_check.h"
 #include "client/cpp/tensor.h"
 
 namespace weightd::client {
@@ -22,18 +23,6 @@ enum class Access {
   kPrivateWritable,
   // A store ends the process with SIGSEGV.
   kSharedReadOnly,
-};
-
-// All bytes of a file were found to have this checksum.
-struct FileCheck {
-  // Relative to the model's folder; the last path segment for a single file.
-  std::string file;
-  // "crc32", "crc32c", "crc64nvme" or "sha256".
-  std::string kind;
-  // Hexadecimal digits; "-N" after them: the checksum of the checksums of N parts.
-  std::string value;
-  // Whether a pin of the config or of a request said so, not the store.
-  bool pinned = false;
 };
 
 // A model mapped into this process, and the lease that keeps it on the node. Copies are cheap and

@@ -90,15 +90,20 @@ absl::StatusOr<std::pair<v1::HandleReply, std::vector<Fd>>> Receive(int socket,
   return std::make_pair(std::move(reply), std::move(packet->fds));
 }
 
-absl::StatusOr<ClaimedHandles> TakeHandles(const v1::Handles& handles, std::vector<Fd> fds) {
+absl::StatusOr<ClaimedHandles> TakeHandles(const v1::Handles& handles, std::vector<Fd> fds,
+                                           Session::Segment segment) {
   if (static_cast<size_t>(handles.handles_size()) != fds.size()) {
     return Malformed(
         absl::StrCat("announced ", handles.handles_size(), " descriptors and sent ", fds.size()));
   }
+  const auto is_segment = [segment](v1::Handle::Kind kind) {
+    return (segment == Session::Segment::kHost && kind == v1::Handle::HOST_SEGMENT) ||
+           (segment == Session::Segment::kDevice && kind == v1::Handle::DEVICE_SEGMENT);
+  };
   ClaimedHandles claimed;
   for (size_t i = 0; i < fds.size(); ++i) {
     const v1::Handle& handle = handles.handles(static_cast<int>(i));
-    if (handle.kind() == v1::Handle::HOST_SEGMENT && !claimed.segment.valid()) {
+    if (is_segment(handle.kind()) && !claimed.segment.valid()) {
       claimed.segment = std::move(fds[i]);
       claimed.segment_bytes = handle.nbytes();
     } else if (handle.kind() == v1::Handle::TENSOR_INDEX && !claimed.index.valid()) {
@@ -106,7 +111,8 @@ absl::StatusOr<ClaimedHandles> TakeHandles(const v1::Handles& handles, std::vect
       claimed.index_bytes = handle.nbytes();
     }
   }
-  if (!claimed.segment.valid() || !claimed.index.valid()) {
+  const bool has_segment = claimed.segment.valid() || segment == Session::Segment::kElsewhere;
+  if (!has_segment || !claimed.index.valid()) {
     return Malformed("sent no segment or no index");
   }
   return claimed;
@@ -153,7 +159,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const std::string& socket
   return session;
 }
 
-absl::StatusOr<ClaimedHandles> Session::Claim(LeaseId lease, absl::Time deadline) {
+absl::StatusOr<ClaimedHandles> Session::Claim(LeaseId lease, Segment segment, absl::Time deadline) {
   bool answer_owed = false;
   {
     absl::MutexLock lock(&mutex_);
@@ -164,15 +170,15 @@ absl::StatusOr<ClaimedHandles> Session::Claim(LeaseId lease, absl::Time deadline
     claiming_ = true;
     answer_owed = answer_owed_;
   }
-  auto handles = ClaimInTurn(lease, deadline, answer_owed);
+  auto handles = ClaimInTurn(lease, segment, deadline, answer_owed);
   absl::MutexLock lock(&mutex_);
   claiming_ = false;
   answer_owed_ = answer_owed;
   return handles;
 }
 
-absl::StatusOr<ClaimedHandles> Session::ClaimInTurn(LeaseId lease, absl::Time deadline,
-                                                    bool& answer_owed) {
+absl::StatusOr<ClaimedHandles> Session::ClaimInTurn(LeaseId lease, Segment segment,
+                                                    absl::Time deadline, bool& answer_owed) {
   if (answer_owed) {
     RETURN_IF_ERROR(Receive(socket_.get(), path_, deadline).status());
     answer_owed = false;
@@ -193,7 +199,7 @@ absl::StatusOr<ClaimedHandles> Session::ClaimInTurn(LeaseId lease, absl::Time de
   if (!reply.has_handles() || reply.handles().lease_id() != lease.value()) {
     return Malformed("answered another question");
   }
-  return TakeHandles(reply.handles(), std::move(fds));
+  return TakeHandles(reply.handles(), std::move(fds), segment);
 }
 
 }  // namespace weightd::client

@@ -20,6 +20,7 @@ namespace weightd::client {
 
 // What a claim was answered with: not believed yet, see MapSealed.
 struct ClaimedHandles {
+  // Of the kind that was wanted.
   Fd segment;
   uint64_t segment_bytes = 0;
   Fd index;
@@ -43,13 +44,17 @@ class Session {
   // False in children of the process that opened it.
   bool IsOurs() const;
 
+  // Where the bytes of a lease are. kElsewhere: not behind a descriptor.
+  enum class Segment { kHost, kDevice, kElsewhere };
+
   // Asks for the descriptors of a lease. Claims of several threads take turns.
-  absl::StatusOr<ClaimedHandles> Claim(LeaseId lease, absl::Time deadline);
+  absl::StatusOr<ClaimedHandles> Claim(LeaseId lease, Segment segment, absl::Time deadline);
 
  private:
   Session(Fd socket, std::string path);
 
-  absl::StatusOr<ClaimedHandles> ClaimInTurn(LeaseId lease, absl::Time deadline, bool& answer_owed);
+  absl::StatusOr<ClaimedHandles> ClaimInTurn(LeaseId lease, Segment segment, absl::Time deadline,
+                                             bool& answer_owed);
 
   const Fd socket_;
   const std::string path_;

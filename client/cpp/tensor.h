@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "client/cpp/tensor_info.h"
 #include "common/dtype.h"
 
 namespace weightd::client {
@@ -59,41 +60,22 @@ constexpr bool ElementIs(DType dtype) {
 }  // namespace internal
 
 // A view of one tensor of a mapped model. Valid while a copy of its Model lives; owns nothing.
-class Tensor {
+class Tensor : public TensorInfo {
  public:
-  // `writable` says whether stores to `bytes` are allowed. Everything was checked: `bytes` lies in
-  // the mapping and has the size that dtype, shape and strides give.
-  Tensor(absl::string_view name, DType dtype, absl::string_view torch_type,
-         absl::Span<const uint64_t> shape, absl::Span<const int64_t> strides,
-         absl::Span<std::byte> bytes, uint64_t offset, bool writable)
-      : name_(name),
-        dtype_(dtype),
-        torch_type_(torch_type),
-        writable_(writable),
-        shape_(shape),
-        strides_(strides),
-        bytes_(bytes),
-        offset_(offset) {}
-  // Another name of `stored`.
-  Tensor(absl::string_view alias, const Tensor& stored) : Tensor(stored) {
-    name_ = alias;
-    alias_of_ = stored.name_;
-  }
+  // Where tensors lie: the whole mapping, and whether stores to it are allowed.
+  struct Memory {
+    absl::Span<std::byte> bytes;
+    bool writable = false;
+  };
 
-  absl::string_view name() const { return name_; }
-  // The name that its bytes are stored under, if this is another one of theirs; else empty.
-  absl::string_view alias_of() const { return alias_of_; }
-  DType dtype() const { return dtype_; }
-  // torch's name ("bits16") of an element type that `dtype` can't tell, which then is an integer of
-  // the same size; the file's words, not checked. Else empty.
-  absl::string_view torch_type() const { return torch_type_; }
-  // Extents in elements, outermost first; empty for a scalar.
-  absl::Span<const uint64_t> shape() const { return shape_; }
-  // Step between neighbours along each axis in elements; empty for C-contiguous tensors.
-  absl::Span<const int64_t> strides() const { return strides_; }
+  Tensor(const TensorInfo& info, const Memory& memory)
+      : TensorInfo(info),
+        writable_(memory.writable),
+        bytes_(memory.bytes.subspan(info.offset(), info.nbytes())) {}
+  // Another name of `stored`.
+  Tensor(absl::string_view alias, const Tensor& stored) : Tensor(stored) { BecomeAlias(alias); }
+
   absl::Span<const std::byte> bytes() const { return bytes_; }
-  // First byte, counted from the first byte of the mapping.
-  uint64_t offset() const { return offset_; }
 
   // For in-place changes, which stay private to this process. FAILED_PRECONDITION if the model is
   // mapped read-only.
@@ -103,7 +85,7 @@ class Tensor {
   // ElementIs), if the tensor is strided, or if its first byte is not aligned for T.
   template <typename T>
   absl::StatusOr<absl::Span<const T>> As() const {
-    const absl::Status status = CheckTyped(internal::ElementIs<T>(dtype_), alignof(T));
+    const absl::Status status = CheckTyped(internal::ElementIs<T>(dtype()), alignof(T));
     if (!status.ok()) {
       return status;
     }
@@ -114,15 +96,8 @@ class Tensor {
  private:
   absl::Status CheckTyped(bool element_is, size_t alignment) const;
 
-  absl::string_view name_;
-  absl::string_view alias_of_;
-  DType dtype_;
-  absl::string_view torch_type_;
   bool writable_;
-  absl::Span<const uint64_t> shape_;
-  absl::Span<const int64_t> strides_;
   absl::Span<std::byte> bytes_;
-  uint64_t offset_;
 };
 
 }  // namespace weightd::client

@@ -19,9 +19,10 @@ bool MatchesRevision(const RevisionId& revision, absl::string_view first_digits)
 }
 
 bool ComesFree(const SharedModel& model) {
-  return model.use_count() == 1 && model->weights.use_count() == 1 &&
-         model->encoded_index.use_count() == 1 && !model->weights->HeldByOthers() &&
-         !model->encoded_index->HeldByOthers();
+  const auto free = [](const std::shared_ptr<host::HostSegment>& segment) {
+    return segment == nullptr || (segment.use_count() == 1 && !segment->HeldByOthers());
+  };
+  return model.use_count() == 1 && free(model->weights) && free(model->encoded_index);
 }
 
 const Entry* Catalog::Find(EntryId id) const {
@@ -74,13 +75,15 @@ EntryId Catalog::Add(const Uri& uri, const source::ReadPolicy& policy, SharedMod
                              .uri = uri,
                              .policy = policy,
                              .model = std::move(model),
+                             .copies = {},
                              .leases = 0,
+                             .holds = 0,
                              .loaded_at = now,
                              .last_used_at = now});
   return id;
 }
 
-SharedModel Catalog::MakeCurrent(EntryId id, absl::Duration uptime) {
+Leaver Catalog::MakeCurrent(EntryId id, absl::Duration uptime) {
   Record& record = RecordOf(At(id).uri);
   const EntryId previous = std::exchange(record.current, id);
   std::erase(record.superseded, id);
@@ -88,35 +91,97 @@ SharedModel Catalog::MakeCurrent(EntryId id, absl::Duration uptime) {
   record.checked_at = uptime;
   record.last_error.clear();
   if (previous == id) {
-    return nullptr;
+    return {};
   }
   if (record.pinned) {
     order_.Hold(id);
   }
   if (previous == EntryId()) {
-    return nullptr;
+    return {};
   }
   if (record.pinned) {
     order_.Unhold(previous);
   }
   record.superseded.push_back(previous);
-  return At(previous).leases == 0 ? Remove(previous) : nullptr;
+  return RemoveIfOver(previous);
 }
 
-void Catalog::AddLease(EntryId id, absl::Time now) {
+void Catalog::AddLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now) {
   Entry& entry = At(id);
   ++entry.leases;
   entry.last_used_at = now;
   order_.Hold(id);
+  if (gpu.has_value()) {
+    ++entry.copies.at(*gpu).leases;
+    gpu_orders_[*gpu].Hold(id);
+  }
 }
 
-SharedModel Catalog::EndLease(EntryId id, absl::Time now) {
+Leaver Catalog::EndLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now) {
   Entry& entry = At(id);
   --entry.leases;
   entry.last_used_at = now;
   order_.Unhold(id);
+  if (gpu.has_value()) {
+    --entry.copies.at(*gpu).leases;
+    gpu_orders_[*gpu].Unhold(id);
+  }
+  return RemoveIfOver(id);
+}
+
+void Catalog::Hold(EntryId id) {
+  ++At(id).holds;
+  order_.Hold(id);
+}
+
+Leaver Catalog::Unhold(EntryId id) {
+  --At(id).holds;
+  order_.Unhold(id);
+  return RemoveIfOver(id);
+}
+
+Leaver Catalog::RemoveIfOver(EntryId id) {
+  const Entry& entry = At(id);
   const bool superseded = FindRecord(entry.uri)->current != id;
-  return superseded && entry.leases == 0 ? Remove(id) : nullptr;
+  return superseded && entry.leases == 0 && entry.holds == 0 ? Remove(id) : Leaver();
+}
+
+void Catalog::AddCopy(EntryId id, SharedCopy segment) {
+  const GpuId gpu = segment->gpu();
+  gpu_orders_[gpu].Add(id, segment->bytes());
+  At(id).copies[gpu] = {.segment = std::move(segment), .leases = 0};
+}
+
+SharedCopy Catalog::RemoveCopy(EntryId id, const GpuId& gpu) {
+  auto copy = At(id).copies.extract(gpu);
+  if (copy.empty()) {
+    return nullptr;
+  }
+  gpu_orders_[gpu].Remove(id);
+  return std::move(copy.mapped().segment);
+}
+
+std::vector<EntryId> Catalog::EntriesOn(const GpuId& gpu) const {
+  std::vector<EntryId> on;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.copies.contains(gpu)) {
+      on.push_back(id);
+    }
+  }
+  return on;
+}
+
+std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes) const {
+  const auto order = gpu_orders_.find(gpu);
+  if (order == gpu_orders_.end()) {
+    return {};
+  }
+  return order->second.PickVictims(bytes, [&](EntryId id) {
+    const Entry& entry = entries_.at(id);
+    const Record& record = *FindRecord(entry.uri);
+    return !(record.pinned && record.current == id) && (entry.on_host() || entry.holds == 0) &&
+           entry.copies.at(gpu).segment.use_count() == 1;
+  });
 }
 
 void Catalog::Touch(EntryId id, absl::Time now) {
@@ -139,11 +204,15 @@ bool Catalog::SetPinned(const Uri& uri, bool pinned) {
   return true;
 }
 
-SharedModel Catalog::Remove(EntryId id) {
+Leaver Catalog::Remove(EntryId id) {
   order_.Remove(id);
   const auto found = entries_.find(id);
   const Uri uri = found->second.uri;
-  SharedModel model = std::move(found->second.model);
+  Leaver leaver = {.model = std::move(found->second.model), .copies = {}};
+  for (auto& [gpu, copy] : found->second.copies) {
+    gpu_orders_[gpu].Remove(id);
+    leaver.copies.push_back(std::move(copy.segment));
+  }
   entries_.erase(found);
 
   Record& record = RecordOf(uri);
@@ -154,7 +223,7 @@ SharedModel Catalog::Remove(EntryId id) {
     record.stale = false;
   }
   Tidy(uri);
-  return model;
+  return leaver;
 }
 
 void Catalog::Tidy(const Uri& uri) {
@@ -184,7 +253,10 @@ void Catalog::NoteFailure(const Uri& uri, absl::string_view message) {
 }
 
 std::vector<EntryId> Catalog::PickVictims(uint64_t bytes) const {
-  return order_.PickVictims(bytes, [this](EntryId id) { return ComesFree(entries_.at(id).model); });
+  return order_.PickVictims(bytes, [this](EntryId id) {
+    const Entry& entry = entries_.at(id);
+    return entry.on_host() && ComesFree(entry.model);
+  });
 }
 
 Catalog::Stuck Catalog::StuckBytes() const {
@@ -206,6 +278,10 @@ ModelSnapshot Catalog::Describe(const Entry& entry) const {
   const Record& record = *FindRecord(entry.uri);
   const bool current = record.current == entry.id;
   const pipeline::ModelIndex& index = entry.model->index;
+  std::vector<GpuCopySnapshot> copies;
+  for (const auto& [gpu, copy] : entry.copies) {
+    copies.push_back({.gpu = gpu, .bytes = copy.segment->bytes(), .leases = copy.leases});
+  }
   return {.uri = entry.uri,
           .state = current ? ModelState::kResident : ModelState::kDraining,
           .revision = index.revision,
@@ -218,7 +294,8 @@ ModelSnapshot Catalog::Describe(const Entry& entry) const {
           .progress = {},
           .loaded_at = entry.loaded_at,
           .last_used_at = entry.last_used_at,
-          .last_error = current ? record.last_error : std::string()};
+          .last_error = current ? record.last_error : std::string(),
+          .copies = std::move(copies)};
 }
 
 }  // namespace weightd::cache

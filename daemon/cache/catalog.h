@@ -5,22 +5,41 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/cache/eviction.h"
 #include "daemon/cache/snapshots.h"
+#include "daemon/device/gpus.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/source/source.h"
 
 namespace weightd::cache {
 
 using SharedModel = std::shared_ptr<const pipeline::ResidentModel>;
+using SharedCopy = std::shared_ptr<device::Segment>;
+
+// A revision's bytes in a GPU's memory.
+struct Copy {
+  SharedCopy segment;
+  // Of the entry's leases, those on this copy.
+  uint32_t leases = 0;
+};
+
+// What left the catalog, to be dropped without a lock; no model: nothing did.
+struct Leaver {
+  SharedModel model;
+  std::vector<SharedCopy> copies;
+
+  explicit operator bool() const { return model != nullptr; }
+};
 
 // A revision whose bytes are here.
 struct Entry {
@@ -29,11 +48,20 @@ struct Entry {
   // Of the load that brought it: how its source may be asked for news.
   source::ReadPolicy policy;
   SharedModel model;
+  std::map<GpuId, Copy> copies;
   uint32_t leases = 0;
+  // Copies that are being made of it: as leases, but of nobody.
+  uint32_t holds = 0;
   absl::Time loaded_at;
   absl::Time last_used_at;
 
   const RevisionId& revision() const { return model->index.revision; }
+  bool on_host() const { return model->weights != nullptr; }
+  // Null if there is none.
+  SharedCopy CopyOn(const GpuId& gpu) const {
+    const auto found = copies.find(gpu);
+    return found == copies.end() ? nullptr : found->second.segment;
+  }
 };
 
 // What is known of one URI.
@@ -77,11 +105,24 @@ class Catalog {
   EntryId Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model, absl::Time now);
   // Makes an entry the one that is granted, freshly checked; the pin goes over to it. The previous
   // one is superseded: returned if nobody leases it, since then it leaves.
-  SharedModel MakeCurrent(EntryId id, absl::Duration uptime);
+  Leaver MakeCurrent(EntryId id, absl::Duration uptime);
 
-  void AddLease(EntryId id, absl::Time now);
-  // Returns the model of a superseded revision whose last lease this was.
-  SharedModel EndLease(EntryId id, absl::Time now);
+  // `gpu`: of the copy that the lease is on, if it is on one.
+  void AddLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now);
+  // Returns a superseded revision whose last lease this was.
+  Leaver EndLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now);
+  void Hold(EntryId id);
+  // As EndLease.
+  Leaver Unhold(EntryId id);
+
+  // The copy is evictable, and the most recently used one of its GPU.
+  void AddCopy(EntryId id, SharedCopy segment);
+  // Null if there is none. The entry stays, even if it has no bytes any more.
+  SharedCopy RemoveCopy(EntryId id, const GpuId& gpu);
+  // Entries that have a copy there.
+  std::vector<EntryId> EntriesOn(const GpuId& gpu) const;
+  // As PickVictims, of one GPU: copies that nobody leases, of models that aren't pinned.
+  std::vector<EntryId> PickVictimsOn(const GpuId& gpu, uint64_t bytes) const;
 
   // A use without a lease: the entry becomes the most recently used one.
   void Touch(EntryId id, absl::Time now);
@@ -90,12 +131,13 @@ class Catalog {
   bool SetPinned(const Uri& uri, bool pinned);
 
   // Takes an entry out, with all its leases and its pin.
-  SharedModel Remove(EntryId id);
+  Leaver Remove(EntryId id);
 
   // Remembers why the last load failed. Of absent models only the last few hundred are remembered.
   void NoteFailure(const Uri& uri, absl::string_view message);
 
-  // Least recently used first; nothing if even all that could leave is too little.
+  // Least recently used first; nothing if even all that could leave is too little. Models that are
+  // only on GPUs give no host memory back that counts.
   std::vector<EntryId> PickVictims(uint64_t bytes) const;
 
   // Where resident bytes are that can't leave: leased, pinned but not leased, released but still
@@ -111,6 +153,8 @@ class Catalog {
 
  private:
   Entry& At(EntryId id) { return entries_.at(id); }
+  // A superseded entry that nobody holds leaves.
+  Leaver RemoveIfOver(EntryId id);
   Record& RecordOf(const Uri& uri);
   // Forgets a URI that nothing is to be said of.
   void Tidy(const Uri& uri);
@@ -119,6 +163,7 @@ class Catalog {
   absl::flat_hash_map<EntryId, Entry> entries_;
   std::map<std::string, Record> records_;
   EvictionOrder order_;
+  std::map<GpuId, EvictionOrder> gpu_orders_;
   // URIs in the order of their failures; some are resident by now, or forgotten.
   std::deque<Uri> failures_;
 };

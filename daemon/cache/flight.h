@@ -18,6 +18,7 @@
 #include "daemon/cache/holder.h"
 #include "daemon/cache/snapshots.h"
 #include "daemon/cache/waiter.h"
+#include "daemon/device/gpus.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model_key.h"
 #include "daemon/source/source.h"
@@ -58,6 +59,14 @@ struct Interest {
   // Asked for by an operator: the load doesn't queue behind those that clients started.
   bool urgent = false;
   bool pin = false;
+  // What a client gets instead of the bytes in host memory.
+  std::optional<DeviceRequest> device = {};
+  // Where copies are to be made before it is settled; each leaves when it is there, or has failed.
+  std::vector<GpuId> gpus = {};
+  // Of those, the ones that must not fail.
+  std::vector<GpuId> required_gpus = {};
+  // The private copy that was made for it.
+  std::shared_ptr<device::Segment> private_copy = {};
 };
 
 // What somebody is to be told, once no lock is held.
@@ -66,6 +75,18 @@ struct Outcome {
   absl::StatusOr<Grant> result;
 };
 using Outcomes = std::vector<Outcome>;
+
+// Takes out those for whom `leaves` holds.
+inline std::vector<Interest> Split(std::vector<Interest>& interests,
+                                   absl::FunctionRef<bool(const Interest&)> leaves) {
+  std::vector<Interest> staying;
+  std::vector<Interest> leaving;
+  for (Interest& interest : interests) {
+    (leaves(interest) ? leaving : staying).push_back(std::move(interest));
+  }
+  interests = std::move(staying);
+  return leaving;
+}
 
 // The one load of a URI, and who wants it. Those whose own policy and key are the load's ride on it
 // and share its outcome. Others only wait for it to end: what is resident then is theirs to attach
@@ -85,13 +106,7 @@ struct Flight {
   }
   // Takes out those for whom `leaves` holds.
   std::vector<Interest> Split(absl::FunctionRef<bool(const Interest&)> leaves) {
-    std::vector<Interest> staying;
-    std::vector<Interest> leaving;
-    for (Interest& interest : interests) {
-      (leaves(interest) ? leaving : staying).push_back(std::move(interest));
-    }
-    interests = std::move(staying);
-    return leaving;
+    return cache::Split(interests, leaves);
   }
   // Whether a client waits; tells the load.
   void TellIfAwaited() const {

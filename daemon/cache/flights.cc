@@ -145,6 +145,11 @@ void NodeCache::Leave(const Uri& uri, const Waiter* waiter) {
   Interest left;
   Outcomes unheard;
   absl::MutexLock lock(&mutex_);
+  LeavePromotions(
+      [waiter](const Interest& interest) {
+        return interest.waiter.get() == waiter && !interest.persistent;
+      },
+      NobodyWaits(uri), unheard);
   pin_checks_.Stop(
       [waiter](const PinCheck& check) {
         return check.interest.waiter.get() == waiter && !check.interest.persistent;

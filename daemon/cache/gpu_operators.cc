@@ -1,5 +1,6 @@
-// What operators do to GPUs.
+// What operators do to GPUs, and what is left when one is lost.
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,24 +10,114 @@
 namespace weightd::cache {
 namespace {
 
+constexpr absl::Duration kFirstRetry = absl::Seconds(1);
+constexpr absl::Duration kLastRetry = absl::Minutes(1);
+
 absl::Status NoGpu() {
   return Error(Reason::kDeviceUnavailable, "this node has no GPU that weightd can use",
                "see `weightctl doctor`");
 }
 
-}  // namespace
-
-absl::StatusOr<EvictResult> NodeCache::EvictFromGpu(const Uri& /*uri*/, const GpuId& /*gpu*/,
-                                                    bool /*force*/) {
-  return NoGpu();
+absl::Status MayDrop(const Entry& entry, const GpuId& gpu) {
+  const uint32_t leases = entry.copies.at(gpu).leases;
+  if (leases > 0) {
+    return Error(Reason::kModelInUse,
+                 absl::StrCat(entry.uri.Redacted(), " is in use on ", gpu.ToText(), ": ", leases,
+                              " lease(s)"),
+                 "wait for its clients to end, or force it: their memory is free once they end");
+  }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& /*gpu*/, bool /*force*/) {
-  return NoGpu();
+// Not for want of room: what was evicted comes back when somebody asks for it.
+bool MayPass(const absl::Status& error) {
+  return ReasonOf(error) == Reason::kDeviceUnavailable || ReasonOf(error) == Reason::kInternal;
+}
+
+}  // namespace
+
+absl::StatusOr<EvictResult> NodeCache::EvictFromGpu(const Uri& uri, const GpuId& gpu, bool force) {
+  EvictResult result;
+  SharedCopy copy;
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    const Entry* entry = catalog_.Find(uri);
+    if (entry == nullptr || entry->CopyOn(gpu) == nullptr) {
+      return Error(Reason::kModelNotResident,
+                   absl::StrCat(uri.Redacted(), " is not on ", gpu.ToText()), "preload it there");
+    }
+    if (!force) {
+      RETURN_IF_ERROR(MayDrop(*entry, gpu));
+      if (catalog_.FindRecord(uri)->pinned) {
+        return Error(Reason::kModelPinned, absl::StrCat(uri.Redacted(), " is pinned"),
+                     "unpin it, or evict it by force");
+      }
+    }
+    StopPromotions(
+        [&](const Promotion& promotion) {
+          return promotion.entry == entry->id && promotion.gpu == gpu;
+        },
+        Error(Reason::kCancelled, absl::StrCat(uri.Redacted(), " is evicted from the GPU")),
+        outcomes);
+    const bool leased = entry->copies.at(gpu).leases > 0;
+    copy = TakeCopyOut(entry->id, gpu);
+    (leased ? result.draining_bytes : result.freed_bytes) += copy->bytes();
+  }
+  Tell(std::move(outcomes));
+  departures_.DropLater(std::move(copy));
+  return result;
+}
+
+absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
+  if (gpus_ == nullptr) {
+    return NoGpu();
+  }
+  uint64_t bytes = 0;
+  Outcomes outcomes;
+  {
+    std::vector<SharedCopy> dropped;
+    absl::MutexLock lock(&mutex_);
+    const std::vector<EntryId> there = catalog_.EntriesOn(gpu);
+    for (const EntryId id : there) {
+      if (!force) {
+        RETURN_IF_ERROR(MayDrop(*catalog_.Find(id), gpu));
+      }
+    }
+    StopPromotions([&](const Promotion& promotion) { return promotion.gpu == gpu; },
+                   Error(Reason::kDeviceUnavailable, absl::StrCat(gpu.ToText(), " is drained"),
+                         "ask for another GPU, or wait until it is resumed"),
+                   outcomes);
+    placed_retries_[gpu].due = absl::InfiniteDuration();
+    for (const EntryId id : there) {
+      RememberIfLast(*catalog_.Find(id), gpu);
+      dropped.push_back(TakeCopyOut(id, gpu));
+      bytes += dropped.back()->bytes();
+    }
+    // Freeing asks the worker, which takes a while.
+    for (SharedCopy& copy : dropped) {
+      departures_.DropLater(std::move(copy));
+    }
+  }
+  Tell(std::move(outcomes));
+  RETURN_IF_ERROR(gpus_->Drain(gpu));
+  absl::MutexLock lock(&mutex_);
+  TakeLostOut(gpu);
+  return bytes;
 }
 
 absl::Status NodeCache::ResumeGpu(const GpuId& gpu) {
-  return gpus_ == nullptr ? NoGpu() : gpus_->Resume(gpu);
+  if (gpus_ == nullptr) {
+    return NoGpu();
+  }
+  RETURN_IF_ERROR(gpus_->Resume(gpu));
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    KeepPlaced(gpu, outcomes);
+  }
+  Tell(std::move(outcomes));
+  return absl::OkStatus();
 }
 
 std::vector<device::GpuStatus> NodeCache::Gpus() const {
@@ -35,6 +126,108 @@ std::vector<device::GpuStatus> NodeCache::Gpus() const {
 
 absl::StatusOr<GpuId> NodeCache::FindGpu(absl::string_view name) const {
   return gpus_ == nullptr ? absl::StatusOr<GpuId>(NoGpu()) : gpus_->Find(name);
+}
+
+void NodeCache::RememberIfLast(const Entry& entry, const GpuId& gpu) {
+  const std::vector<GpuId>& placed = PlacementOf(entry.uri).gpus;
+  if (!entry.on_host() && entry.copies.size() == 1 &&
+      std::find(placed.begin(), placed.end(), gpu) != placed.end()) {
+    placed_retries_[gpu].reloads.emplace_back(entry.uri, entry.policy);
+  }
+}
+
+void NodeCache::TakeLostOut(const GpuId& gpu) {
+  for (const EntryId id : catalog_.EntriesOn(gpu)) {
+    const Entry& entry = *catalog_.Find(id);
+    if (!entry.CopyOn(gpu)->lost()) {
+      continue;
+    }
+    RememberIfLast(entry, gpu);
+    departures_.DropLater(TakeCopyOut(id, gpu));
+  }
+}
+
+void NodeCache::GpuLost(const GpuId& gpu, const absl::Status& why) {
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    PublishOn(gpu, EventKind::kGpuLost, Uri(), RevisionId(), 0, why);
+    // Those made of a copy that is lost; the others hear of it from their worker.
+    StopPromotions(
+        [&](const Promotion& promotion) { return promotion.gpu == gpu && promotion.is_private; },
+        why, outcomes);
+    TakeLostOut(gpu);
+    KeepPlacedLater(gpu, why);
+  }
+  Tell(std::move(outcomes));
+}
+
+void NodeCache::KeepPlaced(const GpuId& gpu, Outcomes& outcomes) {
+  std::vector<std::pair<Uri, source::ReadPolicy>> reloads = std::move(placed_retries_[gpu].reloads);
+  placed_retries_[gpu].reloads.clear();
+  const auto interest = [&gpu] {
+    Interest one;
+    one.waiter = std::make_shared<Waiter>(nullptr, nullptr);
+    one.persistent = true;
+    one.gpus = {gpu};
+    return one;
+  };
+  for (const auto& [key, placement] : options_.placements) {
+    const auto record = catalog_.records().find(key);
+    const bool placed =
+        std::find(placement.gpus.begin(), placement.gpus.end(), gpu) != placement.gpus.end();
+    if (!placed || record == catalog_.records().end()) {
+      continue;
+    }
+    if (const Entry* entry = catalog_.Find(record->second.current)) {
+      Interest promised = interest();
+      promised.policy = entry->policy;
+      Place(entry->id, std::move(promised), outcomes);
+    }
+  }
+  for (auto& [uri, policy] : reloads) {
+    if (catalog_.Find(uri) == nullptr) {
+      Interest promised = interest();
+      promised.policy = policy;
+      Join(uri, std::move(promised));
+    }
+  }
+}
+
+void NodeCache::KeepPlacedLater(const GpuId& gpu, const absl::Status& why) {
+  const bool promised = std::any_of(options_.placements.begin(), options_.placements.end(),
+                                    [&gpu](const auto& placement) {
+                                      const std::vector<GpuId>& gpus = placement.second.gpus;
+                                      return std::find(gpus.begin(), gpus.end(), gpu) != gpus.end();
+                                    });
+  if (stopping_ || !promised || !MayPass(why)) {
+    return;
+  }
+  PlacedRetry& retry = placed_retries_[gpu];
+  if (retry.due != absl::InfiniteDuration()) {
+    return;  // it is on its way
+  }
+  retry.delay = std::clamp(retry.delay * 2, kFirstRetry, kLastRetry);
+  retry.due = Uptime() + retry.delay;
+  WakeTickerBefore(retry.due);
+}
+
+void NodeCache::RetryPlaced() {
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    std::vector<GpuId> due;
+    for (auto& [gpu, retry] : placed_retries_) {
+      if (retry.due <= Uptime()) {
+        retry.due = absl::InfiniteDuration();
+        due.push_back(gpu);
+      }
+    }
+    for (const GpuId& gpu : due) {
+      KeepPlaced(gpu, outcomes);
+    }
+  }
+  Tell(std::move(outcomes));
 }
 
 }  // namespace weightd::cache

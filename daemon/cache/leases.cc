@@ -12,10 +12,16 @@ absl::Status Unknown(LeaseId lease) {
                "when an operator evicts the model by force: acquire the model again");
 }
 
+// A private segment is no copy of its entry's.
+std::optional<GpuId> CopyOf(const std::shared_ptr<device::Segment>& segment) {
+  return segment == nullptr || segment->is_private() ? std::nullopt : std::optional(segment->gpu());
+}
+
 }  // namespace
 
 LeaseId LeaseTable::Grant(const Holder& holder, EntryId entry, const Uri& uri,
-                          std::shared_ptr<const pipeline::ResidentModel> model, absl::Time now,
+                          std::shared_ptr<const pipeline::ResidentModel> model,
+                          std::shared_ptr<device::Segment> segment, absl::Time now,
                           absl::Duration uptime) {
   absl::MutexLock lock(&mutex_);
   const LeaseId id(++last_id_);
@@ -28,8 +34,10 @@ LeaseId LeaseTable::Grant(const Holder& holder, EntryId entry, const Uri& uri,
                     .listener = holder.listener,
                     .uid = holder.uid,
                     .granted_at = now,
-                    .claimed = false};
+                    .claimed = false,
+                    .gpu = segment == nullptr ? std::nullopt : std::optional(segment->gpu())};
   lease.model = std::move(model);
+  lease.segment = std::move(segment);
   leases_.emplace_hint(leases_.end(), id, std::move(lease));
   sessions_[holder.session].insert(id);
   entries_[entry].insert(id);
@@ -38,7 +46,7 @@ LeaseId LeaseTable::Grant(const Holder& holder, EntryId entry, const Uri& uri,
 }
 
 LeaseTable::Ended LeaseTable::Erase(absl::btree_map<LeaseId, Lease>::iterator lease) {
-  const auto [id, ended] = *lease;
+  auto [id, ended] = std::move(*lease);
   const auto session = sessions_.find(ended.session);
   session->second.erase(id);
   if (session->second.empty()) {
@@ -52,7 +60,10 @@ LeaseTable::Ended LeaseTable::Erase(absl::btree_map<LeaseId, Lease>::iterator le
     }
   }
   leases_.erase(lease);
-  return {.lease = id, .entry = ended.model == nullptr ? EntryId() : ended.entry};
+  return {.lease = id,
+          .entry = ended.model == nullptr ? EntryId() : ended.entry,
+          .copy = CopyOf(ended.segment),
+          .segment = std::move(ended.segment)};
 }
 
 absl::StatusOr<LeaseTable::Ended> LeaseTable::Release(SessionId session, LeaseId lease) {
@@ -73,10 +84,7 @@ std::vector<LeaseTable::Ended> LeaseTable::EndSession(SessionId session) {
   const absl::btree_set<LeaseId> ids = found->second;
   std::vector<Ended> ended;
   for (const LeaseId id : ids) {
-    const Ended lease = Erase(leases_.find(id));
-    if (lease.entry != EntryId()) {
-      ended.push_back(lease);
-    }
+    ended.push_back(Erase(leases_.find(id)));
   }
   return ended;
 }
@@ -94,18 +102,31 @@ std::vector<LeaseTable::Ended> LeaseTable::ExpireUnclaimed(absl::Duration latest
   return ended;
 }
 
-std::vector<LeaseTable::Ended> LeaseTable::Revoke(EntryId entry) {
+std::vector<LeaseTable::Ended> LeaseTable::Revoke(EntryId entry, const std::optional<GpuId>& gpu) {
   absl::MutexLock lock(&mutex_);
   const auto found = entries_.find(entry);
   if (found == entries_.end()) {
     return {};
   }
   std::vector<Ended> ended;
+  absl::btree_set<LeaseId> staying;
   for (const LeaseId id : found->second) {
-    leases_.at(id).model = nullptr;
-    ended.push_back({.lease = id, .entry = entry});
+    Lease& lease = leases_.at(id);
+    if (gpu.has_value() && lease.snapshot.gpu != gpu) {
+      staying.insert(id);
+      continue;
+    }
+    lease.model = nullptr;
+    ended.push_back({.lease = id, .entry = entry, .copy = CopyOf(lease.segment)});
+    if (lease.segment != nullptr && !(lease.snapshot.claimed && ended.back().copy.has_value())) {
+      ended.back().segment = std::move(lease.segment);  // which no client has
+    }
   }
-  entries_.erase(found);
+  if (staying.empty()) {
+    entries_.erase(found);
+  } else {
+    found->second = std::move(staying);
+  }
   return ended;
 }
 
@@ -116,7 +137,9 @@ absl::StatusOr<LeaseTable::Held> LeaseTable::Find(SessionId session, LeaseId lea
       found->second.model == nullptr) {
     return Unknown(lease);
   }
-  return Held{.model = found->second.model, .listener = found->second.snapshot.listener};
+  return Held{.model = found->second.model,
+              .segment = found->second.segment,
+              .listener = found->second.snapshot.listener};
 }
 
 absl::Status LeaseTable::MarkClaimed(SessionId session, LeaseId lease) {

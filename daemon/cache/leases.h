@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,11 +17,13 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/cache/eviction.h"
 #include "daemon/cache/holder.h"
 #include "daemon/cache/snapshots.h"
+#include "daemon/device/gpus.h"
 #include "daemon/pipeline/model.h"
 
 namespace weightd::cache {
@@ -32,27 +35,35 @@ class LeaseTable {
  public:
   struct Ended {
     LeaseId lease;
+    // 0 if it was revoked before.
     EntryId entry;
+    // Of the entry's copy that it was on, if it was on one.
+    std::optional<GpuId> copy = {};
+    // What nobody holds for it any more: to be dropped without a lock.
+    std::shared_ptr<device::Segment> segment = {};
   };
 
   // What a lease is on.
   struct Held {
     std::shared_ptr<const pipeline::ResidentModel> model;
+    // Null: on the bytes in host memory.
+    std::shared_ptr<device::Segment> segment;
     std::string listener;
   };
 
   // `now` is what is shown, `uptime` what unclaimed leases are timed by.
   LeaseId Grant(const Holder& holder, EntryId entry, const Uri& uri,
-                std::shared_ptr<const pipeline::ResidentModel> model, absl::Time now,
-                absl::Duration uptime);
+                std::shared_ptr<const pipeline::ResidentModel> model,
+                std::shared_ptr<device::Segment> segment, absl::Time now, absl::Duration uptime);
 
   // kLeaseUnknown unless `session` has `lease`. A revoked lease is forgotten, and ended no entry.
   absl::StatusOr<Ended> Release(SessionId session, LeaseId lease);
   std::vector<Ended> EndSession(SessionId session);
   // Leases granted at the uptime `latest` or before that nobody claimed.
   std::vector<Ended> ExpireUnclaimed(absl::Duration latest);
-  // Ends all leases on `entry` from our side. The sessions keep the numbers, good for Release only.
-  std::vector<Ended> Revoke(EntryId entry);
+  // Ends all leases on `entry` from our side; with `gpu` only those on its copy there. The sessions
+  // keep the numbers, good for Release only, and what they map of a GPU counts as theirs till then.
+  std::vector<Ended> Revoke(EntryId entry, const std::optional<GpuId>& gpu = std::nullopt);
 
   // Also kLeaseUnknown once revoked.
   absl::StatusOr<Held> Find(SessionId session, LeaseId lease) const;
@@ -71,6 +82,7 @@ class LeaseTable {
     LeaseSnapshot snapshot;
     // None: revoked.
     std::shared_ptr<const pipeline::ResidentModel> model;
+    std::shared_ptr<device::Segment> segment;
   };
 
   Ended Erase(absl::btree_map<LeaseId, Lease>::iterator lease)

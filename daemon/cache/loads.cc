@@ -60,11 +60,14 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(load.cancellation.status());
+  ASSIGN_OR_RETURN(const pipeline::Destinations destinations, DestinationsOf(load));
   ASSIGN_OR_RETURN(pipeline::ResidentModel loaded,
                    loader_->Load(
                        resolved, load.policy, key,
                        [this, &load](uint64_t bytes) { return MakeRoom(load, bytes); },
-                       pipeline::Destinations(), load.progress, load.cancellation));
+                       destinations, load.progress, load.cancellation));
+  LoadedCopies copies = {.segments = std::move(loaded.copies),
+                         .failures = std::move(loaded.copy_failures)};
   auto model = std::make_shared<const pipeline::ResidentModel>(std::move(loaded));
 
   Outcomes outcomes;
@@ -74,7 +77,7 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
       return load.cancellation.status();
     }
     running_.erase(&load);
-    Land(load, std::move(model), outcomes);
+    Land(load, std::move(model), std::move(copies), outcomes);
   }
   Tell(std::move(outcomes));
   return absl::OkStatus();
@@ -92,7 +95,8 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
     flight->revision = resolved.revision;
     flight->file_count = static_cast<uint32_t>(resolved.files.size());
     const Entry* entry = catalog_.Find(load.uri, resolved.revision.hex());
-    resident = entry != nullptr;
+    // A model that is only on GPUs may be wanted on another one, too.
+    resident = entry != nullptr && (entry->on_host() || IsWhereWanted(*entry, *flight));
     if (resident) {
       running_.erase(&load);
       BecomeCurrent(entry->id);
@@ -106,10 +110,17 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
   return resident;
 }
 
-void NodeCache::Land(const Load& load, SharedModel model, Outcomes& outcomes) {
+void NodeCache::Land(const Load& load, SharedModel model, LoadedCopies copies, Outcomes& outcomes) {
   Publish(EventKind::kLoadFinished, load.uri, model->index.revision, model->charged_bytes());
-  const EntryId id = catalog_.Add(load.uri, load.policy, std::move(model), absl::Now());
+  const Entry* same = catalog_.Find(load.uri, model->index.revision.hex());
+  const EntryId id = same != nullptr
+                         ? same->id
+                         : catalog_.Add(load.uri, load.policy, std::move(model), absl::Now());
   BecomeCurrent(id);
+  for (SharedCopy& segment : copies.segments) {
+    CopyArrived(id, std::move(segment));
+  }
+  NoteFailedCopies(*catalog_.Find(id), copies.failures, *FlightOf(load), outcomes);
   Arrive(load, id, outcomes);
 }
 
@@ -119,8 +130,7 @@ void NodeCache::BecomeCurrent(EntryId id) {
   if (previous != nullptr && previous->id != id) {
     Publish(EventKind::kSuperseded, uri, previous->revision(), previous->model->charged_bytes());
   }
-  SharedModel unleased = catalog_.MakeCurrent(id, Uptime());
-  if (unleased != nullptr) {
+  if (Leaver unleased = catalog_.MakeCurrent(id, Uptime())) {
     DropLater(uri, std::move(unleased));
   }
 }

@@ -13,6 +13,8 @@ constexpr int kCheckThreads = 16;
 constexpr int kNewsThreads = 2;
 // More would take the node's cores from the models that are served.
 constexpr int kHashingThreads = 2;
+// They wait for workers, which copy; a GPU that hangs must not keep the others waiting.
+constexpr int kPromotingThreads = 16;
 
 }  // namespace
 
@@ -37,9 +39,17 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       news_loads_("weightd-news", kNewsThreads),
       checks_("weightd-check", kCheckThreads),
       hashing_("weightd-hash", kHashingThreads),
-      ticker_([this] { Tick(); }) {}
+      promoting_("weightd-promote", gpus_ == nullptr ? 0 : kPromotingThreads),
+      ticker_([this] { Tick(); }) {
+  if (gpus_ != nullptr) {
+    gpus_->OnLost([this](const GpuId& gpu, const absl::Status& why) { GpuLost(gpu, why); });
+  }
+}
 
 NodeCache::~NodeCache() {
+  if (gpus_ != nullptr) {
+    gpus_->OnLost({});
+  }
   const absl::Status reason = ShuttingDown();
   Outcomes outcomes;
   {
@@ -49,11 +59,13 @@ NodeCache::~NodeCache() {
     while (!flights_.empty()) {
       Abort(Uri(flights_.begin()->second.load->uri), reason, outcomes);
     }
+    StopPromotions([](const Promotion&) { return true; }, reason, outcomes);
     pin_checks_.Stop([](const PinCheck&) { return true; }, reason, outcomes);
   }
   shutdown_.Cancel(reason);
   Tell(std::move(outcomes));
   ticker_.join();
+  promoting_.Stop();
   checks_.Stop();
   hashing_.Stop();
   loads_.Stop();
@@ -71,6 +83,18 @@ void NodeCache::Publish(EventKind kind, const Uri& uri, const RevisionId& revisi
                    .lease = lease,
                    .bytes = bytes,
                    .error = error});
+}
+
+void NodeCache::PublishOn(const GpuId& gpu, EventKind kind, const Uri& uri,
+                          const RevisionId& revision, uint64_t bytes, const absl::Status& error) {
+  events_.Publish({.time = absl::Now(),
+                   .kind = kind,
+                   .uri = uri,
+                   .revision = revision,
+                   .lease = {},
+                   .bytes = bytes,
+                   .error = error,
+                   .gpu = gpu});
 }
 
 }  // namespace weightd::cache

@@ -1,16 +1,20 @@
 #ifndef WEIGHTD_DAEMON_CACHE_NODE_CACHE_H_
 #define WEIGHTD_DAEMON_CACHE_NODE_CACHE_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "daemon/cache/cache.h"
@@ -19,6 +23,7 @@
 #include "daemon/cache/flight.h"
 #include "daemon/cache/leases.h"
 #include "daemon/cache/pin_check.h"
+#include "daemon/cache/promotion.h"
 #include "daemon/cache/uptime.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/cache/workers.h"
@@ -28,12 +33,25 @@ namespace weightd::cache {
 
 absl::Status ShuttingDown();
 
+// A copy that a load could not make.
+using CopyFailure = std::pair<GpuId, absl::Status>;
+
+// What a load made on GPUs.
+struct LoadedCopies {
+  std::vector<SharedCopy> segments;
+  std::vector<CopyFailure> failures;
+};
+
 // The Cache. Its parts, by file:
 //   requests.cc      Acquire, Preload, leases
 //   pins.cc          pins of requests, compared with resident bytes
 //   flights.cc       single flight: who wants which load, and how it ends
 //   loads.cc         what a load's thread does
 //   room.cc          budget for a load: reserve, else evict
+//   gpu_copies.cc    copies on GPUs: who wants them where, and what leases are on
+//   promotions.cc    copies made of what is resident
+//   gpu_room.cc      the same as room.cc on a GPU
+//   gpu_operators.cc draining GPUs, and what is left when one is lost
 //   revalidation.cc  asking the source for news of a resident model
 //   ticker.cc        what time brings: progress, unclaimed leases, looks at drained segments
 //   operators.cc     Evict, Pin, listings
@@ -77,7 +95,7 @@ class NodeCache final : public Cache {
   // requests.cc
   std::unique_ptr<Wait> Want(const Uri& uri, Interest interest) ABSL_LOCKS_EXCLUDED(mutex_);
   Grant GrantOn(EntryId id, const Interest& interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void EndLeases(absl::Span<const LeaseTable::Ended> ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndLeases(std::vector<LeaseTable::Ended> ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tell(Outcomes outcomes) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // pins.cc
@@ -118,7 +136,7 @@ class NodeCache final : public Cache {
   // Ends the load if its revision is here already.
   bool ArriveIfResident(Load& load, const pipeline::ResolvedModel& resolved)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  void Land(const Load& load, SharedModel model, Outcomes& outcomes)
+  void Land(const Load& load, SharedModel model, LoadedCopies copies, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BecomeCurrent(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -139,20 +157,78 @@ class NodeCache final : public Cache {
   void Check(const Uri& uri, const source::ReadPolicy& policy) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // operators.cc
-  SharedModel TakeOut(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Leaver TakeOut(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // gpu_copies.cc
+  const Placement& PlacementOf(const Uri& uri) const;
+  // What the model's placement rules out.
+  absl::Status CheckPlacement(const Uri& uri, const Interest& interest) const;
+  // Grants, after the copies that `interest` wants were made.
+  void Place(EntryId id, Interest interest, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What a lease of `interest` is on; null: the bytes in host memory.
+  SharedCopy SegmentFor(const Entry& entry, const Interest& interest) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<pipeline::Destinations> DestinationsOf(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsWhereWanted(const Entry& entry, const Flight& flight) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CopyArrived(EntryId id, SharedCopy segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those who want a copy that a load could not make, and that can't be made of what it brought.
+  void NoteFailedCopies(const Entry& entry, absl::Span<const CopyFailure> failures, Flight& flight,
+                        Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes one copy out, and ends leases on it from our side. Null if there is none.
+  SharedCopy DetachCopy(EntryId id, const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // And its entry, if that then is nowhere.
+  SharedCopy TakeCopyOut(EntryId id, const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // promotions.cc
+  void Promote(EntryId id, const GpuId& gpu, Interest interest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RunPromotion(const Promotions::Shared& promotion) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<SharedCopy> MakeCopy(Promotion& promotion) ABSL_LOCKS_EXCLUDED(mutex_);
+  void StopPromotions(absl::FunctionRef<bool(const Promotion&)> stops, const absl::Status& reason,
+                      Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those for whom `leaves` holds wait no longer; what nobody waits for stops.
+  void LeavePromotions(absl::FunctionRef<bool(const Interest&)> leaves, const absl::Status& reason,
+                       Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // gpu_room.cc
+  absl::StatusOr<device::Reservation> MakeRoomOn(const GpuId& gpu, uint64_t bytes,
+                                                 Cancellation& cancellation)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<SharedCopy> TakeVictimsOn(const GpuId& gpu, uint64_t bytes)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void DropCopies(std::vector<SharedCopy> copies) ABSL_LOCKS_EXCLUDED(mutex_);
+  // False if no copy was dropped since `drops` and none is being dropped; else waits a moment.
+  bool AwaitDrops(uint64_t drops) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // gpu_operators.cc
+  // A placed model that is nowhere else comes back with its GPU.
+  void RememberIfLast(const Entry& entry, const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What the worker that ended had: models that are nowhere then leave.
+  void TakeLostOut(const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void GpuLost(const GpuId& gpu, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes the copies that placements promise and that aren't there.
+  void KeepPlaced(const GpuId& gpu, Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // KeepPlaced after a while, longer each time, unless `why` won't pass.
+  void KeepPlacedLater(const GpuId& gpu, const absl::Status& why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RetryPlaced() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // ticker.cc
   void Tick() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Duration NextTick(absl::Duration next_progress) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WakeTickerBefore(absl::Duration uptime) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // For a model just taken out: it is dropped next, without the lock.
-  Departure Leaves(const Uri& uri, SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void DropLater(const Uri& uri, SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Departure Leaves(const Uri& uri, Leaver leaver) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropLater(const Uri& uri, Leaver leaver) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellProgress() ABSL_LOCKS_EXCLUDED(mutex_);
   void ExpireUnclaimed() ABSL_LOCKS_EXCLUDED(mutex_);
 
   void Publish(EventKind kind, const Uri& uri, const RevisionId& revision, uint64_t bytes = 0,
                LeaseId lease = {}, const absl::Status& error = absl::OkStatus());
+  void PublishOn(const GpuId& gpu, EventKind kind, const Uri& uri, const RevisionId& revision,
+                 uint64_t bytes, const absl::Status& error = absl::OkStatus());
 
   const CacheOptions options_;
   const std::shared_ptr<host::HostTier> tier_;
@@ -174,6 +250,19 @@ class NodeCache final : public Cache {
   // Loads that a thread works on, those given up included.
   absl::flat_hash_set<Load*> running_ ABSL_GUARDED_BY(mutex_);
   PinChecks pin_checks_ ABSL_GUARDED_BY(mutex_);
+  Promotions promotions_ ABSL_GUARDED_BY(mutex_);
+  // Copies that are being dropped for room, and how many have been.
+  size_t copies_dropping_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t copies_dropped_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::CondVar copy_dropped_;
+  // GPUs on which placed copies are missing, and when they are tried again.
+  struct PlacedRetry {
+    absl::Duration due = absl::InfiniteDuration();
+    absl::Duration delay;
+    // That were nowhere else, and whose source may be asked so.
+    std::vector<std::pair<Uri, source::ReadPolicy>> reloads;
+  };
+  std::map<GpuId, PlacedRetry> placed_retries_ ABSL_GUARDED_BY(mutex_);
   // Loads and stopped checks that ended: their memory is back.
   uint64_t memory_returns_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::CondVar memory_returned_;
@@ -187,6 +276,7 @@ class NodeCache final : public Cache {
   Workers news_loads_;
   Workers checks_;
   Workers hashing_;
+  Workers promoting_;
   std::thread ticker_;
 };
 

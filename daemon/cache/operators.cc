@@ -69,6 +69,8 @@ absl::StatusOr<EvictResult> NodeCache::Evict(const Uri& uri, bool force) {
     }
     Abort(uri, Evicted(uri), outcomes);
     for (const EntryId id : leaving) {
+      StopPromotions([id](const Promotion& promotion) { return promotion.entry == id; },
+                     Evicted(uri), outcomes);
       pin_checks_.Stop([id](const PinCheck& check) { return check.entry == id; }, Evicted(uri),
                        outcomes);
       evicted.push_back(Leaves(uri, TakeOut(id)));
@@ -77,8 +79,11 @@ absl::StatusOr<EvictResult> NodeCache::Evict(const Uri& uri, bool force) {
   Tell(std::move(outcomes));
   EvictResult result;
   for (const Departure& departure : evicted) {
-    uint64_t& bytes = ComesFree(departure.model) ? result.freed_bytes : result.draining_bytes;
-    bytes += departure.model->charged_bytes();
+    const SharedModel& model = departure.leaver.model;
+    (ComesFree(model) ? result.freed_bytes : result.draining_bytes) += model->charged_bytes();
+    for (const SharedCopy& copy : departure.leaver.copies) {
+      (copy.use_count() == 1 ? result.freed_bytes : result.draining_bytes) += copy->bytes();
+    }
   }
   // Freeing takes long, and the caller's thread serves others.
   for (Departure& departure : evicted) {
@@ -87,11 +92,19 @@ absl::StatusOr<EvictResult> NodeCache::Evict(const Uri& uri, bool force) {
   return result;
 }
 
-SharedModel NodeCache::TakeOut(EntryId id) {
+Leaver NodeCache::TakeOut(EntryId id) {
   const Entry& entry = *catalog_.Find(id);
-  for (const LeaseTable::Ended& lease : leases_.Revoke(id)) {
+  for (LeaseTable::Ended& lease : leases_.Revoke(id)) {
     Publish(EventKind::kLeaseEnded, entry.uri, entry.revision(), entry.model->charged_bytes(),
             lease.lease);
+    if (lease.segment != nullptr) {
+      departures_.DropLater(std::move(lease.segment));
+    }
+  }
+  for (const auto& [gpu, copy] : entry.copies) {
+    if (copy.leases > 0) {
+      copy.segment->Drain();
+    }
   }
   Publish(EventKind::kEvicted, entry.uri, entry.revision(), entry.model->charged_bytes());
   return catalog_.Remove(id);

@@ -4,11 +4,22 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/cache/node_cache.h"
 #include "daemon/pipeline/digests.h"
 
 namespace weightd::cache {
+namespace {
+
+absl::Status OnlyOnGpus(const Uri& uri) {
+  return Error(
+      Reason::kUnsupported,
+      absl::StrCat(uri.Redacted(), " is only in GPUs' memory: no digest of its bytes can be made"),
+      "pin it in the daemon's config: what a load verifies stands");
+}
+
+}  // namespace
 
 void NodeCache::Settle(EntryId id, Interest interest, Outcomes& outcomes) {
   const Entry& entry = *catalog_.Find(id);
@@ -20,8 +31,9 @@ void NodeCache::Settle(EntryId id, Interest interest, Outcomes& outcomes) {
     outcomes.push_back(
         {.interest = std::move(interest), .result = Annotate(hold.status(), entry.uri.Redacted())});
   } else if (*hold) {
-    Grant grant = GrantOn(id, interest);
-    outcomes.push_back({.interest = std::move(interest), .result = std::move(grant)});
+    Place(id, std::move(interest), outcomes);
+  } else if (!entry.on_host()) {
+    outcomes.push_back({.interest = std::move(interest), .result = OnlyOnGpus(entry.uri)});
   } else {
     auto check = std::make_shared<PinCheck>();
     check->entry = id;

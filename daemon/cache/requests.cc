@@ -65,6 +65,11 @@ std::unique_ptr<Wait> NodeCache::Acquire(AcquireRequest request, AcquireCallback
   interest.revision = std::move(request.revision);
   interest.pins = std::move(request.pins);
   interest.may_load = request.may_load;
+  interest.device = request.device;
+  if (request.device.has_value() && !request.device->is_private) {
+    interest.gpus = {request.device->gpu};
+    interest.required_gpus = interest.gpus;
+  }
   return Want(request.uri, std::move(interest));
 }
 
@@ -88,6 +93,10 @@ std::unique_ptr<Wait> NodeCache::Preload(PreloadRequest request, PreloadCallback
   interest.pin = request.pin;
   interest.pins = std::move(request.pins);
   interest.key = std::move(request.key);
+  interest.required_gpus = std::move(request.gpus);
+  interest.gpus = interest.required_gpus;
+  const Placement& placement = PlacementOf(request.uri);
+  interest.gpus.insert(interest.gpus.end(), placement.gpus.begin(), placement.gpus.end());
   return Want(request.uri, std::move(interest));
 }
 
@@ -97,6 +106,9 @@ std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest) {
   {
     absl::MutexLock lock(&mutex_);
     absl::Status refusal = CheckRevision(interest.revision);
+    if (refusal.ok()) {
+      refusal = CheckPlacement(uri, interest);
+    }
     if (refusal.ok() && stopping_) {
       refusal = ShuttingDown();
     }
@@ -122,8 +134,17 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
   const Entry& entry = *catalog_.Find(id);
   Grant grant;
   if (interest.holder.has_value()) {
-    catalog_.AddLease(id, now);
-    grant.lease = leases_.Grant(*interest.holder, id, entry.uri, entry.model, now, Uptime());
+    SharedCopy segment = SegmentFor(entry, interest);
+    const bool copy = segment != nullptr && !segment->is_private();
+    catalog_.AddLease(id, copy ? std::optional(segment->gpu()) : std::nullopt, now);
+    if (segment != nullptr) {
+      grant.device = {.gpu = segment->gpu(),
+                      .is_private = segment->is_private(),
+                      .bytes = segment->bytes(),
+                      .legacy_handle = segment->legacy_handle()};
+    }
+    grant.lease = leases_.Grant(*interest.holder, id, entry.uri, entry.model, std::move(segment),
+                                now, Uptime());
     Publish(EventKind::kLeaseGranted, entry.uri, entry.revision(), entry.model->charged_bytes(),
             grant.lease);
     WakeTickerBefore(Uptime() + options_.unclaimed_lease);
@@ -144,9 +165,12 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
   return grant;
 }
 
-void NodeCache::EndLeases(absl::Span<const LeaseTable::Ended> ended) {
+void NodeCache::EndLeases(std::vector<LeaseTable::Ended> ended) {
   const absl::Time now = absl::Now();
-  for (const LeaseTable::Ended& lease : ended) {
+  for (LeaseTable::Ended& lease : ended) {
+    if (lease.segment != nullptr) {
+      departures_.DropLater(std::move(lease.segment));
+    }
     const Entry* entry = catalog_.Find(lease.entry);
     if (entry == nullptr) {
       continue;
@@ -154,17 +178,18 @@ void NodeCache::EndLeases(absl::Span<const LeaseTable::Ended> ended) {
     const Uri uri = entry->uri;
     Publish(EventKind::kLeaseEnded, uri, entry->revision(), entry->model->charged_bytes(),
             lease.lease);
-    SharedModel last_user_gone = catalog_.EndLease(lease.entry, now);
-    if (last_user_gone != nullptr) {
-      DropLater(uri, std::move(last_user_gone));
+    if (Leaver gone = catalog_.EndLease(lease.entry, lease.copy, now)) {
+      DropLater(uri, std::move(gone));
     }
   }
 }
 
 absl::Status NodeCache::Release(SessionId session, LeaseId lease) {
   absl::MutexLock lock(&mutex_);
-  ASSIGN_OR_RETURN(const LeaseTable::Ended ended, leases_.Release(session, lease));
-  EndLeases({ended});
+  ASSIGN_OR_RETURN(LeaseTable::Ended ended, leases_.Release(session, lease));
+  std::vector<LeaseTable::Ended> all;
+  all.push_back(std::move(ended));
+  EndLeases(std::move(all));
   return absl::OkStatus();
 }
 
@@ -189,6 +214,11 @@ void NodeCache::EndSession(SessionId session) {
     for (const Uri& uri : left) {
       GiveUpIfUnwanted(uri);
     }
+    LeavePromotions(
+        [session](const Interest& interest) {
+          return interest.holder.has_value() && interest.holder->session == session;
+        },
+        ended, outcomes);
     pin_checks_.Stop(
         [session](const PinCheck& check) {
           return check.interest.holder.has_value() && check.interest.holder->session == session;
@@ -201,9 +231,15 @@ void NodeCache::EndSession(SessionId session) {
 absl::StatusOr<std::vector<ClaimedHandle>> NodeCache::Claim(SessionId session, LeaseId lease) {
   ASSIGN_OR_RETURN(const LeaseTable::Held held, leases_.Find(session, lease));
   std::vector<ClaimedHandle> handles;
-  ASSIGN_OR_RETURN(Fd weights, held.model->weights->OpenForClient(held.listener));
-  handles.push_back(
-      {ClaimedHandle::Kind::kHostSegment, std::move(weights), held.model->index.segment_bytes});
+  if (held.segment == nullptr) {
+    ASSIGN_OR_RETURN(Fd weights, held.model->weights->OpenForClient(held.listener));
+    handles.push_back(
+        {ClaimedHandle::Kind::kHostSegment, std::move(weights), held.model->index.segment_bytes});
+  } else if (held.segment->handles() == device::Handles::kDescriptor) {
+    ASSIGN_OR_RETURN(Fd copy, held.segment->OpenForClient());
+    handles.push_back(
+        {ClaimedHandle::Kind::kDeviceSegment, std::move(copy), held.segment->bytes()});
+  }
   ASSIGN_OR_RETURN(Fd index, held.model->encoded_index->OpenForClient(held.listener));
   handles.push_back(
       {ClaimedHandle::Kind::kTensorIndex, std::move(index), held.model->encoded_index_bytes});

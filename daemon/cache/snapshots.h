@@ -94,6 +94,8 @@ struct LeaseSnapshot {
   uint32_t uid = 0;
   absl::Time granted_at;
   bool claimed = false;
+  // Of what it is on, if that isn't host memory.
+  std::optional<GpuId> gpu = {};
 };
 
 }  // namespace weightd::cache

@@ -33,6 +33,7 @@ void NodeCache::Tick() {
       next_progress = Uptime() + kBetweenProgress;
     }
     ExpireUnclaimed();
+    RetryPlaced();
     departures_.CollectLater();
   }
 }
@@ -41,6 +42,9 @@ absl::Duration NodeCache::NextTick(absl::Duration next_progress) const {
   absl::Duration next = leases_.OldestUnclaimed() + options_.unclaimed_lease;
   if (!flights_.empty()) {
     next = std::min(next, next_progress);
+  }
+  for (const auto& [gpu, retry] : placed_retries_) {
+    next = std::min(next, retry.due);
   }
   if (departures_.Waiting() || tier_->usage().draining > 0) {
     next = std::min(next, Uptime() + kBetweenLooksAtDraining);
@@ -55,13 +59,13 @@ void NodeCache::WakeTickerBefore(absl::Duration uptime) {
   }
 }
 
-Departure NodeCache::Leaves(const Uri& uri, SharedModel model) {
+Departure NodeCache::Leaves(const Uri& uri, Leaver leaver) {
   WakeTickerBefore(Uptime() + kBetweenLooksAtDraining);
-  return departures_.Announce(uri, std::move(model));
+  return departures_.Announce(uri, std::move(leaver));
 }
 
-void NodeCache::DropLater(const Uri& uri, SharedModel model) {
-  departures_.DropLater(Leaves(uri, std::move(model)));
+void NodeCache::DropLater(const Uri& uri, Leaver leaver) {
+  departures_.DropLater(Leaves(uri, std::move(leaver)));
 }
 
 void NodeCache::TellProgress() {

@@ -75,7 +75,7 @@ absl::StatusOr<std::unique_ptr<DeviceUpload>> DeviceUpload::Create(
   request.device_bytes = facts.bytes;
   request.legacy = facts.handles == Handles::kLegacy ? 1 : 0;
   const uint64_t number = link->Send(request, std::move(fds), std::move(charge));
-  const absl::Status created = link->Await(number, cancellation);
+  absl::Status created = link->Await(number, cancellation);
   charge = link->TakeCharge(number);
   link->Forget(number);
   if (!created.ok()) {
@@ -116,7 +116,7 @@ absl::Status DeviceUpload::Await(uint64_t copy, Cancellation& cancellation) {
 
 absl::StatusOr<std::shared_ptr<Segment>> DeviceUpload::Finish(Cancellation& cancellation) {
   const uint64_t number = link_->Send({.type = Request::Type::kFinish, .segment = facts_.number});
-  if (const absl::Status done = link_->Await(number, cancellation); !done.ok()) {
+  if (absl::Status done = link_->Await(number, cancellation); !done.ok()) {
     wait_for_free_ = !cancellation.cancelled();
     link_->Forget(number);
     return done;

@@ -43,7 +43,7 @@ GpuStatus Gpu::status() const {
                    .last_error = {}};
   absl::MutexLock lock(&mutex_);
   status.last_error = std::string(failure_.message());
-  if (link_ != nullptr && !link_->ended()) {
+  if (link_ != nullptr && link_->usable()) {
     status.state = GpuStatus::State::kRunning;
     status.worker_pid = link_->pid();
   } else if (drained_) {
@@ -58,7 +58,7 @@ absl::StatusOr<std::shared_ptr<WorkerLink>> Gpu::Worker() {
   std::shared_ptr<WorkerLink> link;
   {
     absl::MutexLock lock(&mutex_);
-    if (!drained_ && (link_ == nullptr || link_->ended())) {
+    if (!drained_ && (link_ == nullptr || !link_->usable())) {
       wanted_ = true;
       const auto dealt_with = [this, before = attempts_]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
         return attempts_ != before || drained_;
@@ -83,7 +83,7 @@ absl::StatusOr<Reservation> Gpu::Reserve(uint64_t bytes) {
   ASSIGN_OR_RETURN(Reservation reservation, budget_->Reserve(bytes));
   ASSIGN_OR_RETURN(const std::shared_ptr<WorkerLink> link, Worker());
   const uint64_t number = link->Send({.type = Request::Type::kMemory});
-  if (const absl::Status answered = link->Await(number); !answered.ok()) {
+  if (absl::Status answered = link->Await(number); !answered.ok()) {
     link->Forget(number);
     return answered;
   }

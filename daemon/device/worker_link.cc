@@ -218,6 +218,11 @@ bool WorkerLink::ended() const {
   return ended_;
 }
 
+bool WorkerLink::usable() const {
+  absl::MutexLock lock(&mutex_);
+  return !ended_ && !told_to_end_ && why_.ok();
+}
+
 absl::Status WorkerLink::why_ended() const {
   absl::MutexLock lock(&mutex_);
   return ended_ ? why_ : absl::OkStatus();

@@ -52,6 +52,8 @@ class WorkerLink {
   bool was_told_to_end() const ABSL_LOCKS_EXCLUDED(mutex_);
   bool was_ready() const ABSL_LOCKS_EXCLUDED(mutex_);
   bool ended() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Not once it is known that it ends.
+  bool usable() const ABSL_LOCKS_EXCLUDED(mutex_);
   // kDeviceUnavailable, or what made it end; OK while it lives.
   absl::Status why_ended() const ABSL_LOCKS_EXCLUDED(mutex_);
 

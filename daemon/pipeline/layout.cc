@@ -136,8 +136,13 @@ class Placer {
   }
 
   void AddPiece(uint32_t file, const format::TensorEntry& tensor, uint64_t offset) {
-    layout_.pieces.push_back(
-        {tensor.name, tensor.dtype, tensor.torch_type, tensor.shape, offset, tensor.nbytes, file});
+    layout_.pieces.push_back({.name = tensor.name,
+                              .dtype = tensor.dtype,
+                              .torch_type = tensor.torch_type,
+                              .shape = tensor.shape,
+                              .offset = offset,
+                              .nbytes = tensor.nbytes,
+                              .file = file});
   }
 
   SegmentLayout layout_;

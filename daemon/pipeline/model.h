@@ -6,11 +6,14 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/byte_range.h"
 #include "common/dtype.h"
+#include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/device/gpus.h"
@@ -149,6 +152,8 @@ struct ResidentModel {
   host::Reservation index_memory;
   // What the load put on GPUs. For the cache, which takes them out: they come and go by themselves.
   std::vector<std::shared_ptr<device::Segment>> copies = {};
+  // GPUs that were among the destinations too, and why there is no copy on them.
+  std::vector<std::pair<GpuId, absl::Status>> copy_failures = {};
 
   // To the host tier.
   uint64_t charged_bytes() const {

@@ -1,7 +1,9 @@
 """A client process for tests: attaches and does what it is told, one JSON line a command.
 
-{"do": "attach", "model": URI}      -> {"revision", "tensors", "nbytes"}
+{"do": "attach", "model": URI}      -> {"revision", "tensors", "nbytes"}; on a GPU of the fake driver's with "device",
+                                       "mode" and "legacy"
 {"do": "digest"}                    -> {"digest"}: SHA-256 over all tensors in the order of their names
+{"do": "fault"}                     -> {"result"}: the CUresult of a write to the first tensor on the GPU
 {"do": "write"}                     -> {}: overwrites every tensor's first bytes in its own mapping
 {"do": "release"}                   -> {}: closes the model, no tensor kept
 {"do": "keep_mapping"}              -> {}: closes the model, but a tensor keeps the mapping
@@ -10,6 +12,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 import sys
 
@@ -17,7 +20,9 @@ import numpy
 import weightd
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "fakes/fake_cuda"))
 
+from fake_gpu import FakeGpu  # noqa: E402
 from processes import pss_of_segment  # noqa: E402
 
 
@@ -28,9 +33,17 @@ class Reader:
         self._socket_dir = socket_dir
         self._model: weightd.Model | None = None
         self._kept: object = None
+        self._gpu: FakeGpu | None = None
 
-    def attach(self, model: str) -> dict[str, object]:
-        self._model = weightd.attach(model, socket_dir=self._socket_dir, framework="np", timeout=120)
+    def attach(
+        self, model: str, device: str | None = None, mode: str = "shared", legacy: bool = False
+    ) -> dict[str, object]:
+        options: dict[str, object] = {"framework": "np"}
+        if device is not None:
+            driver = os.environ["WEIGHTD_TEST_DRIVER"]
+            options = {"device": device, "mode": mode, "legacy": legacy, "cuda_driver": driver}
+            self._gpu = FakeGpu(driver, int(device.removeprefix("cuda:")))
+        self._model = weightd.attach(model, socket_dir=self._socket_dir, timeout=120, **options)
         tensors = self._model.tensors
         return {
             "revision": self._model.revision,
@@ -42,8 +55,22 @@ class Reader:
         assert self._model is not None
         digest = hashlib.sha256()
         for name in sorted(self._model.tensors):
-            digest.update(self._model.raw(name))
+            digest.update(self._bytes(name))
         return {"digest": digest.hexdigest()}
+
+    def _bytes(self, name: str) -> bytes | memoryview:
+        assert self._model is not None
+        raw = self._model.raw(name)
+        if not isinstance(raw, weightd.DeviceBytes):
+            return raw
+        assert self._gpu is not None
+        return self._gpu.read(raw.pointer, raw.nbytes) if raw.nbytes else b""
+
+    def fault(self) -> dict[str, object]:
+        assert self._model is not None
+        assert self._gpu is not None
+        first = next(name for name, info in self._model.tensors.items() if info.nbytes)
+        return {"result": self._gpu.write(self._model.raw(first).pointer, b"overwrit")}
 
     def touch(self) -> dict[str, object]:
         """Reads every page once."""
@@ -73,8 +100,6 @@ class Reader:
         return self.release()
 
     def pss(self) -> dict[str, object]:
-        import os
-
         return {"pss": pss_of_segment(os.getpid())}
 
 

@@ -23,9 +23,9 @@ MODEL_URL = "https://models.example/llama/model.safetensors"
 STORE_URL = "https://objects.example"
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: str = "README.md") -> list[str]:
     """The code blocks of one language."""
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_python_block(daemon: Daemon, url: str) -> None:
 
 def test_cpp_block_is_the_example_that_is_built() -> None:
     example = (ROOT / "tests/client/cpp/readme_example.cc").read_text()
-    for block in blocks("cpp"):
+    for block in blocks("cpp") + blocks("cpp", "client/cpp/README.md"):
         for line in block.splitlines():
             assert line.strip() in example, line
 

@@ -62,6 +62,17 @@ void WaitUntilCancelled(const grpc::ServerContext* context) {
   }
 }
 
+v1::DeviceGrant GrantOf(const FakeModel& model, const v1::DeviceRequest& request) {
+  v1::DeviceGrant grant;
+  grant.set_gpu_uuid(request.gpu_uuid());
+  grant.set_mode(request.mode());
+  grant.set_nbytes(model.device_bytes);
+  if (request.legacy()) {
+    grant.set_legacy_handle(model.legacy_handle);
+  }
+  return grant;
+}
+
 std::string TokenOf(const grpc::ServerContext* context) {
   const auto found = context->client_metadata().find("weightd-session");
   return found == context->client_metadata().end()
@@ -140,10 +151,18 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
         return Fail(context, detail, grpc::StatusCode::NOT_FOUND);
       }
       const uint64_t id = daemon_.next_++;
-      daemon_.leases_[id] = {token, request->model()};
+      Lease& lease = daemon_.leases_[id] = {token, request->model(), std::nullopt};
       response.mutable_grant()->set_lease_id(id);
       response.mutable_grant()->mutable_model()->set_model(request->model());
       response.mutable_grant()->mutable_model()->set_revision(std::string(64, 'a'));
+      if (request->has_device()) {
+        lease.device = request->device();
+        const FakeModel& model = daemon_.models_.at(request->model());
+        *response.mutable_grant()->mutable_device() = GrantOf(model, request->device());
+      }
+    }
+    if (faults.tamper_grant) {
+      faults.tamper_grant(*response.mutable_grant());
     }
     writer->Write(response);
     return grpc::Status::OK;
@@ -439,10 +458,18 @@ v1::HandleReply FakeDaemon::AnswerClaim(const std::string& token, uint64_t lease
   const FakeModel& model = models_.at(found->second.model);
   const std::string index = model.index.SerializeAsString();
   reply.mutable_handles()->set_lease_id(lease);
-  v1::Handle* segment = reply.mutable_handles()->add_handles();
-  segment->set_kind(v1::Handle::HOST_SEGMENT);
-  segment->set_nbytes(model.bytes.size());
-  fds.push_back(MakeMemfd(model.bytes));
+  const auto& device = found->second.device;
+  if (!device.has_value()) {
+    v1::Handle* segment = reply.mutable_handles()->add_handles();
+    segment->set_kind(v1::Handle::HOST_SEGMENT);
+    segment->set_nbytes(model.bytes.size());
+    fds.push_back(MakeMemfd(model.bytes));
+  } else if (!device->legacy()) {
+    v1::Handle* segment = reply.mutable_handles()->add_handles();
+    segment->set_kind(v1::Handle::DEVICE_SEGMENT);
+    segment->set_nbytes(model.device_bytes);
+    fds.push_back(model.export_from_device());
+  }
   v1::Handle* description = reply.mutable_handles()->add_handles();
   description->set_kind(v1::Handle::TENSOR_INDEX);
   description->set_nbytes(index.size());

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -27,6 +28,10 @@ namespace weightd::fakes {
 struct FakeModel {
   std::string bytes;
   v1::TensorIndex index;
+  // For who asks for a GPU's memory: a descriptor of it, and its size; or a legacy handle.
+  std::function<Fd()> export_from_device = nullptr;
+  uint64_t device_bytes = 0;
+  std::string legacy_handle = {};
 };
 
 // Two F32 tensors "a" ([2, 2]: 1, 2, 3, 4) and "b" (a scalar: 5) with metadata {"format": "pt"}.
@@ -44,6 +49,8 @@ class FakeDaemon {
     bool answers_claims = true;
     // Changes the answer to a claim.
     std::function<void(v1::HandleReply&, std::vector<Fd>&)> tamper = nullptr;
+    // Changes the grant.
+    std::function<void(v1::Grant&)> tamper_grant = nullptr;
     // Fails every RPC with this, if its message is not empty.
     v1::ErrorDetail error = {};
     // Sent before the grant.
@@ -102,6 +109,8 @@ class FakeDaemon {
   struct Lease {
     std::string token;
     std::string model;
+    // What was asked for; nothing is host memory.
+    std::optional<v1::DeviceRequest> device;
   };
   std::map<uint64_t, Lease> leases_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Fd> sessions_ ABSL_GUARDED_BY(mutex_);

@@ -1,6 +1,10 @@
 #include "tests/fakes/fake_loader.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -11,8 +15,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/byte_range.h"
+#include "common/fd.h"
+#include "common/mapping.h"
 #include "common/status.h"
 #include "daemon/host/host_segment.h"
+#include "daemon/pipeline/device_layout.h"
 #include "daemon/pipeline/digests.h"
 #include "daemon/source/checksum.h"
 
@@ -26,6 +33,20 @@ absl::StatusOr<std::shared_ptr<host::HostSegment>> SealFilled(absl::string_view 
                    host::WritableSegment::Create(label, bytes, std::move(room)));
   std::memset(segment.bytes().data(), value, segment.bytes().size());
   return std::move(segment).Seal();
+}
+
+// Each byte of the model that it stands for.
+int ValueOf(const RevisionId& revision) { return std::stoi(revision.hex().substr(0, 8)) % 256; }
+
+absl::StatusOr<Fd> FilledMemory(uint64_t bytes, int value) {
+  Fd memfd(memfd_create("fake-loader", MFD_CLOEXEC));
+  if (!memfd.valid() || ftruncate(memfd.get(), static_cast<off_t>(bytes)) != 0) {
+    return ErrnoError(errno, "make memory");
+  }
+  ASSIGN_OR_RETURN(const Mapping mapping,
+                   Mapping::Map(memfd.get(), bytes, Mapping::Access::kSharedWritable));
+  std::memset(mapping.data(), value, bytes);
+  return memfd;
 }
 
 }  // namespace
@@ -52,6 +73,11 @@ class FakeLoader::GatedHasher final : public source::Hasher {
 
 RevisionId MakeRevision(int number) {
   return RevisionId(absl::StrFormat("%08d", number) + std::string(56, '0'));
+}
+
+void FakeLoader::UseGpus(device::Gpus* gpus) {
+  absl::MutexLock lock(&mutex_);
+  gpus_ = gpus;
 }
 
 void FakeLoader::Put(const Uri& uri, int revision, uint64_t bytes) {
@@ -190,7 +216,7 @@ absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
 absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(
     const pipeline::ResolvedModel& resolved, const source::ReadPolicy&,
     const std::optional<pipeline::ModelKey>& key, const pipeline::MakeRoom& make_room,
-    const pipeline::Destinations& /*destinations*/, pipeline::Progress& progress,
+    const pipeline::Destinations& destinations, pipeline::Progress& progress,
     Cancellation& cancellation) {
   const std::string secret = key.has_value() ? std::string(key->secret.bytes()) : "";
   {
@@ -200,13 +226,20 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(
   }
   const auto attempt = [&]() -> absl::StatusOr<pipeline::ResidentModel> {
     progress.phase = pipeline::Phase::kReserving;
-    ASSIGN_OR_RETURN(host::Reservation room, make_room(resolved.total_bytes + kPageBytes));
+    ASSIGN_OR_RETURN(host::Reservation room,
+                     make_room((destinations.host ? resolved.total_bytes : 0) + kPageBytes));
     progress.bytes_total = resolved.total_bytes;
     progress.bytes_done = resolved.total_bytes / 2;
     progress.phase = pipeline::Phase::kTransferring;
     RETURN_IF_ERROR(PassGate(secret, cancellation));
     RETURN_IF_ERROR(Check(resolved, secret));
-    return Fill(resolved, std::move(room));
+    ASSIGN_OR_RETURN(pipeline::ResidentModel model,
+                     Fill(resolved, destinations.host, std::move(room)));
+    if (!destinations.gpus.empty()) {
+      progress.phase = pipeline::Phase::kCopying;
+      RETURN_IF_ERROR(CopyToGpus(destinations, cancellation, model));
+    }
+    return model;
   };
   auto model = attempt();
   absl::MutexLock lock(&mutex_);
@@ -244,15 +277,20 @@ absl::Status FakeLoader::Check(const pipeline::ResolvedModel& resolved, const st
 }
 
 absl::StatusOr<pipeline::ResidentModel> FakeLoader::Fill(const pipeline::ResolvedModel& resolved,
-                                                         host::Reservation room) {
+                                                         bool host, host::Reservation room) {
   const std::string label =
       absl::StrCat(resolved.uri.Redacted(), "@", resolved.revision.hex().substr(0, 12));
-  const int value = std::stoi(resolved.revision.hex().substr(0, 8)) % 256;
+  const int value = ValueOf(resolved.revision);
   pipeline::ResidentModel model;
   model.index.uri = resolved.uri;
   model.index.revision = resolved.revision;
   model.index.files = resolved.files;
   model.index.segment_bytes = resolved.total_bytes;
+  model.index.pieces.push_back({.name = "weight",
+                                .torch_type = {},
+                                .shape = {resolved.total_bytes},
+                                .nbytes = resolved.total_bytes});
+  pipeline::LayOutOnDevice(model.index);
   // Of one file without a byte.
   std::vector<pipeline::Digests::Header> headers;
   headers.push_back({.sha256 = std::make_unique<GatedHasher>(this), .bytes = 0});
@@ -261,8 +299,45 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Fill(const pipeline::Resolve
   host::Reservation index_room = room.Split(kPageBytes);
   ASSIGN_OR_RETURN(model.encoded_index, SealFilled(absl::StrCat(label, " index"), kPageBytes, value,
                                                    std::move(index_room)));
-  ASSIGN_OR_RETURN(model.weights, SealFilled(label, resolved.total_bytes, value, std::move(room)));
+  if (host) {
+    ASSIGN_OR_RETURN(model.weights,
+                     SealFilled(label, resolved.total_bytes, value, std::move(room)));
+  }
   return model;
+}
+
+absl::Status FakeLoader::CopyToGpus(const pipeline::Destinations& destinations,
+                                    Cancellation& cancellation, pipeline::ResidentModel& model) {
+  device::Gpus* gpus = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    gpus = gpus_;
+  }
+  const uint64_t bytes = model.index.segment_bytes;
+  const auto copy = [&](const GpuId& gpu) -> absl::StatusOr<std::shared_ptr<device::Segment>> {
+    device::UploadPlan plan;
+    plan.device_bytes = model.index.device_bytes;
+    ASSIGN_OR_RETURN(plan.reservation, destinations.make_room_on(gpu, plan.device_bytes));
+    plan.handles = destinations.handles;
+    plan.runs = pipeline::CopyRunsOf(model.index);
+    ASSIGN_OR_RETURN(plan.source, FilledMemory(bytes, ValueOf(model.index.revision)));
+    plan.source_bytes = bytes;
+    ASSIGN_OR_RETURN(const std::unique_ptr<device::Upload> upload,
+                     gpus->BeginUpload(std::move(plan)));
+    upload->Copy({0, bytes}, 0);
+    return upload->Finish(cancellation);
+  };
+  for (const GpuId& gpu : destinations.gpus) {
+    auto copied = copy(gpu);
+    RETURN_IF_ERROR(cancellation.status());
+    if (copied.ok()) {
+      model.copies.push_back(*std::move(copied));
+    } else {
+      model.copy_failures.emplace_back(gpu, copied.status());
+    }
+  }
+  return model.weights == nullptr && model.copies.empty() ? model.copy_failures.front().second
+                                                          : absl::OkStatus();
 }
 
 }  // namespace weightd::fakes

@@ -11,6 +11,8 @@
 #include "absl/synchronization/mutex.h"
 #include "common/ids.h"
 #include "common/uri.h"
+#include "daemon/device/gpus.h"
+#include "daemon/pipeline/destinations.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model_key.h"
 
@@ -21,11 +23,14 @@ RevisionId MakeRevision(int number);
 
 // A store of models that never touches a disk or a network: Resolve() names the revision that was
 // put last, Load() makes real sealed segments of the room that it is given, each byte the
-// revision's number. Both can be held at a gate, told to fail, or find the object changed.
-// Thread-safe.
+// revision's number, and the same on GPUs. Both can be held at a gate, told to fail, or find the
+// object changed. Thread-safe.
 class FakeLoader final : public pipeline::ModelLoader {
  public:
-  // `bytes` of weights; whole pages. The index takes one page more.
+  // Where loads put their copies; outlives them.
+  void UseGpus(device::Gpus* gpus);
+  // `bytes` of weights; whole pages, all of them one tensor's. The index takes one page more, and
+  // is all that takes host memory of a load whose destinations are GPUs only.
   void Put(const Uri& uri, int revision, uint64_t bytes);
   // What Resolve() says of a model that isn't there is NOT_FOUND.
   void Remove(const Uri& uri);
@@ -87,14 +92,18 @@ class FakeLoader final : public pipeline::ModelLoader {
     std::string key = {};
   };
 
-  absl::StatusOr<pipeline::ResidentModel> Fill(const pipeline::ResolvedModel& resolved,
+  absl::StatusOr<pipeline::ResidentModel> Fill(const pipeline::ResolvedModel& resolved, bool host,
                                                host::Reservation room);
+  // Copies and copy_failures; an error if the model is nowhere then.
+  absl::Status CopyToGpus(const pipeline::Destinations& destinations, Cancellation& cancellation,
+                          pipeline::ResidentModel& model);
   absl::Status PassGate(const std::string& key, Cancellation& cancellation);
   // The error that was ordered, if any; kSourceChanged if `resolved` is not what is stored; those
   // of a key.
   absl::Status Check(const pipeline::ResolvedModel& resolved, const std::string& key);
 
   mutable absl::Mutex mutex_;
+  device::Gpus* gpus_ ABSL_GUARDED_BY(mutex_) = nullptr;
   std::map<std::string, Stored> models_ ABSL_GUARDED_BY(mutex_);
   absl::Status resolve_error_ ABSL_GUARDED_BY(mutex_);
   absl::Status load_error_ ABSL_GUARDED_BY(mutex_);

@@ -46,7 +46,7 @@ absl::StatusOr<Ring::Slot> Ring::MakeSlot(size_t index) {
   RETURN_IF_ERROR(driver.Check(driver.cuEventCreate(&slot.event, cuda::CU_EVENT_DISABLE_TIMING |
                                                                      cuda::CU_EVENT_BLOCKING_SYNC),
                                "cuEventCreate"));
-  const absl::Status allocated =
+  absl::Status allocated =
       driver.Check(driver.cuMemAllocHost(&slot.buffer, slot_bytes_), "cuMemAllocHost");
   if (!allocated.ok()) {
     driver.cuEventDestroy(slot.event);
@@ -183,7 +183,7 @@ absl::Status Ring::Carry(const Slot& slot, const Work& work) const {
     return absl::OkStatus();
   }
   const CudaDriver& driver = context_->driver();
-  const absl::Status issued = Issue(slot, work);
+  absl::Status issued = Issue(slot, work);
   if (!issued.ok()) {
     // The GPU may still read what was issued before: neither slot nor source is free until then.
     driver.cuStreamSynchronize(slot.stream);

@@ -24,7 +24,7 @@ absl::StatusOr<std::shared_ptr<const UploadJob>> UploadJob::Create(
   ASSIGN_OR_RETURN(Mapping mapping, Mapping::Map(source.get(), source_bytes,
                                                  pin ? Mapping::Access::kSharedWritable
                                                      : Mapping::Access::kSharedReadOnly));
-  const std::shared_ptr<UploadJob> job(
+  std::shared_ptr<UploadJob> job(
       new UploadJob(std::move(context), device, std::move(runs), std::move(mapping)));
   if (pin && job->source_.size() > 0) {
     const CudaDriver& driver = job->context_->driver();

@@ -16,6 +16,7 @@ namespace weightd::client {
 namespace {
 
 constexpr uint64_t kHuge = std::numeric_limits<uint64_t>::max();
+constexpr uint64_t kOnGpu = uint64_t{2} << 40;
 
 // A segment of 64 bytes that count up from 0, and an index over it.
 class TensorTableTest : public testing::Test {
@@ -39,12 +40,19 @@ class TensorTableTest : public testing::Test {
     return piece;
   }
 
-  absl::StatusOr<std::unique_ptr<const TensorTable>> Parse(bool writable = true) {
+  absl::Span<const std::byte> Serialized() {
     serialized_ = index_.SerializeAsString();
-    return TensorTable::Parse(
-        absl::MakeConstSpan(reinterpret_cast<const std::byte*>(serialized_.data()),
-                            serialized_.size()),
-        absl::MakeSpan(segment_), writable);
+    return absl::MakeConstSpan(reinterpret_cast<const std::byte*>(serialized_.data()),
+                               serialized_.size());
+  }
+
+  absl::StatusOr<std::unique_ptr<const TensorTable<Tensor>>> Parse(bool writable = true) {
+    return TensorTable<Tensor>::Parse(Serialized(), {absl::MakeSpan(segment_), writable});
+  }
+
+  // Over an allocation of `bytes` bytes that begins at kOnGpu.
+  absl::StatusOr<std::unique_ptr<const TensorTable<DeviceTensor>>> ParseOnGpu(uint64_t bytes) {
+    return TensorTable<DeviceTensor>::Parse(Serialized(), {kOnGpu, bytes});
   }
 
   Reason ReasonOfParse() { return ReasonOf(Parse().status()); }
@@ -215,6 +223,35 @@ TEST_F(TensorTableTest, RefusesUnorderedAndRepeatedNames) {
   EXPECT_EQ(ReasonOfParse(), Reason::kMalformedModel);
 }
 
+TEST_F(TensorTableTest, PutsTensorsWhereTheyLieOnTheGpu) {
+  Add("a", v1::U8, {3}, 1, 3)->set_device_offset(256);
+  Add("b", v1::F32, {2}, 8, 8)->set_device_offset(0);
+  (*index_.mutable_metadata())["tied"] = "a";
+  index_.set_device_bytes(259);
+  index_.set_segment_bytes(1);  // of host memory, which isn't here
+  const auto table = ParseOnGpu(2 << 20);
+  ASSERT_TRUE(table.ok()) << table.status();
+  const DeviceTensor* const a = (*table)->Find("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->pointer(), kOnGpu + 256);
+  EXPECT_EQ(a->offset(), 256u);
+  EXPECT_EQ(a->nbytes(), 3u);
+  EXPECT_EQ((*table)->Find("b")->pointer(), kOnGpu);
+  EXPECT_EQ((*table)->Find("tied")->pointer(), kOnGpu + 256);
+  EXPECT_EQ((*table)->Find("tied")->alias_of(), "a");
+}
+
+TEST_F(TensorTableTest, RefusesRangesBeyondTheSegmentOnTheGpu) {
+  v1::TensorPiece* const piece = Add("a", v1::U8, {8}, 0, 8);
+  index_.set_device_bytes(64);
+  EXPECT_TRUE(ParseOnGpu(64).ok());
+  EXPECT_EQ(ReasonOf(ParseOnGpu(63).status()), Reason::kMalformedModel);
+  for (const uint64_t offset : {uint64_t{57}, uint64_t{65}, kHuge - 3}) {
+    piece->set_device_offset(offset);
+    EXPECT_EQ(ReasonOf(ParseOnGpu(2 << 20).status()), Reason::kMalformedModel) << offset;
+  }
+}
+
 TEST_F(TensorTableTest, AcceptsStridesInsideTheirBytes) {
   // Every second element of eight.
   Add("a", v1::U16, {4}, 0, 16)->add_strides(2);
@@ -246,8 +283,9 @@ TEST_F(TensorTableTest, RefusesLaterVersions) {
 
 TEST_F(TensorTableTest, RefusesGarbage) {
   const std::vector<std::byte> garbage(16, std::byte{0xff});
-  EXPECT_EQ(ReasonOf(TensorTable::Parse(garbage, absl::MakeSpan(segment_), true).status()),
-            Reason::kMalformedModel);
+  EXPECT_EQ(
+      ReasonOf(TensorTable<Tensor>::Parse(garbage, {absl::MakeSpan(segment_), true}).status()),
+      Reason::kMalformedModel);
 }
 
 }  // namespace

@@ -15,6 +15,8 @@ import pytest
 from fake_daemon import FakeDaemon, Served
 
 ROOT = Path(__file__).resolve().parents[3]
+FAKE_CUDA = ROOT / "tests/fakes/fake_cuda"
+sys.path.insert(0, str(FAKE_CUDA))
 PATIENCE = 60.0
 
 
@@ -25,6 +27,16 @@ def daemon_binary() -> Path:
         if candidate and Path(candidate).exists():
             return Path(candidate)
     pytest.fail("no weightd binary: build it (bazel build --config=opt //daemon:weightd) or set WEIGHTD_BIN")
+
+
+def fake_cuda_library() -> Path:
+    """The fake CUDA driver: WEIGHTD_FAKE_CUDA, else what tests/run.sh built, else what Bazel built last."""
+    name = "tests/fakes/fake_cuda/libfake_cuda.so"
+    built = ROOT / ".build" / os.environ.get("WEIGHTD_BUILD", "opt") / name
+    for candidate in (os.environ.get("WEIGHTD_FAKE_CUDA"), built, ROOT / "bazel-bin" / name):
+        if candidate and Path(candidate).exists():
+            return Path(candidate)
+    pytest.fail("no fake CUDA driver: bazel build --config=opt //tests/fakes/fake_cuda:libfake_cuda.so")
 
 
 class Daemon:

@@ -46,10 +46,17 @@ class Served:
     at_start: Callable[[grpc.ServicerContext], object] = lambda _: None
     before_grant: Callable[[], object] = lambda: None
     claim_error: error_pb2.ErrorDetail | None = None
+    # For who asks for a GPU's memory: its size, a new descriptor of it, the legacy handle.
+    device_bytes: int = 0
+    export: Callable[[], int] | None = None
+    legacy_handle: bytes = b""
+    # Change the grant and the handles.
+    change_grant: Callable[[weights_pb2.Grant], object] = lambda _: None
+    change_handles: Callable[[handles_pb2.Handles, list[int]], object] = lambda _, __: None
 
 
 def model(tensors: dict[str, tuple[str, list[int], bytes]], **metadata: str) -> Served:
-    """A well-formed model: name -> dtype, shape, bytes. Each tensor begins at a multiple of 64."""
+    """A well-formed model: name -> dtype, shape, bytes. Each tensor begins at a multiple of 64, of 256 on a GPU."""
     index = tensor_index_pb2.TensorIndex(version=1, revision="ab" * 32, model="fake:model")
     index.metadata.update(metadata)
     segment = bytearray()
@@ -62,7 +69,9 @@ def model(tensors: dict[str, tuple[str, list[int], bytes]], **metadata: str) -> 
             shape=shape,
             offset=len(segment),
             nbytes=len(content),
+            device_offset=index.device_bytes,
         )
+        index.device_bytes += -(-len(content) // 256) * 256
         segment += content
     segment += bytes(-len(segment) % 4096)
     index.segment_bytes = len(segment)
@@ -70,7 +79,10 @@ def model(tensors: dict[str, tuple[str, list[int], bytes]], **metadata: str) -> 
 
 
 class FakeDaemon:
-    """Serves `models` in `directory` until closed. `leases` are those of sessions that still exist."""
+    """Serves `models` in `directory` until closed.
+
+    `leases` are those of sessions that still exist, `asked` is the request that was granted last.
+    """
 
     def __init__(self, directory: Path, models: dict[str, Served]) -> None:
         self.directory = directory
@@ -79,6 +91,7 @@ class FakeDaemon:
         self._changed = threading.Condition()
         self._leases: dict[int, str] = {}
         self._next_lease = 1
+        self.asked: weights_pb2.AcquireRequest = weights_pb2.AcquireRequest()
         self._connections: set[socket.socket] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(directory / "handles.sock"))
@@ -108,6 +121,9 @@ class FakeDaemon:
                 raise AssertionError(f"{len(self._leases)} leases, not {count}")
 
     def close(self) -> None:
+        """May be called again."""
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in list(self._connections):
@@ -138,7 +154,18 @@ class FakeDaemon:
             lease_id = self._next_lease
             self._next_lease += 1
             self._granted = (lease_id, request.model)
-        yield weights_pb2.AcquireResponse(grant=weights_pb2.Grant(lease_id=lease_id))
+        self.asked = request
+        grant = weights_pb2.Grant(lease_id=lease_id)
+        if request.HasField("device"):
+            asked = request.device
+            grant.device.gpu_uuid, grant.device.mode, grant.device.nbytes = (
+                asked.gpu_uuid,
+                asked.mode,
+                served.device_bytes,
+            )
+            grant.device.legacy_handle = served.legacy_handle if asked.legacy else b""
+        served.change_grant(grant)
+        yield weights_pb2.AcquireResponse(grant=grant)
 
     def _accept(self) -> None:
         while True:
@@ -173,16 +200,18 @@ class FakeDaemon:
             self._leases[lease_id] = self._granted[1]
             self._changed.notify_all()
         index = served.index.SerializeToString()
-        segment_bytes = len(served.segment)
-        if served.claimed_bytes is not None:
-            segment_bytes = served.claimed_bytes
         handles = handles_pb2.Handles(lease_id=lease_id)
-        handles.handles.add(kind=handles_pb2.Handle.HOST_SEGMENT, nbytes=segment_bytes)
+        descriptors = []
+        if not self.asked.HasField("device"):
+            claimed = len(served.segment) if served.claimed_bytes is None else served.claimed_bytes
+            handles.handles.add(kind=handles_pb2.Handle.HOST_SEGMENT, nbytes=claimed)
+            descriptors.append(memfd(served.segment, served.segment_seals))
+        elif served.export is not None and not self.asked.device.legacy:
+            handles.handles.add(kind=handles_pb2.Handle.DEVICE_SEGMENT, nbytes=served.device_bytes)
+            descriptors.append(served.export())
         handles.handles.add(kind=handles_pb2.Handle.TENSOR_INDEX, nbytes=len(index))
-        descriptors = [
-            memfd(served.segment, served.segment_seals),
-            memfd(index, served.index_seals),
-        ]
+        descriptors.append(memfd(index, served.index_seals))
+        served.change_handles(handles, descriptors)
         reply = handles_pb2.HandleReply(handles=handles).SerializeToString()
         socket.send_fds(connection, [reply], descriptors)
         for descriptor in descriptors:

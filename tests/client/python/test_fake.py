@@ -411,7 +411,9 @@ def test_a_newer_protocol_is_refused(fake: Start) -> None:
         weightd.attach("m", socket_dir=daemon.directory)
 
 
-@pytest.mark.parametrize(("option", "value"), [("device", "cuda:0"), ("framework", "tf")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("device", "gpu"), ("device", "cuda"), ("device", "cuda:-1"), ("framework", "tf")]
+)
 def test_unknown_options(fake: Start, option: str, value: str) -> None:
     with pytest.raises(ValueError, match=value) as raised:
         weightd.attach("m", socket_dir=fake({"m": small()}).directory, **{option: value})  # type: ignore[arg-type]

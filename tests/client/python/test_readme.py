@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_serialization(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = (block for block in blocks("python") if "weightd.serialization" in block)
+    (block,) = (block for block in blocks("python") if "save_file" in block)
     network = torch.nn.ModuleDict({"embeddings": torch.nn.Embedding(3, 4)})
     monkeypatch.setenv("WEIGHTD_DIR", str(daemon.socket_dir))
     exec(block.replace("/models", str(tmp_path)), {"network": network})

@@ -99,7 +99,7 @@ void CacheTest::Start(uint64_t budget_pages, CacheOptions options) {
   tier.huge_pages = false;
   tier.available_memory = [] { return uint64_t{1} << 40; };
   tier_ = std::make_shared<host::HostTier>(tier);
-  cache_ = Cache::Create(options, tier_, &store_);
+  cache_ = Cache::Create(std::move(options), tier_, &store_, gpus_on_node_);
   trail_ = std::make_unique<EventTrail>(cache_->events());
 }
 

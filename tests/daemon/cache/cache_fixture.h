@@ -16,6 +16,7 @@
 #include "common/status.h"
 #include "common/uri.h"
 #include "daemon/cache/cache.h"
+#include "daemon/device/gpus.h"
 #include "daemon/host/host_tier.h"
 #include "tests/fakes/fake_loader.h"
 
@@ -91,6 +92,8 @@ class CacheTest : public ::testing::Test {
   // Until what was evicted is out of the way: all but `pages` are free or drain.
   void AwaitResidentPages(uint64_t pages);
 
+  // None by default. Outlives the cache.
+  device::Gpus* gpus_on_node_ = nullptr;
   std::shared_ptr<host::HostTier> tier_;
   fakes::FakeLoader store_;
   std::unique_ptr<Cache> cache_;

@@ -94,6 +94,7 @@ TEST_F(UploadTest, UploadsAtOnceOnTwoGpus) {
   Start();
   std::vector<std::shared_ptr<Segment>> segments(4);
   std::vector<std::thread> threads;
+  threads.reserve(segments.size());
   for (size_t i = 0; i < segments.size(); ++i) {
     threads.emplace_back(
         [this, &segments, i] { segments[i] = Upload((2 + i) * kMiB, static_cast<int>(i % 2)); });
@@ -106,6 +107,18 @@ TEST_F(UploadTest, UploadsAtOnceOnTwoGpus) {
     EXPECT_TRUE(Read(*segments[i]).substr(0, (2 + i) * kMiB) == Pattern((2 + i) * kMiB));
   }
   EXPECT_NE(Status(0).worker_pid, Status(1).worker_pid);
+}
+
+TEST_F(UploadTest, ASmallUploadDoesNotWaitForALargeOne) {
+  setenv("FAKE_CUDA_COPY_DELAY_US", "5000", 1);
+  Start();
+  const auto large = gpus_->BeginUpload(Plan(64 * kMiB, {Whole(64 * kMiB)}));
+  ASSERT_TRUE(large.ok()) << large.status();
+  const uint64_t copy = (*large)->Copy({0, 64 * kMiB}, 0);
+  EXPECT_NE(Upload(kMiB), nullptr);
+  Cancellation now;
+  now.Cancel(Error(Reason::kCancelled, "not yet"));
+  EXPECT_EQ(ReasonOf((*large)->Await(copy, now)), Reason::kCancelled);
 }
 
 // As a load does that never has the whole model in host memory.

@@ -30,9 +30,12 @@ std::string ReadLocked(const std::string& dir) {
   return text.str();
 }
 
+// Replaced whole: AnyFaults looks without the lock, and must not see it empty in between.
 void WriteLocked(const std::string& dir, absl::string_view text) {
-  std::ofstream(PathOf(dir), std::ios::trunc) << text;
-  chmod(PathOf(dir).c_str(), 0666);
+  const std::string fresh = PathOf(dir) + ".new";
+  std::ofstream(fresh, std::ios::trunc) << text;
+  chmod(fresh.c_str(), 0666);
+  std::rename(fresh.c_str(), PathOf(dir).c_str());
 }
 
 [[noreturn]] void Refuse(absl::string_view line) {

@@ -9,9 +9,11 @@ torch and numpy are imported when the first tensor is asked for.
 """
 
 from weightd._attach import attach
+from weightd._device import DeviceBytes
 from weightd.errors import (
     ClosedError,
     DeadlineError,
+    DeviceError,
     Error,
     InternalError,
     InvalidRequestError,
@@ -30,6 +32,8 @@ from weightd.tensors import TensorInfo
 __all__ = [
     "ClosedError",
     "DeadlineError",
+    "DeviceBytes",
+    "DeviceError",
     "Error",
     "FileCheck",
     "InternalError",

@@ -22,13 +22,14 @@ def acquire(
     token: str,
     model: str,
     pins: dict[str, str],
+    device: weights_pb2.DeviceRequest | None,
     deadline: Deadline,
     on_progress: Callable[[weights_pb2.LoadProgress], None],
 ) -> weights_pb2.Grant:
     """Waits until the model is resident and returns the grant of a lease that belongs to the token's session."""
     if len(model.encode()) > _MAX_MODEL:
         raise error("INVALID_URI", f"a name of {len(model)} characters", model=model[:100])
-    request = weights_pb2.AcquireRequest(model=model, sha256=pins).SerializeToString()
+    request = weights_pb2.AcquireRequest(model=model, sha256=pins, device=device).SerializeToString()
     if len(request) > MAX_REQUEST:
         hint = "pin the other files in the daemon's configuration"
         raise error("INVALID_ARGUMENT", f"{len(pins)} SHA-256 pins are too many", model=model, hint=hint)

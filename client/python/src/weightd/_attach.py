@@ -7,10 +7,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from weightd import _frameworks
+from weightd import _device, _frameworks
 from weightd._acquire import acquire
 from weightd._deadline import Deadline
-from weightd._segment import map_segment, read_index
+from weightd._segment import HostSegment, map_segment, read_index
 from weightd._session import Session
 from weightd.errors import Error, error
 from weightd.model import Model
@@ -21,11 +21,15 @@ from weightd.v1 import handles_pb2, weights_pb2
 def attach(
     uri: str,
     socket_dir: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
+    device: str | None = "cpu",
     framework: str = "auto",
     timeout: float | None = None,
     progress: Callable[[Progress], object] | None = None,
     sha256: str | Mapping[str, str] | None = None,
+    *,
+    mode: str = "shared",
+    legacy: bool = False,
+    cuda_driver: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Attaches to a model: waits until the node's daemon has it, maps its bytes, and holds a lease on it.
 
@@ -33,7 +37,7 @@ def attach(
         uri: A URI (file:///…, http://…, https://…) of one weight file or of a folder or prefix with shards, or a name
             that the daemon's config gives a model.
         socket_dir: Folder of the daemon's sockets. Default: the environment variable WEIGHTD_DIR, else /run/weightd.
-        device: Where the tensors are; "cpu" is all there is.
+        device: Where the tensors are: "cpu" (or None), or one of this process's GPUs, as torch counts them: "cuda:0".
         framework: "pt" (torch), "np" (numpy), or "auto": torch if it is installed. Imported with the first tensor.
         timeout: Seconds to wait in all. Default: until the model is there or fails.
         progress: Called with a Progress while the model loads; what it raises ends the wait. Default: a tqdm bar if
@@ -41,6 +45,12 @@ def attach(
         sha256: What the model's only file must have (64 hexadecimal digits, with or without "sha256:" before them), or
             each of several, by name. Raises MalformedModelError (VERIFICATION_FAILED) if one differs, even if the model
             was on the node before.
+        mode: On a GPU: "shared" maps the one copy that all processes have, read-only: a write to a tensor is a GPU
+            fault, after which no CUDA call of this process succeeds any more. "private" is a copy of this process's
+            own, for training and whatever else writes. No matter on the CPU, where writes are always private.
+        legacy: On a GPU: a legacy CUDA IPC handle, for models that the daemon's config places with `handles: legacy`.
+            CUDA lets one write to such memory, and all other processes see it: don't.
+        cuda_driver: On a GPU: the driver's library. Default: libcuda.so.1.
 
     Raises:
         Error: One of its subclasses, with `reason`, `model` and `hint`.
@@ -52,7 +62,13 @@ def attach(
             "INVALID_ARGUMENT", f"timeout {timeout!r}", model=uri, hint="give seconds, more than 0, or None for no end"
         )
     try:
-        return _attach(uri, _folder(socket_dir), device, framework, Deadline(timeout), progress, _pins(sha256))
+        place = None
+        if device is not None and str(device) != "cpu":
+            place = _device.Place(str(device), mode, legacy, cuda_driver)
+            framework = _frameworks.choose_on_gpu(framework)
+        else:
+            framework = _frameworks.choose(framework)
+        return _attach(uri, _folder(socket_dir), place, framework, Deadline(timeout), progress, _pins(sha256))
     except Error as failure:
         failure.model = failure.model or uri
         raise
@@ -61,24 +77,24 @@ def attach(
 def _attach(
     uri: str,
     directory: Path,
-    device: str,
+    place: _device.Place | None,
     framework: str,
     deadline: Deadline,
     progress: Callable[[Progress], object] | None,
     pins: dict[str, str],
 ) -> Model:
-    if str(device) != "cpu":
-        raise error("UNSUPPORTED", f"device {device!r}", hint='use device="cpu"')
-    framework = _frameworks.choose(framework)
-
     session = Session(directory, deadline)
     try:
         reporter = Reporter(uri, progress)
+        request = None if place is None else place.request
         try:
-            grant = acquire(directory, session.token, uri, pins, deadline, reporter.report)
+            grant = acquire(directory, session.token, uri, pins, request, deadline, reporter.report)
         finally:
             reporter.close()
-        return _open(session, grant, framework, deadline)
+        if place is None:
+            return _open(session, grant, framework, deadline)
+        segment, index = _device.open_segment(session, grant, place, deadline)
+        return Model(segment, index, framework, grant.verification)
     except BaseException:
         session.close()
         raise
@@ -104,7 +120,7 @@ def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: 
             os.close(descriptor)
     # When the last view has died and the bytes are unmapped, not when the interpreter ends with tensors in use.
     weakref.finalize(segment, session.close).atexit = False
-    return Model(segment, index, framework, grant.verification)
+    return Model(HostSegment(segment), index, framework, grant.verification)
 
 
 def _pins(sha256: str | Mapping[str, str] | None) -> dict[str, str]:

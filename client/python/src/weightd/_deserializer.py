@@ -23,7 +23,8 @@ class Deserializer(Mapping[Any, Any]):
     """The tensors of a model on this node, by the names of a state dict. Thread-safe, as `weightd.Model` is.
 
     Nothing is copied: the tensors are views of memory that all processes of the node share, and a write to one is
-    private to this process. They stay good after `close`; the lease ends when the last of them died.
+    private to this process. They stay good after `close`; the lease ends when the last of them died. On a GPU they are
+    by default a copy of this process's own, which it may write to.
 
     A nested state dict is a mapping of its outermost layer (by position, if that is a list); below are dicts and lists.
     Tied weights that a safetensors file stores once are there under each of their names.
@@ -37,6 +38,9 @@ class Deserializer(Mapping[Any, Any]):
         socket_dir: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
         sha256: str | Mapping[str, str] | None = None,
+        device: str | None = "cpu",
+        mode: str = "private",
+        cuda_driver: str | os.PathLike[str] | None = None,
     ) -> None:
         """Attaches to the model, and waits until the daemon has it.
 
@@ -46,11 +50,24 @@ class Deserializer(Mapping[Any, Any]):
             socket_dir: As for `weightd.attach`.
             timeout: As for `weightd.attach`.
             sha256: As for `weightd.attach`.
+            device: As for `weightd.attach`.
+            mode: As for `weightd.attach`, but "private" by default: a module may write to its parameters, and on a GPU
+                that is fatal in mode "shared", which is for modules that only infer.
+            cuda_driver: As for `weightd.attach`.
 
         Raises:
             Error: As `weightd.attach`.
         """
-        self._model: Model = attach(uri, socket_dir=socket_dir, framework="pt", timeout=timeout, sha256=sha256)
+        self._model: Model = attach(
+            uri,
+            socket_dir,
+            device,
+            framework="pt",
+            timeout=timeout,
+            sha256=sha256,
+            mode=mode,
+            cuda_driver=cuda_driver,
+        )
         stored = dict.fromkeys(self._model)
         self._is_nested = _names.is_nested(stored)
         # What the tensors are called here -> in the file.
@@ -103,8 +120,8 @@ class Deserializer(Mapping[Any, Any]):
         """Makes the model's tensors the module's parameters and buffers, without a copy.
 
         They take the place of what the module has, with the type that the file has; a module on the meta device is the
-        cheapest to begin with. Where the module's tensor is on a GPU, the model's is copied there. Weights that the
-        module ties stay tied, also if the file has only one of their names.
+        cheapest to begin with. Where the module's tensor is on another GPU than the model's, the model's is copied
+        there. Weights that the module ties stay tied, also if the file has only one of their names.
 
         Args:
             module: Is changed, in part also when this raises. Nobody else may use it meanwhile.

@@ -1,4 +1,7 @@
-"""Tensors of torch and numpy over mapped bytes. The only place that imports them, and only when one is asked for."""
+"""Tensors of torch and numpy over mapped bytes, and of torch on GPUs.
+
+The only place that imports them, and only when one is asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from typing import Any
 from weightd.errors import Error, error
 from weightd.tensors import TensorInfo
 
-# Makes a tensor over a buffer that is exactly its bytes, and keeps that buffer alive for as long as the tensor's
-# storage lives.
-Builder = Callable[[memoryview, TensorInfo], Any]
+# Makes a tensor over a part of a segment (a memoryview, or DeviceBytes) that is exactly its bytes, and keeps that part
+# alive for as long as the tensor's storage lives.
+Builder = Callable[[Any, TensorInfo], Any]
 
 _TORCH_TYPES = {
     "BOOL": "bool",
@@ -85,6 +88,13 @@ def choose(framework: str) -> str:
     return framework
 
 
+def choose_on_gpu(framework: str) -> str:
+    """As `choose`, of those that have tensors on GPUs: torch."""
+    if framework == "np":
+        raise error("UNSUPPORTED", "numpy has no arrays on GPUs", hint="use torch, or model.raw(name) with cupy")
+    return choose("pt" if framework == "auto" else framework)
+
+
 def builder(framework: str) -> Builder:
     """Imports the framework and returns what makes its tensors."""
     return _torch_builder() if framework == "pt" else _numpy_builder()
@@ -100,20 +110,28 @@ def torch_type_name(dtype: str) -> str:
     return _TORCH_TYPES.get(dtype, "")
 
 
+def _torch_types(torch: Any) -> Callable[[TensorInfo], tuple[Any, tuple[int, ...]]]:
+    """What gives a tensor's dtype and shape in torch."""
+    dtypes = {dtype: getattr(torch, name) for dtype, name in _TORCH_TYPES.items() if hasattr(torch, name)}
+
+    def types(info: TensorInfo) -> tuple[Any, tuple[int, ...]]:
+        # A type that this torch doesn't have is given as the integer that it is stored as.
+        kind = getattr(torch, info.torch_type, None) if info.torch_type else None
+        kind = kind if isinstance(kind, torch.dtype) else dtypes.get(info.dtype)
+        if kind is None:
+            raise _no_type("torch", info.dtype)
+        return kind, _packed(info.shape) if info.dtype == "F4" else info.shape
+
+    return types
+
+
 def _torch_builder() -> Builder:
     torch: Any = _require_for_tensors("torch")
-    dtypes = {dtype: getattr(torch, name) for dtype, name in _TORCH_TYPES.items() if hasattr(torch, name)}
+    types = _torch_types(torch)
     frombuffer, empty = torch.frombuffer, torch.empty
 
     def build(buffer: memoryview, info: TensorInfo) -> Any:
-        dtype, shape = info.dtype, info.shape
-        # A type that this torch doesn't have is given as the integer that it is stored as.
-        kind = getattr(torch, info.torch_type, None) if info.torch_type else None
-        kind = kind if isinstance(kind, torch.dtype) else dtypes.get(dtype)
-        if kind is None:
-            raise _no_type("torch", dtype)
-        if dtype == "F4":
-            shape = _packed(shape)
+        kind, shape = types(info)
         if not info.nbytes:
             return empty(shape, dtype=kind)
         if buffer.readonly:
@@ -123,6 +141,26 @@ def _torch_builder() -> Builder:
         # One frombuffer each, not views of a big one: every tensor has a storage of its own size, and saving one
         # saves only its bytes.
         return frombuffer(buffer, dtype=kind).view(shape)
+
+    return build
+
+
+def device_builder(device: str) -> Builder:
+    """As `builder`, of torch, for parts in the memory of a GPU that torch calls `device`."""
+    torch: Any = _require_for_tensors("torch")
+    if torch.version.cuda is None:
+        raise error("UNSUPPORTED", "this torch is built without CUDA", hint="install one with, or use model.raw(name)")
+    types = _torch_types(torch)
+
+    def build(part: Any, info: TensorInfo) -> Any:
+        kind, shape = types(info)
+        if not info.nbytes:
+            return torch.empty(shape, dtype=kind, device=device)
+        # torch keeps `part`. It would copy, in silence, what it takes to be on another device.
+        bytes_of_it = torch.as_tensor(part, device=device)
+        if bytes_of_it.data_ptr() != part.pointer:
+            raise error("INTERNAL", f"torch copied what is on {device}", hint="use model.raw(name)")
+        return bytes_of_it.view(kind).view(shape)
 
     return build
 

@@ -9,7 +9,9 @@ import os
 
 from google.protobuf.message import DecodeError
 
+from weightd import _frameworks
 from weightd.errors import Error, error
+from weightd.tensors import TensorInfo
 from weightd.v1 import tensor_index_pb2
 
 # Not in the standard library's fcntl and mmap of every version that is supported.
@@ -22,6 +24,33 @@ _MAP_NORESERVE = 0x4000
 _INDEX_VERSION = 1
 # A protobuf message can't be larger.
 _MAX_INDEX_BYTES = 2**31 - 1
+
+
+class HostSegment:
+    """A model's bytes in this process's memory. Mapped until the last part dies.
+
+    Attributes:
+        device: As torch names it.
+        mode: How writes are kept from others: "private", page by page.
+    """
+
+    device = "cpu"
+    mode = "private"
+
+    def __init__(self, segment: mmap.mmap) -> None:
+        self._bytes = memoryview(segment)
+
+    def part(self, info: TensorInfo) -> memoryview:
+        """A tensor's bytes."""
+        return self._bytes[info.offset : info.offset + info.nbytes]
+
+    def raw(self, info: TensorInfo) -> memoryview:
+        """A tensor's bytes, read-only."""
+        return self.part(info).toreadonly()
+
+    def builder(self, framework: str) -> _frameworks.Builder:
+        """What makes tensors of parts."""
+        return _frameworks.builder(framework)
 
 
 def read_index(descriptor: int, nbytes: int) -> tensor_index_pb2.TensorIndex:

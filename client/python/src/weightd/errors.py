@@ -63,7 +63,11 @@ class MalformedModelError(Error):
 
 
 class NoRoomError(Error):
-    """Not enough room on this node now."""
+    """Not enough room on this node, or on its GPU, now."""
+
+
+class DeviceError(Error):
+    """The GPU can't be used: by the daemon, or by this process."""
 
 
 class DeadlineError(Error, TimeoutError):
@@ -105,12 +109,16 @@ _CLASSES: dict[str, type[Error]] = {
     "TOO_MANY_REQUESTS": NoRoomError,
     "MODEL_IN_USE": NoRoomError,
     "MODEL_PINNED": NoRoomError,
+    "DEVICE_UNAVAILABLE": DeviceError,
+    "DEVICE_MEMORY_SHORT": NoRoomError,
+    "PLACEMENT_DIFFERS": InvalidRequestError,
     "DEADLINE": DeadlineError,
     "CANCELLED": UnavailableError,
     "SHUTTING_DOWN": UnavailableError,
     "DAEMON_UNREACHABLE": UnavailableError,
     "TENSOR_NOT_FOUND": TensorNotFoundError,
     "MODEL_CLOSED": ClosedError,
+    "DEVICE_NOT_VISIBLE": DeviceError,
     # Of `weightctl convert`.
     "OUTPUT_NOT_CREATED": InvalidRequestError,
     "OUTPUT_NOT_WRITTEN": NoRoomError,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from weightd import _frameworks, _names
+from weightd._device import DeviceSegment
+from weightd._segment import HostSegment
 from weightd.errors import error
 from weightd.tensors import TensorInfo, TensorTable
 from weightd.v1 import tensor_index_pb2
@@ -53,22 +54,28 @@ class Model:
 
     After a fork both processes see the bytes; the lease stays the parent's. A child that must not depend on its parent
     attaches for itself.
+
+    In a GPU's memory (`device` is not "cpu") the same holds, except: in mode "shared" a write to a tensor is a fatal
+    fault of this process's CUDA, in mode "private" the memory is this process's own, without a lease; and a fork has
+    no use of it.
     """
 
     def __init__(
         self,
-        segment: mmap.mmap,
+        segment: HostSegment | DeviceSegment,
         index: tensor_index_pb2.TensorIndex,
         framework: str,
         verification: tensor_index_pb2.Verification,
     ) -> None:
-        self._bytes: memoryview | None = memoryview(segment)
+        self._segment: HostSegment | DeviceSegment | None = segment
+        self._device = segment.device
+        self._mode = segment.mode
         self._index = index
         self._framework = framework
         # The grant tells of pins that held since the model was loaded; of very many files it says nothing.
         self._verification = verification if verification.files else index.verification
         self._builder: _frameworks.Builder | None = None
-        self._tensors = TensorTable(index)
+        self._tensors = TensorTable(index, on_gpu=isinstance(segment, DeviceSegment))
 
     @property
     def uri(self) -> str:
@@ -106,6 +113,19 @@ class Model:
         return self._framework
 
     @property
+    def device(self) -> str:
+        """Where the tensors are: "cpu", or a GPU as "cuda:0"."""
+        return self._device
+
+    @property
+    def mode(self) -> str:
+        """Whose writes are seen by whom.
+
+        "private": they are this process's own (on the CPU, page by page). "shared": it must not write.
+        """
+        return self._mode
+
+    @property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """All tensors by name: dtype, shape, nbytes, offset."""
         return self._tensors
@@ -113,8 +133,8 @@ class Model:
     def __getitem__(self, name: str) -> Any:
         """The tensor of that name, over the mapped bytes. Raises TensorNotFoundError (a KeyError)."""
         info = self._tensors[name]
-        content = self._open_bytes()
-        return self._build()(content[info.offset : info.offset + info.nbytes], info)
+        segment = self._open_segment()
+        return self._build(segment)(segment.part(info), info)
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
@@ -129,31 +149,33 @@ class Model:
         """The tensors' names; with `model[name]` this makes dict(model) work."""
         return list(self._tensors)
 
-    def raw(self, name: str) -> memoryview:
-        """The tensor's bytes as they are in the file, read-only. For every dtype; needs no framework."""
+    def raw(self, name: str) -> Any:
+        """The tensor's bytes as they are in the file. For every dtype; needs no framework.
+
+        A read-only memoryview; on a GPU DeviceBytes, which have `__cuda_array_interface__`, `pointer` and `nbytes`.
+        """
         info = self._tensors[name]
-        return self._open_bytes()[info.offset : info.offset + info.nbytes].toreadonly()
+        return self._open_segment().raw(info)
 
     def state_dict(self) -> Any:
         """All tensors by name, for load_state_dict(…, assign=True) or from_pretrained(None, state_dict=…).
 
         A state dict that was nested when tensorizer wrote it is nested again (a list, if it was one). Tied weights,
         which safetensors' save_model stores once, are one tensor under each of their names.
+
+        For training, or whatever else writes to parameters, on a GPU: attach with mode="private".
         """
-        content = self._open_bytes()
-        build = self._build()
+        segment = self._open_segment()
+        build, part = self._build(segment), segment.part
         with _collector_paused():
-            tensors = {
-                name: build(content[info.offset : info.offset + info.nbytes], info)
-                for name, info in self._tensors.rows()
-            }
+            tensors = {name: build(part(info), info) for name, info in self._tensors.rows()}
         for alias, kept in _names.aliases(self._index.metadata, tensors).items():
             tensors[alias] = tensors[kept]
         return _names.state_dict(tensors, self.uri)
 
     def close(self) -> None:
         """Gives the model up. The lease ends now, or when the last tensor dies that is still in use."""
-        self._bytes = None
+        self._segment = None
 
     def __enter__(self) -> Model:
         return self
@@ -167,19 +189,19 @@ class Model:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._bytes is None else self._framework
+        state = "closed" if self._segment is None else f"{self._framework} on {self._device}"
         return f"<weightd.Model {self.uri} {self.revision[:12]} {len(self)} tensors, {state}>"
 
-    def _open_bytes(self) -> memoryview:
-        content = self._bytes
-        if content is None:
+    def _open_segment(self) -> HostSegment | DeviceSegment:
+        segment = self._segment
+        if segment is None:
             raise error("MODEL_CLOSED", "the model was closed", model=self.uri, hint="attach it again")
-        return content
+        return segment
 
-    def _build(self) -> _frameworks.Builder:
+    def _build(self, segment: HostSegment | DeviceSegment) -> _frameworks.Builder:
         build = self._builder
         if build is None:
-            build = self._builder = _frameworks.builder(self._framework)
+            build = self._builder = segment.builder(self._framework)
         return build
 
 

@@ -13,7 +13,7 @@ class Progress(NamedTuple):
     """A moment of a load.
 
     Attributes:
-        phase: QUEUED, RESOLVING, RESERVING, TRANSFERRING, SEALING or DONE.
+        phase: QUEUED, RESOLVING, RESERVING, TRANSFERRING, SEALING, COPYING (to a GPU) or DONE.
         bytes_done: Bytes of weights that have arrived.
         bytes_total: Bytes that there will be; 0 until it is known.
     """

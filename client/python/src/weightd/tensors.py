@@ -67,9 +67,10 @@ class TensorTable(Mapping[str, TensorInfo]):
     Holds the daemon's message and nothing per tensor, so that it costs nothing to have one of 100,000 tensors.
     """
 
-    def __init__(self, index: tensor_index_pb2.TensorIndex) -> None:
+    def __init__(self, index: tensor_index_pb2.TensorIndex, *, on_gpu: bool = False) -> None:
         self._pieces = index.layout.pieces
-        self._segment_bytes = index.segment_bytes
+        self._on_gpu = on_gpu
+        self._segment_bytes = index.device_bytes if on_gpu else index.segment_bytes
         self._metadata = dict(index.metadata)
         self._model = index.model
         self._dtypes: dict[int, str] = {n: name for name, n in tensor_index_pb2.DType.items()}
@@ -129,7 +130,8 @@ class TensorTable(Mapping[str, TensorInfo]):
                 model=self._model,
                 hint="update the weightd package",
             )
-        info = TensorInfo(dtype, tuple(piece.shape), piece.nbytes, piece.offset, piece.torch_type)
+        offset = piece.device_offset if self._on_gpu else piece.offset
+        info = TensorInfo(dtype, tuple(piece.shape), piece.nbytes, offset, piece.torch_type)
         fits = info.offset + info.nbytes <= self._segment_bytes
         if prod(info.shape) * bits != info.nbytes * 8 or not fits:
             raise error(

@@ -1,0 +1,79 @@
+// Room for a copy on a GPU: what its budget has left, else what evicting copies gives.
+
+#include <utility>
+
+#include "common/status.h"
+#include "daemon/cache/node_cache.h"
+
+namespace weightd::cache {
+namespace {
+
+constexpr absl::Duration kCancellationCheck = absl::Milliseconds(10);
+
+bool WantsRoom(const absl::Status& status) {
+  return ReasonOf(status) == Reason::kBudgetExceeded ||
+         ReasonOf(status) == Reason::kDeviceMemoryShort;
+}
+
+// How many bytes must come free before a reservation can succeed, at the least.
+uint64_t Shortfall(const device::Usage& usage, uint64_t bytes) {
+  const uint64_t room = usage.budget - usage.used();
+  return room < bytes ? bytes - room : 1;
+}
+
+}  // namespace
+
+absl::StatusOr<device::Reservation> NodeCache::MakeRoomOn(const GpuId& gpu, uint64_t bytes,
+                                                          Cancellation& cancellation) {
+  while (true) {
+    RETURN_IF_ERROR(cancellation.status());
+    uint64_t drops = 0;
+    {
+      absl::MutexLock lock(&mutex_);
+      drops = copies_dropped_;
+    }
+    auto reserved = gpus_->Reserve(gpu, bytes);
+    if (reserved.ok() || !WantsRoom(reserved.status())) {
+      return reserved;
+    }
+    std::vector<SharedCopy> victims = TakeVictimsOn(gpu, Shortfall(gpus_->UsageOf(gpu), bytes));
+    if (!victims.empty()) {
+      DropCopies(std::move(victims));
+    } else if (!AwaitDrops(drops)) {
+      return reserved;
+    }
+  }
+}
+
+std::vector<SharedCopy> NodeCache::TakeVictimsOn(const GpuId& gpu, uint64_t bytes) {
+  std::vector<SharedCopy> victims;
+  absl::MutexLock lock(&mutex_);
+  for (const EntryId id : catalog_.PickVictimsOn(gpu, bytes)) {
+    victims.push_back(TakeCopyOut(id, gpu));
+  }
+  copies_dropping_ += victims.size();
+  return victims;
+}
+
+void NodeCache::DropCopies(std::vector<SharedCopy> copies) {
+  const size_t count = copies.size();
+  copies.clear();
+  absl::MutexLock lock(&mutex_);
+  copies_dropping_ -= count;
+  copies_dropped_ += count;
+  copy_dropped_.SignalAll();
+}
+
+bool NodeCache::AwaitDrops(uint64_t drops) {
+  absl::MutexLock lock(&mutex_);
+  if (copies_dropped_ != drops) {
+    return true;
+  }
+  if (copies_dropping_ == 0) {
+    return false;
+  }
+  copy_dropped_.WaitWithTimeout(&mutex_, kCancellationCheck);
+  return true;
+}
+
+}  // namespace weightd::cache

@@ -1,0 +1,146 @@
+// Promotions: copies on GPUs that are made of what is resident, without asking the source.
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status.h"
+#include "daemon/cache/node_cache.h"
+#include "daemon/pipeline/device_layout.h"
+
+namespace weightd::cache {
+namespace {
+
+// Whom descriptors of host segments go to meanwhile.
+constexpr char kHolder[] = "GPU worker";
+
+}  // namespace
+
+void NodeCache::Promote(EntryId id, const GpuId& gpu, Interest interest) {
+  const bool is_private = interest.gpus.empty();
+  if (const Promotions::Shared running = promotions_.Find(id, gpu);
+      running != nullptr && !is_private) {
+    running->interests.push_back(std::move(interest));
+    return;
+  }
+  auto promotion = std::make_shared<Promotion>();
+  promotion->entry = id;
+  promotion->gpu = gpu;
+  promotion->is_private = is_private;
+  promotion->interests.push_back(std::move(interest));
+  catalog_.Hold(id);
+  promotions_.Add(promotion);
+  promoting_.Run([this, promotion = std::move(promotion)] { RunPromotion(promotion); });
+}
+
+void NodeCache::RunPromotion(const Promotions::Shared& promotion) {
+  absl::StatusOr<SharedCopy> copy = MakeCopy(*promotion);
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!promotions_.Take(promotion)) {
+      return;
+    }
+    const EntryId id = promotion->entry;
+    const Uri uri = catalog_.Find(id)->uri;
+    if (copy.ok() && !promotion->is_private) {
+      CopyArrived(id, *std::move(copy));
+    } else if (!copy.ok()) {
+      KeepPlacedLater(promotion->gpu, copy.status());
+    }
+    for (Interest& interest : promotion->interests) {
+      const bool needed = promotion->is_private ||
+                          std::find(interest.required_gpus.begin(), interest.required_gpus.end(),
+                                    promotion->gpu) != interest.required_gpus.end();
+      if (!copy.ok() && needed) {
+        outcomes.push_back(
+            {.interest = std::move(interest), .result = Annotate(copy.status(), uri.Redacted())});
+        continue;
+      }
+      if (promotion->is_private) {
+        interest.private_copy = *copy;
+      }
+      std::erase(interest.gpus, promotion->gpu);
+      Place(id, std::move(interest), outcomes);
+    }
+    if (Leaver gone = catalog_.Unhold(id)) {
+      DropLater(uri, std::move(gone));
+    }
+  }
+  Tell(std::move(outcomes));
+}
+
+absl::StatusOr<SharedCopy> NodeCache::MakeCopy(Promotion& promotion) {
+  SharedModel model;
+  SharedCopy copied;
+  device::Handles handles = device::Handles::kDescriptor;
+  std::vector<std::shared_ptr<Waiter>> waiters;
+  {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(promotion.cancellation.status());
+    const Entry& entry = *catalog_.Find(promotion.entry);
+    model = entry.model;
+    copied = promotion.is_private ? entry.CopyOn(promotion.gpu) : nullptr;
+    handles = PlacementOf(entry.uri).handles;
+    for (const Interest& interest : promotion.interests) {
+      waiters.push_back(interest.waiter);
+    }
+  }
+  const uint64_t bytes = model->index.device_bytes;
+  for (const std::shared_ptr<Waiter>& waiter : waiters) {
+    waiter->TellProgress(
+        {.phase = pipeline::Phase::kCopying, .bytes_done = 0, .bytes_total = bytes});
+  }
+  if (copied == nullptr && model->weights == nullptr) {
+    return Error(Reason::kDeviceUnavailable,
+                 "the copy on the GPU that it was to be made of is lost", "try again");
+  }
+  ASSIGN_OR_RETURN(device::Reservation reservation,
+                   MakeRoomOn(promotion.gpu, bytes, promotion.cancellation));
+  Fd source;
+  if (copied == nullptr) {
+    ASSIGN_OR_RETURN(source, model->weights->OpenForClient(kHolder));
+  }
+  if (promotion.is_private) {
+    return gpus_->CopyPrivately({.reservation = std::move(reservation),
+                                 .device_bytes = bytes,
+                                 .copied = std::move(copied),
+                                 .runs = pipeline::CopyRunsOf(model->index),
+                                 .source = std::move(source),
+                                 .source_bytes = model->index.segment_bytes},
+                                promotion.cancellation);
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<device::Upload> upload,
+                   gpus_->BeginUpload({.reservation = std::move(reservation),
+                                       .device_bytes = bytes,
+                                       .handles = handles,
+                                       .runs = pipeline::CopyRunsOf(model->index),
+                                       .source = std::move(source),
+                                       .source_bytes = model->index.segment_bytes}));
+  upload->Copy({0, model->index.segment_bytes}, 0);
+  return upload->Finish(promotion.cancellation);
+}
+
+void NodeCache::StopPromotions(absl::FunctionRef<bool(const Promotion&)> stops,
+                               const absl::Status& reason, Outcomes& outcomes) {
+  for (const Promotions::Shared& promotion : promotions_.Stop(stops, reason)) {
+    for (Interest& interest : promotion->interests) {
+      outcomes.push_back({.interest = std::move(interest), .result = reason});
+    }
+    promotion->interests.clear();
+    const Uri uri = catalog_.Find(promotion->entry)->uri;
+    if (Leaver gone = catalog_.Unhold(promotion->entry)) {
+      DropLater(uri, std::move(gone));
+    }
+  }
+}
+
+void NodeCache::LeavePromotions(absl::FunctionRef<bool(const Interest&)> leaves,
+                                const absl::Status& reason, Outcomes& outcomes) {
+  for (Interest& interest : promotions_.Split(leaves)) {
+    outcomes.push_back({.interest = std::move(interest), .result = reason});
+  }
+  StopPromotions([](const Promotion& promotion) { return promotion.interests.empty(); }, reason,
+                 outcomes);
+}
+
+}  // namespace weightd::cache
