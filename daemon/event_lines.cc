@@ -49,7 +49,8 @@ Line LineOf(cache::EventKind kind) {
 
 void LogEvent(const cache::Event& event) {
   const Line line = LineOf(event.kind);
-  const std::string model = event.uri.Redacted();
+  // The loss of a GPU is of no model.
+  const std::string model = event.uri == Uri() ? "" : event.uri.Redacted();
   if (event.gpu.has_value()) {
     const std::string gpu = event.gpu->ToText();
     if (event.error.ok()) {

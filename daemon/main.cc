@@ -1,3 +1,5 @@
+#include "daemon/device/worker/main.h"
+
 #include <unistd.h>
 
 #include <iostream>
@@ -7,7 +9,6 @@
 #include "daemon/command_line.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
-#include "daemon/device/worker/main.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
 

@@ -104,7 +104,10 @@ v1::Event ToProto(const cache::Event& event) {
   v1::Event proto;
   *proto.mutable_time() = ToTimestamp(event.time);
   proto.set_kind(static_cast<v1::Event::Kind>(event.kind));
-  proto.set_model(event.uri.Redacted());
+  // The loss of a GPU is of no model.
+  if (event.uri != Uri()) {
+    proto.set_model(event.uri.Redacted());
+  }
   proto.set_revision(event.revision.hex());
   proto.set_lease_id(event.lease.value());
   proto.set_bytes(event.bytes);

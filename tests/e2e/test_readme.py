@@ -173,6 +173,6 @@ def test_config_example_is_accepted() -> None:
 
 def test_tools_that_the_readme_names_exist() -> None:
     readme: typing.Final = (ROOT / "README.md").read_text()
-    for path in set(re.findall(r"\(((?:deploy|tests|client|daemon|proto)/[^)]*)\)", readme)):
+    for path in set(re.findall(r"\(((?:deploy|tests|client|daemon|proto)/[^)#]*)", readme)):
         assert (ROOT / path).exists(), path
     assert shutil.which("bash")

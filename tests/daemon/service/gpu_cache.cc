@@ -83,6 +83,7 @@ std::unique_ptr<cache::Wait> GpuCache::Preload(cache::PreloadRequest request,
     const absl::MutexLock lock(&mutex_);
     preloaded_ = WithoutKey(request);
   }
+  request.gpus.clear();
   return host_->Preload(std::move(request), std::move(callbacks));
 }
 
