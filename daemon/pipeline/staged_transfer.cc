@@ -77,6 +77,7 @@ absl::Status StagedTransfer::Run() {
   });
   StartLooking();
   std::vector<std::thread> readers;
+  readers.reserve(kReaders);
   for (size_t i = 0; i < kReaders; ++i) {
     readers.emplace_back([this] { ReadBatches(); });
   }

@@ -16,6 +16,7 @@ struct Place {
 std::vector<Place> PlacesOf(const ModelIndex& index, absl::Span<const ByteRange> zeros,
                             const StreamLayout& stream) {
   std::vector<Place> places;
+  places.reserve(index.extents.size() + zeros.size());
   // Where byte 0 of each file would lie; offsets wrap, and come back with the file's own.
   std::vector<uint64_t> bases(index.files.size(), 0);
   for (const Extent& extent : stream.extents) {

@@ -37,6 +37,7 @@ ModelIndex IndexOf(const std::vector<ByteRange>& places) {
 
 std::vector<uint64_t> DeviceOffsets(const ModelIndex& index) {
   std::vector<uint64_t> offsets;
+  offsets.reserve(index.pieces.size());
   for (const Piece& piece : index.pieces) {
     offsets.push_back(piece.device_offset);
   }
