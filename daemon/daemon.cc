@@ -173,6 +173,7 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   ASSIGN_OR_RETURN(ModelKeys keys, ModelKeys::Make(config.keys()));
   loader.key_of = [keys = std::move(keys)](const Uri& model) { return keys.For(model); };
   loader.gpus = gpus_.get();
+  loader.staging_bytes = config.gpu().ring();
   loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex, std::move(loader));
   const auto host_tier = std::make_shared<host::HostTier>(std::move(tier));
   ASSIGN_OR_RETURN(auto placements, PlacementsOf(config, names_, *gpus_));

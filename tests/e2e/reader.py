@@ -42,8 +42,9 @@ class Reader:
         if device is not None:
             driver = os.environ["WEIGHTD_TEST_DRIVER"]
             options = {"device": device, "mode": mode, "legacy": legacy, "cuda_driver": driver}
-            self._gpu = FakeGpu(driver, int(device.removeprefix("cuda:")))
         self._model = weightd.attach(model, socket_dir=self._socket_dir, timeout=120, **options)
+        if device is not None:
+            self._gpu = FakeGpu(driver, int(device.removeprefix("cuda:")))
         tensors = self._model.tensors
         return {
             "revision": self._model.revision,

@@ -172,7 +172,7 @@ def test_room_is_made_and_refused(daemons: Daemons, node: GpuNode, files: pathli
     assert on_gpu(readers, daemon, second).ask("digest")
     assert copies(daemon, first) == []
     daemon.ctl("evict", str(third), "--gpu", "0", "--force")
-    assert gpus(daemon)[0]["tier"]["draining"] == 20 * MIB
+    assert gpus(daemon)[0]["tier"]["draining"] == 18 * MIB
     third_client.kill()
     wait_until(lambda: gpus(daemon)[0]["tier"]["draining"] == 0, "what was evicted is free")
     node.await_live(1)
