@@ -28,10 +28,13 @@ absl::StatusOr<std::shared_ptr<const UploadJob>> UploadJob::Create(
       new UploadJob(std::move(context), device, std::move(runs), std::move(mapping)));
   if (pin && job->source_.size() > 0) {
     const CudaDriver& driver = job->context_->driver();
-    RETURN_IF_ERROR(
-        driver.Check(driver.cuMemHostRegister(job->source_.data(), job->source_.size(), 0),
-                     "cuMemHostRegister"));
-    job->pinned_ = true;
+    const absl::Status registered = driver.Check(
+        driver.cuMemHostRegister(job->source_.data(), job->source_.size(), 0), "cuMemHostRegister");
+    if (CudaDriver::NeedsProcessExit(registered)) {
+      return registered;
+    }
+    // Some systems refuse (IOMMUs, limits): the bytes then go through the ring, with one copy more.
+    job->pinned_ = registered.ok();
   }
   return job;
 }
