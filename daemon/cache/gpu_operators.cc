@@ -78,8 +78,7 @@ absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
   {
     std::vector<SharedCopy> dropped;
     absl::MutexLock lock(&mutex_);
-    const std::vector<EntryId> there = catalog_.EntriesOn(gpu);
-    for (const EntryId id : there) {
+    for (const EntryId id : catalog_.EntriesOn(gpu)) {
       if (!force) {
         RETURN_IF_ERROR(MayDrop(*catalog_.Find(id), gpu));
       }
@@ -89,7 +88,7 @@ absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
                          "ask for another GPU, or wait until it is resumed"),
                    outcomes);
     placed_retries_[gpu].due = absl::InfiniteDuration();
-    for (const EntryId id : there) {
+    for (const EntryId id : catalog_.EntriesOn(gpu)) {
       RememberIfLast(*catalog_.Find(id), gpu);
       dropped.push_back(TakeCopyOut(id, gpu));
       bytes += dropped.back()->bytes();
