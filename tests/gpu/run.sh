@@ -6,4 +6,10 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 export PYTHONPATH="$root/client/python/src:$root/.build/python${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-exec "${PYTHON:-python3}" "$root/tests/gpu/suite.py" "$@"
+python=${PYTHON:-python3}
+"$python" -c "import numpy" || {
+  echo "missing: a Python with numpy ($python has none)"
+  echo "0 passed, 1 failed"
+  exit 1
+}
+exec "$python" "$root/tests/gpu/suite.py" "$@"
