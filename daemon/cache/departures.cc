@@ -35,20 +35,20 @@ bool Drains(const std::vector<host::DrainingSegment>& draining, const Uri& uri,
 Departures::Departures(host::HostTier* tier, EventLog* events)
     : tier_(tier), events_(events), thread_("weightd-free", 1) {}
 
-Departure Departures::Announce(const Uri& uri, Leaver leaver) {
+Departure Departures::Announce(const Uri& uri, SharedModel model) {
   absl::MutexLock lock(&mutex_);
   ++freeing_;
   leaving_.push_back({.uri = uri,
-                      .revision = leaver.model->index.revision,
-                      .bytes = leaver.model->charged_bytes(),
-                      .weights = leaver.model->weights,
-                      .encoded_index = leaver.model->encoded_index});
-  return {.uri = uri, .leaver = std::move(leaver)};
+                      .revision = model->index.revision,
+                      .bytes = model->charged_bytes(),
+                      .weights = model->weights,
+                      .encoded_index = model->encoded_index});
+  return {.uri = uri, .model = std::move(model)};
 }
 
 void Departures::Drop(std::vector<Departure> departures) {
   for (Departure& departure : departures) {
-    departure.leaver = {};
+    departure.model.reset();
     absl::MutexLock lock(&mutex_);
     --freeing_;
     ++freed_;
@@ -62,10 +62,6 @@ void Departures::DropLater(Departure departure) {
     departures.push_back(std::move(departure));
     Drop(std::move(departures));
   });
-}
-
-void Departures::DropLater(SharedCopy copy) {
-  thread_.Run([copy = std::move(copy)]() mutable { copy.reset(); });
 }
 
 void Departures::CollectLater() {

@@ -21,7 +21,7 @@ namespace weightd::cache {
 // A model that was taken out of the catalog.
 struct Departure {
   Uri uri;
-  Leaver leaver;
+  SharedModel model;
 };
 
 // Drops models that left the cache, and publishes kDrained when their memory is back: at once, or
@@ -33,15 +33,13 @@ class Departures {
 
   // To be called in the step that takes the model out, so that its memory is never overlooked: from
   // here on it counts as being freed. To be followed by one of the two below.
-  Departure Announce(const Uri& uri, Leaver leaver) ABSL_LOCKS_EXCLUDED(mutex_);
+  Departure Announce(const Uri& uri, SharedModel model) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Freeing a large model takes a while (up to a second per GiB of small pages): for a load's
   // thread that needs the memory, and holds no lock but the search for room's.
   void Drop(std::vector<Departure> departures) ABSL_LOCKS_EXCLUDED(mutex_);
   // On a thread of its own.
   void DropLater(Departure departure);
-  // The same for a copy alone: freeing it asks its GPU's worker.
-  void DropLater(SharedCopy copy);
 
   // Looks, on that thread too, which memory is back.
   void CollectLater() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -109,8 +109,15 @@ absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
     return MakeRoomOn(gpu, bytes, load.cancellation);
   };
   if (gpus_ != nullptr) {
-    to.gpus = placement.gpus;
     absl::MutexLock lock(&mutex_);
+    for (const GpuId& gpu : placement.gpus) {
+      // One that doesn't work keeps no client waiting: it is tried again by itself.
+      const auto retry = placed_retries_.find(gpu);
+      if (!to.host || retry == placed_retries_.end() ||
+          retry->second.delay == absl::ZeroDuration()) {
+        to.gpus.push_back(gpu);
+      }
+    }
     const Flight* flight = FlightOf(load);
     if (flight == nullptr) {
       return load.cancellation.status();
@@ -146,10 +153,20 @@ bool NodeCache::IsWhereWanted(const Entry& entry, const Flight& flight) const {
       });
 }
 
+absl::Status NodeCache::CheckArrival(const device::Segment& segment) const {
+  const std::string gpu = segment.gpu().ToText();
+  if (drained_gpus_.contains(segment.gpu())) {
+    return Drained(segment.gpu());
+  }
+  return segment.lost() ? Error(Reason::kDeviceUnavailable,
+                                absl::StrCat("the worker of ", gpu, " ended"), "try again")
+                        : absl::OkStatus();
+}
+
 void NodeCache::CopyArrived(EntryId id, SharedCopy segment) {
   const GpuId gpu = segment->gpu();
   if (SharedCopy lost = DetachCopy(id, gpu)) {
-    departures_.DropLater(std::move(lost));
+    DropCopyLater(std::move(lost));
   }
   const Entry& entry = *catalog_.Find(id);
   PublishOn(gpu, EventKind::kGpuCopied, entry.uri, entry.revision(), segment->bytes());
@@ -157,6 +174,24 @@ void NodeCache::CopyArrived(EntryId id, SharedCopy segment) {
   const auto retry = placed_retries_.find(gpu);
   if (retry != placed_retries_.end()) {
     retry->second.delay = absl::ZeroDuration();
+  }
+}
+
+void NodeCache::SettleWithout(const Load& load, const absl::Status& error, Outcomes& outcomes) {
+  Flight& flight = *FlightOf(load);
+  const Entry* same = catalog_.Find(load.uri, flight.revision.hex());
+  if (flight.revision.empty() || same == nullptr) {
+    return;
+  }
+  for (const GpuId& gpu : PlacementOf(load.uri).gpus) {
+    if (!IsOn(*same, gpu)) {
+      KeepPlacedLater(gpu, error);
+    }
+  }
+  for (Interest& interest :
+       flight.Split([](const Interest& one) { return one.required_gpus.empty() && !one.device; })) {
+    interest.gpus.clear();
+    Settle(same->id, std::move(interest), outcomes);
   }
 }
 

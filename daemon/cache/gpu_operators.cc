@@ -29,6 +29,10 @@ absl::Status MayDrop(const Entry& entry, const GpuId& gpu) {
   return absl::OkStatus();
 }
 
+absl::Status Lost(const GpuId& gpu) {
+  return Error(Reason::kDeviceUnavailable, absl::StrCat("what was on ", gpu.ToText(), " is lost"));
+}
+
 // Not for want of room: what was evicted comes back when somebody asks for it.
 bool MayPass(const absl::Status& error) {
   return ReasonOf(error) == Reason::kDeviceUnavailable || ReasonOf(error) == Reason::kInternal;
@@ -38,7 +42,6 @@ bool MayPass(const absl::Status& error) {
 
 absl::StatusOr<EvictResult> NodeCache::EvictFromGpu(const Uri& uri, const GpuId& gpu, bool force) {
   EvictResult result;
-  SharedCopy copy;
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
@@ -61,12 +64,25 @@ absl::StatusOr<EvictResult> NodeCache::EvictFromGpu(const Uri& uri, const GpuId&
         Error(Reason::kCancelled, absl::StrCat(uri.Redacted(), " is evicted from the GPU")),
         outcomes);
     const bool leased = entry->copies.at(gpu).leases > 0;
-    copy = TakeCopyOut(entry->id, gpu);
+    SharedCopy copy = TakeCopyOut(entry->id, gpu);
     (leased ? result.draining_bytes : result.freed_bytes) += copy->bytes();
+    DropCopyLater(std::move(copy));
   }
   Tell(std::move(outcomes));
-  departures_.DropLater(std::move(copy));
   return result;
+}
+
+absl::Status NodeCache::MayDrain(const GpuId& gpu) const {
+  for (const EntryId id : catalog_.EntriesOn(gpu)) {
+    RETURN_IF_ERROR(MayDrop(*catalog_.Find(id), gpu));
+  }
+  if (const uint64_t bytes = gpus_->UsageOf(gpu).draining; bytes > 0) {
+    return Error(Reason::kModelInUse,
+                 absl::StrCat(bytes, " bytes of evicted models on ", gpu.ToText(),
+                              " are still mapped by clients"),
+                 "wait for those clients to end, or force it");
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
@@ -76,32 +92,24 @@ absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
   uint64_t bytes = 0;
   Outcomes outcomes;
   {
-    std::vector<SharedCopy> dropped;
     absl::MutexLock lock(&mutex_);
-    for (const EntryId id : catalog_.EntriesOn(gpu)) {
-      if (!force) {
-        RETURN_IF_ERROR(MayDrop(*catalog_.Find(id), gpu));
-      }
+    if (!force) {
+      RETURN_IF_ERROR(MayDrain(gpu));
     }
-    StopPromotions([&](const Promotion& promotion) { return promotion.gpu == gpu; },
-                   Error(Reason::kDeviceUnavailable, absl::StrCat(gpu.ToText(), " is drained"),
-                         "ask for another GPU, or wait until it is resumed"),
+    // From here on nothing arrives there.
+    drained_gpus_.insert(gpu);
+    StopPromotions([&](const Promotion& promotion) { return promotion.gpu == gpu; }, Drained(gpu),
                    outcomes);
     placed_retries_[gpu].due = absl::InfiniteDuration();
     for (const EntryId id : catalog_.EntriesOn(gpu)) {
       RememberIfLast(*catalog_.Find(id), gpu);
-      dropped.push_back(TakeCopyOut(id, gpu));
-      bytes += dropped.back()->bytes();
-    }
-    // Freeing asks the worker, which takes a while.
-    for (SharedCopy& copy : dropped) {
-      departures_.DropLater(std::move(copy));
+      SharedCopy copy = TakeCopyOut(id, gpu);
+      bytes += copy->bytes();
+      DropCopyLater(std::move(copy));
     }
   }
   Tell(std::move(outcomes));
   RETURN_IF_ERROR(gpus_->Drain(gpu));
-  absl::MutexLock lock(&mutex_);
-  TakeLostOut(gpu);
   return bytes;
 }
 
@@ -113,6 +121,7 @@ absl::Status NodeCache::ResumeGpu(const GpuId& gpu) {
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
+    drained_gpus_.erase(gpu);
     KeepPlaced(gpu, outcomes);
   }
   Tell(std::move(outcomes));
@@ -142,7 +151,7 @@ void NodeCache::TakeLostOut(const GpuId& gpu) {
       continue;
     }
     RememberIfLast(entry, gpu);
-    departures_.DropLater(TakeCopyOut(id, gpu));
+    DropCopyLater(TakeCopyOut(id, gpu));
   }
 }
 
@@ -162,8 +171,6 @@ void NodeCache::GpuLost(const GpuId& gpu, const absl::Status& why) {
 }
 
 void NodeCache::KeepPlaced(const GpuId& gpu, Outcomes& outcomes) {
-  std::vector<std::pair<Uri, source::ReadPolicy>> reloads = std::move(placed_retries_[gpu].reloads);
-  placed_retries_[gpu].reloads.clear();
   const auto interest = [&gpu] {
     Interest one;
     one.waiter = std::make_shared<Waiter>(nullptr, nullptr);
@@ -184,12 +191,20 @@ void NodeCache::KeepPlaced(const GpuId& gpu, Outcomes& outcomes) {
       Place(entry->id, std::move(promised), outcomes);
     }
   }
-  for (auto& [uri, policy] : reloads) {
-    if (catalog_.Find(uri) == nullptr) {
+  // Until they are there: what fails them tells nobody else.
+  PlacedRetry& retry = placed_retries_[gpu];
+  std::erase_if(retry.reloads, [this](const auto& reload) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return catalog_.Find(reload.first) != nullptr;
+  });
+  for (const auto& [uri, policy] : retry.reloads) {
+    if (!flights_.contains(uri.ToString())) {
       Interest promised = interest();
       promised.policy = policy;
       Join(uri, std::move(promised));
     }
+  }
+  if (!retry.reloads.empty()) {
+    KeepPlacedLater(gpu, Lost(gpu));
   }
 }
 
@@ -199,7 +214,7 @@ void NodeCache::KeepPlacedLater(const GpuId& gpu, const absl::Status& why) {
                                       const std::vector<GpuId>& gpus = placement.second.gpus;
                                       return std::find(gpus.begin(), gpus.end(), gpu) != gpus.end();
                                     });
-  if (stopping_ || !promised || !MayPass(why)) {
+  if (stopping_ || drained_gpus_.contains(gpu) || !promised || !MayPass(why)) {
     return;
   }
   PlacedRetry& retry = placed_retries_[gpu];
@@ -215,6 +230,9 @@ void NodeCache::RetryPlaced() {
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
+    if (stopping_) {
+      return;
+    }
     std::vector<GpuId> due;
     for (auto& [gpu, retry] : placed_retries_) {
       if (retry.due <= Uptime()) {

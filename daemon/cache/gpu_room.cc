@@ -38,7 +38,9 @@ absl::StatusOr<device::Reservation> NodeCache::MakeRoomOn(const GpuId& gpu, uint
     }
     std::vector<SharedCopy> victims = TakeVictimsOn(gpu, Shortfall(gpus_->UsageOf(gpu), bytes));
     if (!victims.empty()) {
-      DropCopies(std::move(victims));
+      const size_t count = victims.size();
+      victims.clear();
+      NoteDropped(count);
     } else if (!AwaitDrops(drops)) {
       return reserved;
     }
@@ -55,9 +57,15 @@ std::vector<SharedCopy> NodeCache::TakeVictimsOn(const GpuId& gpu, uint64_t byte
   return victims;
 }
 
-void NodeCache::DropCopies(std::vector<SharedCopy> copies) {
-  const size_t count = copies.size();
-  copies.clear();
+void NodeCache::DropCopyLater(SharedCopy copy) {
+  ++copies_dropping_;
+  dropping_.Run([this, copy = std::move(copy)]() mutable {
+    copy.reset();
+    NoteDropped(1);
+  });
+}
+
+void NodeCache::NoteDropped(size_t count) {
   absl::MutexLock lock(&mutex_);
   copies_dropping_ -= count;
   copies_dropped_ += count;

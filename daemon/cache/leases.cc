@@ -112,7 +112,7 @@ std::vector<LeaseTable::Ended> LeaseTable::Revoke(EntryId entry, const std::opti
   absl::btree_set<LeaseId> staying;
   for (const LeaseId id : found->second) {
     Lease& lease = leases_.at(id);
-    if (gpu.has_value() && lease.snapshot.gpu != gpu) {
+    if (gpu.has_value() && CopyOf(lease.segment) != gpu) {
       staying.insert(id);
       continue;
     }

@@ -42,10 +42,13 @@ void NodeCache::RunLoad(Load& load) {
       catalog_.NoteFailure(load.uri, status.message());
       Record* record = catalog_.FindRecord(load.uri);
       const Entry* current = catalog_.Find(record->current);
-      if (current != nullptr && !std::exchange(record->stale, true)) {
+      // A source that says the same as before is asked well enough: something else failed.
+      const bool news = current != nullptr && FlightOf(load)->revision != current->revision();
+      if (news && !std::exchange(record->stale, true)) {
         Publish(EventKind::kStale, load.uri, current->revision(), current->model->charged_bytes(),
                 LeaseId(), status);
       }
+      SettleWithout(load, status, outcomes);
       Crash(load, status, outcomes);
     }
   }
@@ -118,7 +121,13 @@ void NodeCache::Land(const Load& load, SharedModel model, LoadedCopies copies, O
                          : catalog_.Add(load.uri, load.policy, std::move(model), absl::Now());
   BecomeCurrent(id);
   for (SharedCopy& segment : copies.segments) {
-    CopyArrived(id, std::move(segment));
+    const GpuId gpu = segment->gpu();
+    if (const absl::Status usable = CheckArrival(*segment); usable.ok()) {
+      CopyArrived(id, std::move(segment));
+    } else {
+      DropCopyLater(std::move(segment));
+      copies.failures.emplace_back(gpu, usable);
+    }
   }
   NoteFailedCopies(*catalog_.Find(id), copies.failures, *FlightOf(load), outcomes);
   Arrive(load, id, outcomes);

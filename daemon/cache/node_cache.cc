@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/status.h"
 
 namespace weightd::cache {
@@ -15,8 +16,14 @@ constexpr int kNewsThreads = 2;
 constexpr int kHashingThreads = 2;
 // They wait for workers, which copy; a GPU that hangs must not keep the others waiting.
 constexpr int kPromotingThreads = 16;
+constexpr int kDroppingThreads = 4;
 
 }  // namespace
+
+absl::Status Drained(const GpuId& gpu) {
+  return Error(Reason::kDeviceUnavailable, absl::StrCat(gpu.ToText(), " is drained"),
+               "ask for another GPU, or wait until it is resumed");
+}
 
 absl::Status ShuttingDown() {
   return Error(Reason::kShuttingDown, "the daemon is shutting down", "try again in a moment");
@@ -40,6 +47,7 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       checks_("weightd-check", kCheckThreads),
       hashing_("weightd-hash", kHashingThreads),
       promoting_("weightd-promote", gpus_ == nullptr ? 0 : kPromotingThreads),
+      dropping_("weightd-unmap", gpus_ == nullptr ? 0 : kDroppingThreads),
       ticker_([this] { Tick(); }) {
   if (gpus_ != nullptr) {
     gpus_->OnLost([this](const GpuId& gpu, const absl::Status& why) { GpuLost(gpu, why); });
@@ -66,6 +74,7 @@ NodeCache::~NodeCache() {
   Tell(std::move(outcomes));
   ticker_.join();
   promoting_.Stop();
+  dropping_.Stop();
   checks_.Stop();
   hashing_.Stop();
   loads_.Stop();

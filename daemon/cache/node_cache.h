@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -32,6 +33,7 @@
 namespace weightd::cache {
 
 absl::Status ShuttingDown();
+absl::Status Drained(const GpuId& gpu);
 
 // A copy that a load could not make.
 using CopyFailure = std::pair<GpuId, absl::Status>;
@@ -172,7 +174,13 @@ class NodeCache final : public Cache {
   absl::StatusOr<pipeline::Destinations> DestinationsOf(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
   bool IsWhereWanted(const Entry& entry, const Flight& flight) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether it came too late: its GPU is drained, or its worker gone.
+  absl::Status CheckArrival(const device::Segment& segment) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CopyArrived(EntryId id, SharedCopy segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // For a load that failed though its revision is here, on other GPUs: those who can do without it.
+  void SettleWithout(const Load& load, const absl::Status& error, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Those who want a copy that a load could not make, and that can't be made of what it brought.
   void NoteFailedCopies(const Entry& entry, absl::Span<const CopyFailure> failures, Flight& flight,
                         Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -198,11 +206,14 @@ class NodeCache final : public Cache {
       ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<SharedCopy> TakeVictimsOn(const GpuId& gpu, uint64_t bytes)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  void DropCopies(std::vector<SharedCopy> copies) ABSL_LOCKS_EXCLUDED(mutex_);
+  // On a thread that may wait for a GPU's worker.
+  void DropCopyLater(SharedCopy copy) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteDropped(size_t count) ABSL_LOCKS_EXCLUDED(mutex_);
   // False if no copy was dropped since `drops` and none is being dropped; else waits a moment.
   bool AwaitDrops(uint64_t drops) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // gpu_operators.cc
+  absl::Status MayDrain(const GpuId& gpu) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // A placed model that is nowhere else comes back with its GPU.
   void RememberIfLast(const Entry& entry, const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What the worker that ended had: models that are nowhere then leave.
@@ -255,6 +266,8 @@ class NodeCache final : public Cache {
   size_t copies_dropping_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t copies_dropped_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::CondVar copy_dropped_;
+  // Taken out of use by operators.
+  std::set<GpuId> drained_gpus_ ABSL_GUARDED_BY(mutex_);
   // GPUs on which placed copies are missing, and when they are tried again.
   struct PlacedRetry {
     absl::Duration due = absl::InfiniteDuration();
@@ -277,6 +290,7 @@ class NodeCache final : public Cache {
   Workers checks_;
   Workers hashing_;
   Workers promoting_;
+  Workers dropping_;
   std::thread ticker_;
 };
 

@@ -48,6 +48,7 @@ absl::Status MayEvict(const Entry& entry, const Record& record) {
 }  // namespace
 
 absl::StatusOr<EvictResult> NodeCache::Evict(const Uri& uri, bool force) {
+  EvictResult result;
   Outcomes outcomes;
   std::vector<Departure> evicted;
   {
@@ -73,17 +74,20 @@ absl::StatusOr<EvictResult> NodeCache::Evict(const Uri& uri, bool force) {
                      Evicted(uri), outcomes);
       pin_checks_.Stop([id](const PinCheck& check) { return check.entry == id; }, Evicted(uri),
                        outcomes);
+      const Entry* entry = catalog_.Find(id);
+      if (entry == nullptr) {
+        continue;  // superseded, and only a promotion held it
+      }
+      for (const auto& [gpu, copy] : entry->copies) {
+        (copy.leases > 0 ? result.draining_bytes : result.freed_bytes) += copy.segment->bytes();
+      }
       evicted.push_back(Leaves(uri, TakeOut(id)));
     }
   }
   Tell(std::move(outcomes));
-  EvictResult result;
   for (const Departure& departure : evicted) {
-    const SharedModel& model = departure.leaver.model;
-    (ComesFree(model) ? result.freed_bytes : result.draining_bytes) += model->charged_bytes();
-    for (const SharedCopy& copy : departure.leaver.copies) {
-      (copy.use_count() == 1 ? result.freed_bytes : result.draining_bytes) += copy->bytes();
-    }
+    (ComesFree(departure.model) ? result.freed_bytes : result.draining_bytes) +=
+        departure.model->charged_bytes();
   }
   // Freeing takes long, and the caller's thread serves others.
   for (Departure& departure : evicted) {
@@ -98,7 +102,7 @@ Leaver NodeCache::TakeOut(EntryId id) {
     Publish(EventKind::kLeaseEnded, entry.uri, entry.revision(), entry.model->charged_bytes(),
             lease.lease);
     if (lease.segment != nullptr) {
-      departures_.DropLater(std::move(lease.segment));
+      DropCopyLater(std::move(lease.segment));
     }
   }
   for (const auto& [gpu, copy] : entry.copies) {

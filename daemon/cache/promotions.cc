@@ -1,5 +1,6 @@
 // Promotions: copies on GPUs that are made of what is resident, without asking the source.
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -39,6 +40,12 @@ void NodeCache::RunPromotion(const Promotions::Shared& promotion) {
     absl::MutexLock lock(&mutex_);
     if (!promotions_.Take(promotion)) {
       return;
+    }
+    if (copy.ok()) {
+      if (absl::Status usable = CheckArrival(**copy); !usable.ok()) {
+        DropCopyLater(*std::move(copy));
+        copy = std::move(usable);
+      }
     }
     const EntryId id = promotion->entry;
     const Uri uri = catalog_.Find(id)->uri;

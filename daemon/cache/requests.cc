@@ -168,10 +168,12 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
 void NodeCache::EndLeases(std::vector<LeaseTable::Ended> ended) {
   const absl::Time now = absl::Now();
   for (LeaseTable::Ended& lease : ended) {
-    if (lease.segment != nullptr) {
-      departures_.DropLater(std::move(lease.segment));
-    }
     const Entry* entry = catalog_.Find(lease.entry);
+    if (entry != nullptr && lease.copy.has_value() && entry->CopyOn(*lease.copy) == lease.segment) {
+      lease.segment.reset();  // not the last one
+    } else if (lease.segment != nullptr) {
+      DropCopyLater(std::move(lease.segment));
+    }
     if (entry == nullptr) {
       continue;
     }
@@ -231,6 +233,8 @@ void NodeCache::EndSession(SessionId session) {
 absl::StatusOr<std::vector<ClaimedHandle>> NodeCache::Claim(SessionId session, LeaseId lease) {
   ASSIGN_OR_RETURN(const LeaseTable::Held held, leases_.Find(session, lease));
   std::vector<ClaimedHandle> handles;
+  ASSIGN_OR_RETURN(Fd index, held.model->encoded_index->OpenForClient(held.listener));
+  // Last: a private copy can be taken only once.
   if (held.segment == nullptr) {
     ASSIGN_OR_RETURN(Fd weights, held.model->weights->OpenForClient(held.listener));
     handles.push_back(
@@ -240,7 +244,6 @@ absl::StatusOr<std::vector<ClaimedHandle>> NodeCache::Claim(SessionId session, L
     handles.push_back(
         {ClaimedHandle::Kind::kDeviceSegment, std::move(copy), held.segment->bytes()});
   }
-  ASSIGN_OR_RETURN(Fd index, held.model->encoded_index->OpenForClient(held.listener));
   handles.push_back(
       {ClaimedHandle::Kind::kTensorIndex, std::move(index), held.model->encoded_index_bytes});
   // It may have ended meanwhile; then the descriptors are closed again.

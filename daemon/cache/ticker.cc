@@ -61,7 +61,10 @@ void NodeCache::WakeTickerBefore(absl::Duration uptime) {
 
 Departure NodeCache::Leaves(const Uri& uri, Leaver leaver) {
   WakeTickerBefore(Uptime() + kBetweenLooksAtDraining);
-  return departures_.Announce(uri, std::move(leaver));
+  for (SharedCopy& copy : leaver.copies) {
+    DropCopyLater(std::move(copy));
+  }
+  return departures_.Announce(uri, std::move(leaver.model));
 }
 
 void NodeCache::DropLater(const Uri& uri, Leaver leaver) {

@@ -82,14 +82,15 @@ absl::StatusOr<std::shared_ptr<WorkerLink>> Gpu::Worker() {
 absl::StatusOr<Reservation> Gpu::Reserve(uint64_t bytes) {
   ASSIGN_OR_RETURN(Reservation reservation, budget_->Reserve(bytes));
   ASSIGN_OR_RETURN(const std::shared_ptr<WorkerLink> link, Worker());
+  // All that was promised, this included, is still to come out of what is free. Looked at first:
+  // what is allocated meanwhile counts twice rather than never.
+  const uint64_t promised = budget_->unallocated();
   const uint64_t number = link->Send({.type = Request::Type::kMemory});
   if (absl::Status answered = link->Await(number); !answered.ok()) {
     link->Forget(number);
     return answered;
   }
   const Answer memory = link->TakeReply(number).answer;
-  // All that was promised, this included, is still to come out of what is free.
-  const uint64_t promised = budget_->unallocated();
   if (memory.free_bytes < options_.reserve || memory.free_bytes - options_.reserve < promised) {
     return Error(
         Reason::kDeviceMemoryShort,

@@ -223,6 +223,29 @@ TEST_F(GpuCopiesTest, AForcedEvictionDrainsWhatClientsMap) {
   AwaitUsedGranules(kGpu, 0);
 }
 
+TEST_F(GpuCopiesTest, APrivateLeaseOutlivesTheSharedCopy) {
+  StartWithGpus(4);
+  Put("m", 4);
+  Release(GrantOn(kGpu, "m").lease);
+  const absl::StatusOr<Grant> mine = AcquireOn(kGpu, "m", /*is_private=*/true)->Await();
+  ASSERT_TRUE(mine.ok()) << mine.status();
+  ASSERT_TRUE(cache_->EvictFromGpu(Named("m"), kGpu, /*force=*/false).ok());
+  EXPECT_TRUE(cache_->Claim(kAlice, mine->lease).ok());
+}
+
+TEST_F(GpuCopiesTest, AGpuThatFailsSaysNothingOfTheSource) {
+  StartWithGpus(4, Placed("m", {.host = false, .gpus = {kGpu, kOtherGpu}}));
+  Put("m", 4);
+  gpus_->FailReserves(kOtherGpu, Error(Reason::kDeviceUnavailable, "out of order"));
+  ASSERT_TRUE(Preload("m")->Await().ok());
+  EXPECT_EQ(Where("m"), std::vector<GpuId>{kGpu});
+  // It is here, and so for whom the other GPU is only a promise.
+  EXPECT_TRUE(Preload("m")->Await().ok());
+  EXPECT_EQ(ReasonOf(AcquireOn(kOtherGpu, "m")->Await().status()), Reason::kDeviceUnavailable);
+  EXPECT_FALSE(cache_->Model(Named("m"))->stale);
+  EXPECT_EQ(trail_->Count(EventKind::kStale), 0);
+}
+
 TEST_F(GpuCopiesTest, ANewRevisionComesBesideTheOldOne) {
   StartWithGpus(2, Placed("m", {.gpus = {kGpu}}));
   Put("m", 4, 1);

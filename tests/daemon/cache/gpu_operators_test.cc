@@ -1,6 +1,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/status.h"
 #include "tests/daemon/cache/gpu_cache_fixture.h"
 
@@ -131,6 +132,47 @@ TEST_F(GpuOperatorsTest, ALossInTheMiddleOfACopyIsItsError) {
   gpus_->OpenGate();
   EXPECT_EQ(ReasonOf(call->Await().status()), Reason::kDeviceUnavailable);
   EXPECT_TRUE(AcquireOn(kGpu, "m")->Await().ok());
+}
+
+TEST_F(GpuOperatorsTest, AForcedEvictionStopsWhatIsMadeOfAnOldRevision) {
+  StartWithGpus(4, {.revalidate = absl::ZeroDuration()});
+  Put("m", 4, 1);
+  Load("m");
+  gpus_->CloseGate();
+  const auto call = AcquireOn(kGpu, "m", /*is_private=*/true);
+  ASSERT_TRUE(gpus_->AwaitGate());
+  Put("m", 4, 2);
+  Release(Lease("m"));
+  trail_->Await(EventKind::kSuperseded);
+  ASSERT_TRUE(cache_->Evict(Named("m"), /*force=*/true).ok());
+  EXPECT_EQ(ReasonOf(call->Await().status()), Reason::kCancelled);
+  gpus_->OpenGate();
+  AwaitUsedGranules(kGpu, 0);
+}
+
+TEST_F(GpuOperatorsTest, APlacedModelComesBackHoweverOftenItsGpuFails) {
+  StartWithGpus(4, Placed("m", {.host = false, .gpus = {kGpu}}));
+  Put("m", 4);
+  ASSERT_TRUE(Preload("m")->Await().ok());
+  gpus_->FailReserves(kGpu, Gone());
+  gpus_->Lose(kGpu, Gone());
+  trail_->Await(EventKind::kLoadFailed, 2);
+  EXPECT_TRUE(Where("m").empty());
+  gpus_->FailReserves(kGpu, absl::OkStatus());
+  trail_->Await(EventKind::kGpuCopied, 2);
+  EXPECT_EQ(Where("m"), std::vector<GpuId>{kGpu});
+}
+
+TEST_F(GpuOperatorsTest, WhatClientsMapOfEvictedModelsKeepsAGpu) {
+  StartWithGpus(4);
+  Put("m", 4);
+  const Grant grant = GrantOn(kGpu, "m");
+  ASSERT_TRUE(cache_->Claim(kAlice, grant.lease).ok());
+  ASSERT_TRUE(cache_->Evict(Named("m"), /*force=*/true).ok());
+  EXPECT_EQ(ReasonOf(cache_->DrainGpu(kGpu, false).status()), Reason::kModelInUse);
+  Release(grant.lease);
+  AwaitUsedGranules(kGpu, 0);
+  EXPECT_TRUE(cache_->DrainGpu(kGpu, false).ok());
 }
 
 TEST_F(GpuOperatorsTest, TheEndOfTheCacheEndsCopies) {
