@@ -171,7 +171,8 @@ std::vector<EntryId> Catalog::EntriesOn(const GpuId& gpu) const {
   return on;
 }
 
-std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes) const {
+std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes,
+                                            absl::FunctionRef<bool(const Entry&)> spared) const {
   const auto order = gpu_orders_.find(gpu);
   if (order == gpu_orders_.end()) {
     return {};
@@ -179,8 +180,8 @@ std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes) co
   return order->second.PickVictims(bytes, [&](EntryId id) {
     const Entry& entry = entries_.at(id);
     const Record& record = *FindRecord(entry.uri);
-    return !(record.pinned && record.current == id) && (entry.on_host() || entry.holds == 0) &&
-           entry.copies.at(gpu).segment.use_count() == 1;
+    return !(record.pinned && record.current == id) && !spared(entry) &&
+           (entry.on_host() || entry.holds == 0) && entry.copies.at(gpu).segment.use_count() == 1;
   });
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "common/gpu_id.h"
@@ -121,8 +122,10 @@ class Catalog {
   SharedCopy RemoveCopy(EntryId id, const GpuId& gpu);
   // Entries that have a copy there.
   std::vector<EntryId> EntriesOn(const GpuId& gpu) const;
-  // As PickVictims, of one GPU: copies that nobody leases, of models that aren't pinned.
-  std::vector<EntryId> PickVictimsOn(const GpuId& gpu, uint64_t bytes) const;
+  // As PickVictims, of one GPU: copies that nobody leases, of models that aren't pinned or
+  // `spared`.
+  std::vector<EntryId> PickVictimsOn(const GpuId& gpu, uint64_t bytes,
+                                     absl::FunctionRef<bool(const Entry&)> spared) const;
 
   // A use without a lease: the entry becomes the most recently used one.
   void Touch(EntryId id, absl::Time now);

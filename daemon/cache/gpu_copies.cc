@@ -106,7 +106,7 @@ absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
   to.host = placement.host;
   to.handles = placement.handles;
   to.make_room_on = [this, &load](const GpuId& gpu, uint64_t bytes) {
-    return MakeRoomOn(gpu, bytes, load.cancellation);
+    return MakeRoomOn(gpu, bytes, /*for_private=*/false, load.cancellation);
   };
   if (gpus_ != nullptr) {
     absl::MutexLock lock(&mutex_);

@@ -100,6 +100,7 @@ absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
     drained_gpus_.insert(gpu);
     StopPromotions([&](const Promotion& promotion) { return promotion.gpu == gpu; }, Drained(gpu),
                    outcomes);
+    EndLeases(leases_.RevokePrivateOn(gpu));
     placed_retries_[gpu].due = absl::InfiniteDuration();
     for (const EntryId id : catalog_.EntriesOn(gpu)) {
       RememberIfLast(*catalog_.Find(id), gpu);
@@ -164,6 +165,7 @@ void NodeCache::GpuLost(const GpuId& gpu, const absl::Status& why) {
     StopPromotions(
         [&](const Promotion& promotion) { return promotion.gpu == gpu && promotion.is_private; },
         why, outcomes);
+    EndLeases(leases_.RevokePrivateOn(gpu));
     TakeLostOut(gpu);
     KeepPlacedLater(gpu, why);
   }

@@ -1,5 +1,6 @@
 // Room for a copy on a GPU: what its budget has left, else what evicting copies gives.
 
+#include <algorithm>
 #include <utility>
 
 #include "common/status.h"
@@ -24,6 +25,7 @@ uint64_t Shortfall(const device::Usage& usage, uint64_t bytes) {
 }  // namespace
 
 absl::StatusOr<device::Reservation> NodeCache::MakeRoomOn(const GpuId& gpu, uint64_t bytes,
+                                                          bool for_private,
                                                           Cancellation& cancellation) {
   while (true) {
     RETURN_IF_ERROR(cancellation.status());
@@ -36,7 +38,8 @@ absl::StatusOr<device::Reservation> NodeCache::MakeRoomOn(const GpuId& gpu, uint
     if (reserved.ok() || !WantsRoom(reserved.status())) {
       return reserved;
     }
-    std::vector<SharedCopy> victims = TakeVictimsOn(gpu, Shortfall(gpus_->UsageOf(gpu), bytes));
+    std::vector<SharedCopy> victims =
+        TakeVictimsOn(gpu, Shortfall(gpus_->UsageOf(gpu), bytes), for_private);
     if (!victims.empty()) {
       const size_t count = victims.size();
       victims.clear();
@@ -47,10 +50,15 @@ absl::StatusOr<device::Reservation> NodeCache::MakeRoomOn(const GpuId& gpu, uint
   }
 }
 
-std::vector<SharedCopy> NodeCache::TakeVictimsOn(const GpuId& gpu, uint64_t bytes) {
+std::vector<SharedCopy> NodeCache::TakeVictimsOn(const GpuId& gpu, uint64_t bytes,
+                                                 bool spare_placed) {
   std::vector<SharedCopy> victims;
   absl::MutexLock lock(&mutex_);
-  for (const EntryId id : catalog_.PickVictimsOn(gpu, bytes)) {
+  const auto spared = [&](const Entry& entry) {
+    const std::vector<GpuId>& placed = PlacementOf(entry.uri).gpus;
+    return spare_placed && std::find(placed.begin(), placed.end(), gpu) != placed.end();
+  };
+  for (const EntryId id : catalog_.PickVictimsOn(gpu, bytes, spared)) {
     victims.push_back(TakeCopyOut(id, gpu));
   }
   copies_dropping_ += victims.size();

@@ -130,6 +130,25 @@ std::vector<LeaseTable::Ended> LeaseTable::Revoke(EntryId entry, const std::opti
   return ended;
 }
 
+std::vector<LeaseTable::Ended> LeaseTable::RevokePrivateOn(const GpuId& gpu) {
+  absl::MutexLock lock(&mutex_);
+  std::vector<Ended> ended;
+  for (auto& [id, lease] : leases_) {
+    if (lease.model == nullptr || lease.segment == nullptr || !lease.segment->is_private() ||
+        lease.segment->gpu() != gpu) {
+      continue;
+    }
+    lease.model = nullptr;
+    ended.push_back({.lease = id, .entry = lease.entry, .segment = std::move(lease.segment)});
+    const auto entry = entries_.find(lease.entry);
+    entry->second.erase(id);
+    if (entry->second.empty()) {
+      entries_.erase(entry);
+    }
+  }
+  return ended;
+}
+
 absl::StatusOr<LeaseTable::Held> LeaseTable::Find(SessionId session, LeaseId lease) const {
   absl::MutexLock lock(&mutex_);
   const auto found = leases_.find(lease);

@@ -65,6 +65,9 @@ class LeaseTable {
   // keep the numbers, good for Release only, and what they map of a GPU counts as theirs till then.
   std::vector<Ended> Revoke(EntryId entry, const std::optional<GpuId>& gpu = std::nullopt);
 
+  // Ends those on private copies of a GPU whose worker ends: what no client has taken is lost.
+  std::vector<Ended> RevokePrivateOn(const GpuId& gpu);
+
   // Also kLeaseUnknown once revoked.
   absl::StatusOr<Held> Find(SessionId session, LeaseId lease) const;
   absl::Status MarkClaimed(SessionId session, LeaseId lease);

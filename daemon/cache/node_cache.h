@@ -201,10 +201,11 @@ class NodeCache final : public Cache {
                        Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // gpu_room.cc
-  absl::StatusOr<device::Reservation> MakeRoomOn(const GpuId& gpu, uint64_t bytes,
+  // A private copy, which is one client's, moves no model away from where it is placed.
+  absl::StatusOr<device::Reservation> MakeRoomOn(const GpuId& gpu, uint64_t bytes, bool for_private,
                                                  Cancellation& cancellation)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  std::vector<SharedCopy> TakeVictimsOn(const GpuId& gpu, uint64_t bytes)
+  std::vector<SharedCopy> TakeVictimsOn(const GpuId& gpu, uint64_t bytes, bool spare_placed)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // On a thread that may wait for a GPU's worker.
   void DropCopyLater(SharedCopy copy) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

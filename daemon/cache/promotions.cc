@@ -60,7 +60,9 @@ void NodeCache::RunPromotion(const Promotions::Shared& promotion) {
                                     promotion->gpu) != interest.required_gpus.end();
       if (!copy.ok() && needed) {
         outcomes.push_back(
-            {.interest = std::move(interest), .result = Annotate(copy.status(), uri.Redacted())});
+            {.interest = std::move(interest),
+             .result = Annotate(copy.status(),
+                                absl::StrCat(uri.Redacted(), " on ", promotion->gpu.ToText()))});
         continue;
       }
       if (promotion->is_private) {
@@ -102,7 +104,7 @@ absl::StatusOr<SharedCopy> NodeCache::MakeCopy(Promotion& promotion) {
                  "the copy on the GPU that it was to be made of is lost", "try again");
   }
   ASSIGN_OR_RETURN(device::Reservation reservation,
-                   MakeRoomOn(promotion.gpu, bytes, promotion.cancellation));
+                   MakeRoomOn(promotion.gpu, bytes, promotion.is_private, promotion.cancellation));
   Fd source;
   if (copied == nullptr) {
     ASSIGN_OR_RETURN(source, model->weights->OpenForClient(kHolder));

@@ -43,7 +43,13 @@ absl::StatusOr<Reservation> Budget::Reserve(uint64_t bytes) {
   for (const uint64_t charged : charged_) {
     used += charged;
   }
-  if (bytes > budget_ || AlignUp(bytes, kGranularity) > budget_ - used) {
+  if (bytes > budget_) {
+    return Error(Reason::kBudgetExceeded,
+                 absl::StrCat(bytes, " bytes needed on ", gpu_.ToText(),
+                              "; weightd's whole budget there is ", budget_, " bytes"),
+                 "raise gpu.budget, or use a GPU with more memory");
+  }
+  if (AlignUp(bytes, kGranularity) > budget_ - used) {
     return Error(Reason::kBudgetExceeded,
                  absl::StrCat(bytes, " bytes needed on ", gpu_.ToText(), "; of weightd's ", budget_,
                               " bytes there ", charged_[0], " are loading, ", charged_[1],

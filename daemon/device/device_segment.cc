@@ -27,7 +27,8 @@ absl::StatusOr<Fd> DeviceSegment::OpenForClient() {
   Fd taken = link_->TakeKept(facts_.number);
   if (!taken.valid()) {
     RETURN_IF_ERROR(link_->why_ended());
-    return Error(Reason::kInternal, "a private GPU segment is handed out only once");
+    return Error(Reason::kInvalidArgument, "a private copy is handed out only once",
+                 "ask for another one");
   }
   charge_.GiveBack();
   return taken;

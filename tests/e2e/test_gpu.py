@@ -155,6 +155,18 @@ def test_clients_outlive_the_daemon(daemon: Daemon, node: GpuNode, path: pathlib
     node.await_live(1)
 
 
+def test_a_client_that_waits_hears_of_the_daemons_end(
+    daemons: Daemons, node: GpuNode, path: pathlib.Path, readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CUDA_COPY_DELAY_US", "2000000")
+    daemon = daemons(node.config())
+    waiting = readers(daemon)
+    waiting.send("attach", model=str(path), device="cuda:0")
+    wait_until(lambda: gpus(daemon)[0]["tier"]["loading"], "the copy is made")
+    assert daemon.stop() == 0
+    assert waiting.answer()["reason"] in ("SHUTTING_DOWN", "DAEMON_UNREACHABLE")
+
+
 def test_room_is_made_and_refused(daemons: Daemons, node: GpuNode, files: pathlib.Path, readers: Readers) -> None:
     daemon = daemons(node.config(budget="40MiB"))
     first, second, third = (even_model(files / f"{i}.safetensors", 18 * MIB, 4, seed=i) for i in (1, 2, 3))

@@ -233,6 +233,22 @@ TEST_F(GpuCopiesTest, APrivateLeaseOutlivesTheSharedCopy) {
   EXPECT_TRUE(cache_->Claim(kAlice, mine->lease).ok());
 }
 
+TEST_F(GpuCopiesTest, APrivateCopyMovesNoPlacedModelAway) {
+  StartWithGpus(2, Placed("placed", {.gpus = {kGpu}}));
+  for (const char* name : {"placed", "other", "m"}) {
+    Put(name, 4);
+  }
+  Load("placed");
+  Load("m");
+  Release(GrantOn(kGpu, "other").lease);
+  const absl::StatusOr<Grant> mine = AcquireOn(kGpu, "m", /*is_private=*/true)->Await();
+  ASSERT_TRUE(mine.ok()) << mine.status();
+  EXPECT_TRUE(Where("other").empty());
+  EXPECT_FALSE(Where("placed").empty());
+  EXPECT_EQ(ReasonOf(AcquireOn(kGpu, "m", /*is_private=*/true)->Await().status()),
+            Reason::kBudgetExceeded);
+}
+
 TEST_F(GpuCopiesTest, AGpuThatFailsSaysNothingOfTheSource) {
   StartWithGpus(4, Placed("m", {.host = false, .gpus = {kGpu, kOtherGpu}}));
   Put("m", 4);

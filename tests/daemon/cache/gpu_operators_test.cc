@@ -84,6 +84,18 @@ TEST_F(GpuOperatorsTest, DrainingByForceEndsLeases) {
   AwaitUsedGranules(kGpu, 0);
 }
 
+TEST_F(GpuOperatorsTest, DrainingEndsPrivateCopiesThatNobodyTook) {
+  StartWithGpus(4);
+  Put("m", 4);
+  Load("m");
+  const absl::StatusOr<Grant> mine = AcquireOn(kGpu, "m", /*is_private=*/true)->Await();
+  ASSERT_TRUE(mine.ok()) << mine.status();
+  ASSERT_TRUE(cache_->DrainGpu(kGpu, false).ok());
+  AwaitUsedGranules(kGpu, 0);
+  EXPECT_EQ(ReasonOf(cache_->Claim(kAlice, mine->lease).status()), Reason::kLeaseUnknown);
+  EXPECT_EQ(cache_->Model(Named("m"))->leases, 0u);
+}
+
 TEST_F(GpuOperatorsTest, DrainingStopsWhatIsBeingCopied) {
   StartWithGpus(4);
   Put("m", 4);

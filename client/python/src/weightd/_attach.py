@@ -67,6 +67,7 @@ def attach(
             place = _device.Place(str(device), mode, legacy, cuda_driver)
             framework = _frameworks.choose_on_gpu(framework)
         else:
+            _device.check_on_cpu(mode, legacy)
             framework = _frameworks.choose(framework)
         return _attach(uri, _folder(socket_dir), place, framework, Deadline(timeout), progress, _pins(sha256))
     except Error as failure:

@@ -120,6 +120,13 @@ def open_segment(
     return DeviceSegment(mapping, device.legacy_offset, place), index
 
 
+def check_on_cpu(mode: str, legacy: bool) -> None:
+    """What makes no sense without a GPU, whose memory nobody asked for then."""
+    if legacy or mode not in _MODES:
+        what = "a legacy handle without a GPU" if legacy else f"unknown mode {mode!r}"
+        raise error("INVALID_ARGUMENT", what, hint='mode is "shared" or "private"; device="cuda:0" names a GPU')
+
+
 def _check_grant(grant: weights_pb2.Grant, asked: weights_pb2.DeviceRequest) -> None:
     """Whether it is what was asked for."""
     device = grant.device

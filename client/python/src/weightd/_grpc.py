@@ -28,7 +28,7 @@ from h2.exceptions import ProtocolError, StreamClosedError
 
 from weightd._deadline import Deadline
 from weightd._sockets import broken, connect, lost
-from weightd.errors import Error
+from weightd.errors import Error, error
 
 _STREAM = 1
 # The gRPC status of a call that the other side cancelled.
@@ -149,6 +149,9 @@ class Call:
             # gRPC, when a deadline passes: it resets the stream, and may still send trailers on it.
             raise CallFailed(_CANCELLED, _CANCELLED_BY_DAEMON, self._trailers) from None
         except ProtocolError as failure:
+            if "ConnectionState.CLOSED" in str(failure):
+                # After a GOAWAY, which is how gRPC begins to shut down, h2 takes nothing more.
+                raise error("SHUTTING_DOWN", "the daemon is shutting down", hint="try again in a moment") from None
             raise broken(f"the daemon's answer is not HTTP/2: {failure}") from failure
         # Of a peer that has closed, everything that it sent before is still to be read.
         with suppress(BrokenPipeError, ConnectionResetError):
