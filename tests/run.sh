@@ -48,7 +48,7 @@ binaries() {
   local out
   mkdir -p .build && rm -f ".build/$1"
   bazel build --config="$1" //daemon:weightd //client/cli:weightctl //tests/bench/... //tests/e2e/... \
-    //tests/contract/... //tests/fakes/fake_cuda/... //tests/gpu/... \
+    //tests/fakes/fake_cuda/... \
     //tests/daemon/format:verdicts //tests/daemon/source/s3:signatures //tests/daemon/source/credentials:show_credentials || return 1
   out=$(readlink -f bazel-bin) && ln -s "$out" ".build/$1"
 }
@@ -69,6 +69,7 @@ python_tests client opt tests/client/python
 python_tests servers opt tests/servers
 python_tests rooms opt tests/common tests/daemon
 python_tests bench opt tests/bench
+check "build (GPU suite)" bazel build --config=opt //tests/contract/... //tests/gpu/...
 python_tests gpu opt tests/gpu
 python_tests e2e opt tests/e2e
 for sanitizer in asan tsan; do
