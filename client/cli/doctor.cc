@@ -229,6 +229,7 @@ Finding Gpu(const v1::GpuStatus& gpu) {
 // What the daemon has to say of each, or that it says nothing though the node has some.
 std::vector<Finding> Gpus(const NodeReadings& node) {
   std::vector<Finding> findings;
+  findings.reserve(node.gpus.size() + 1);
   for (const v1::GpuStatus& gpu : node.gpus) {
     findings.push_back(Gpu(gpu));
   }
