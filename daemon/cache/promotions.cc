@@ -34,39 +34,44 @@ void NodeCache::Promote(EntryId id, const GpuId& gpu, Interest interest) {
 }
 
 void NodeCache::RunPromotion(const Promotions::Shared& promotion) {
-  absl::StatusOr<SharedCopy> copy = MakeCopy(*promotion);
+  SharedCopy copy;
+  absl::Status status;
+  if (absl::StatusOr<SharedCopy> made = MakeCopy(*promotion); made.ok()) {
+    copy = *std::move(made);
+  } else {
+    status = std::move(made).status();
+  }
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
     if (!promotions_.Take(promotion)) {
       return;
     }
-    if (copy.ok()) {
-      if (absl::Status usable = CheckArrival(**copy); !usable.ok()) {
-        DropCopyLater(*std::move(copy));
-        copy = std::move(usable);
-      }
+    if (copy != nullptr) {
+      status = CheckArrival(*copy);
+    }
+    if (copy != nullptr && !status.ok()) {
+      DropCopyLater(std::exchange(copy, nullptr));
     }
     const EntryId id = promotion->entry;
     const Uri uri = catalog_.Find(id)->uri;
-    if (copy.ok() && !promotion->is_private) {
-      CopyArrived(id, *std::move(copy));
-    } else if (!copy.ok()) {
-      KeepPlacedLater(promotion->gpu, copy.status());
+    if (!status.ok()) {
+      KeepPlacedLater(promotion->gpu, status);
+    } else if (!promotion->is_private) {
+      CopyArrived(id, std::exchange(copy, nullptr));
     }
     for (Interest& interest : promotion->interests) {
       const bool needed = promotion->is_private ||
                           std::find(interest.required_gpus.begin(), interest.required_gpus.end(),
                                     promotion->gpu) != interest.required_gpus.end();
-      if (!copy.ok() && needed) {
-        outcomes.push_back(
-            {.interest = std::move(interest),
-             .result = Annotate(copy.status(),
-                                absl::StrCat(uri.Redacted(), " on ", promotion->gpu.ToText()))});
+      if (!status.ok() && needed) {
+        outcomes.push_back({.interest = std::move(interest),
+                            .result = Annotate(status, absl::StrCat(uri.Redacted(), " on ",
+                                                                    promotion->gpu.ToText()))});
         continue;
       }
       if (promotion->is_private) {
-        interest.private_copy = *copy;
+        interest.private_copy = std::exchange(copy, nullptr);
       }
       std::erase(interest.gpus, promotion->gpu);
       Place(id, std::move(interest), outcomes);
