@@ -280,6 +280,7 @@ ModelSnapshot Catalog::Describe(const Entry& entry) const {
   const bool current = record.current == entry.id;
   const pipeline::ModelIndex& index = entry.model->index;
   std::vector<GpuCopySnapshot> copies;
+  copies.reserve(entry.copies.size());
   for (const auto& [gpu, copy] : entry.copies) {
     copies.push_back({.gpu = gpu, .bytes = copy.segment->bytes(), .leases = copy.leases});
   }
