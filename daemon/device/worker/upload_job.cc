@@ -28,7 +28,7 @@ absl::StatusOr<std::shared_ptr<const UploadJob>> UploadJob::Create(
       new UploadJob(std::move(context), device, std::move(runs), std::move(mapping)));
   if (pin && job->source_.size() > 0) {
     const CudaDriver& driver = job->context_->driver();
-    const absl::Status registered = driver.Check(
+    absl::Status registered = driver.Check(
         driver.cuMemHostRegister(job->source_.data(), job->source_.size(), 0), "cuMemHostRegister");
     if (CudaDriver::NeedsProcessExit(registered)) {
       return registered;
