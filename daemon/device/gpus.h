@@ -82,8 +82,8 @@ struct UploadPlan {
   Reservation reservation;
   uint64_t device_bytes = 0;
   Handles handles = Handles::kDescriptor;
-  // In any order; they share neither host nor device bytes. What no run fills is zero. Places on the
-  // host only name bytes: of a window they lie far beyond `source_bytes`.
+  // In any order; they share neither host nor device bytes. What no run fills is zero. Places on
+  // the host only name bytes: of a window they lie far beyond `source_bytes`.
   std::vector<CopyRun> runs;
   // Where the bytes are read from: a host segment, read-only, or a window of staging memory that
   // the worker maps writable and pins, so that the GPU reads it without another copy.
