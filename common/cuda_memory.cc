@@ -122,41 +122,39 @@ absl::StatusOr<CudaMemory> CudaMemory::Create(std::shared_ptr<const CudaContext>
   const CudaContext::Current current(*context);
   const CudaDriver& driver = context->driver();
   const cuda::CUmemAllocationProp properties = PropertiesOn(context->device());
-  CudaMemory memory;
-  RETURN_IF_ERROR(
-      driver.Check(driver.cuMemCreate(&memory.handle_, bytes, &properties, 0), "cuMemCreate"));
-  auto pointer = Map(*context, memory.handle_, bytes, Access::kReadWrite);
-  if (!pointer.ok()) {
-    driver.cuMemRelease(memory.handle_);
-    return pointer.status();
-  }
-  memory.context_ = std::move(context);
-  memory.kind_ = Kind::kMapped;
-  memory.pointer_ = *pointer;
-  memory.bytes_ = bytes;
-  return memory;
+  cuda::CUmemGenericAllocationHandle handle = 0;
+  RETURN_IF_ERROR(driver.Check(driver.cuMemCreate(&handle, bytes, &properties, 0), "cuMemCreate"));
+  return Mapped(std::move(context), handle, bytes, Access::kReadWrite);
 }
 
 absl::StatusOr<CudaMemory> CudaMemory::Import(std::shared_ptr<const CudaContext> context, int fd,
                                               uint64_t bytes, Access access) {
   const CudaContext::Current current(*context);
   const CudaDriver& driver = context->driver();
-  CudaMemory memory;
   // The driver takes the descriptor's number where other platforms pass a pointer.
   void* const shareable = std::bit_cast<void*>(static_cast<intptr_t>(fd));
+  cuda::CUmemGenericAllocationHandle handle = 0;
   RETURN_IF_ERROR(
       driver.Check(driver.cuMemImportFromShareableHandle(
-                       &memory.handle_, shareable, cuda::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+                       &handle, shareable, cuda::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
                    "cuMemImportFromShareableHandle"));
-  auto pointer = Map(*context, memory.handle_, bytes, access);
+  return Mapped(std::move(context), handle, bytes, access);
+}
+
+absl::StatusOr<CudaMemory> CudaMemory::Mapped(std::shared_ptr<const CudaContext> context,
+                                              cuda::CUmemGenericAllocationHandle handle,
+                                              uint64_t bytes, Access access) {
+  const auto pointer = Map(*context, handle, bytes, access);
   if (!pointer.ok()) {
-    driver.cuMemRelease(memory.handle_);
+    context->driver().cuMemRelease(handle);
     return pointer.status();
   }
+  CudaMemory memory;
   memory.context_ = std::move(context);
   memory.kind_ = Kind::kMapped;
   memory.pointer_ = *pointer;
   memory.bytes_ = bytes;
+  memory.handle_ = handle;
   return memory;
 }
 

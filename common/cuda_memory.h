@@ -92,6 +92,10 @@ class CudaMemory {
 
  private:
   enum class Kind : uint8_t { kNone, kMapped, kAllocated, kLegacyOpen };
+  // Maps the allocation, which it owns from here on, also if that fails. The context is current.
+  static absl::StatusOr<CudaMemory> Mapped(std::shared_ptr<const CudaContext> context,
+                                           cuda::CUmemGenericAllocationHandle handle,
+                                           uint64_t bytes, Access access);
   void Free();
 
   std::shared_ptr<const CudaContext> context_;
