@@ -124,7 +124,7 @@ absl::StatusOr<CudaMemory> CudaMemory::Create(std::shared_ptr<const CudaContext>
   const cuda::CUmemAllocationProp properties = PropertiesOn(context->device());
   cuda::CUmemGenericAllocationHandle handle = 0;
   RETURN_IF_ERROR(driver.Check(driver.cuMemCreate(&handle, bytes, &properties, 0), "cuMemCreate"));
-  return Mapped(std::move(context), handle, bytes, Access::kReadWrite);
+  return Mapped(context, handle, bytes, Access::kReadWrite);  // outlives `current`
 }
 
 absl::StatusOr<CudaMemory> CudaMemory::Import(std::shared_ptr<const CudaContext> context, int fd,
@@ -138,7 +138,7 @@ absl::StatusOr<CudaMemory> CudaMemory::Import(std::shared_ptr<const CudaContext>
       driver.Check(driver.cuMemImportFromShareableHandle(
                        &handle, shareable, cuda::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
                    "cuMemImportFromShareableHandle"));
-  return Mapped(std::move(context), handle, bytes, access);
+  return Mapped(context, handle, bytes, access);  // outlives `current`
 }
 
 absl::StatusOr<CudaMemory> CudaMemory::Mapped(std::shared_ptr<const CudaContext> context,
