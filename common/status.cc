@@ -82,6 +82,7 @@ absl::StatusCode CodeOf(Reason reason) {
     case Reason::kTensorNotFound:
       return absl::StatusCode::kNotFound;
     case Reason::kTooManyRequests:
+    case Reason::kQuotaExceeded:
     case Reason::kBudgetExceeded:
     case Reason::kHostMemoryShort:
     case Reason::kDeviceMemoryShort:

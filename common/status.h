@@ -23,6 +23,7 @@ enum class Reason {
   kSessionInvalid = 11,
   kLeaseUnknown = 12,
   kTooManyRequests = 13,
+  kQuotaExceeded = 14,
   kModelNotFound = 20,
   kModelNotResident = 21,
   kSourceDenied = 22,

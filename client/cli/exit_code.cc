@@ -36,6 +36,7 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case Reason::kDeviceUnavailable:
     case Reason::kDeviceMemoryShort:
     case Reason::kTooManyRequests:
+    case Reason::kQuotaExceeded:
     case Reason::kModelInUse:
     case Reason::kDeadline:
     case Reason::kCancelled:

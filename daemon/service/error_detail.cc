@@ -31,6 +31,9 @@ absl::string_view DefaultHint(Reason reason) {
       return "acquire the model again";
     case Reason::kTooManyRequests:
       return "try again";
+    case Reason::kQuotaExceeded:
+      return "release models that this listener's clients hold, or ask the operator to raise its "
+             "max_bytes";
     case Reason::kModelNotFound:
       return "check the model's name, and that it is at its source";
     case Reason::kModelNotResident:

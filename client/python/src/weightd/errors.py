@@ -107,6 +107,7 @@ _CLASSES: dict[str, type[Error]] = {
     "BUDGET_EXCEEDED": NoRoomError,
     "HOST_MEMORY_SHORT": NoRoomError,
     "TOO_MANY_REQUESTS": NoRoomError,
+    "QUOTA_EXCEEDED": NoRoomError,
     "MODEL_IN_USE": NoRoomError,
     "MODEL_PINNED": NoRoomError,
     "DEVICE_UNAVAILABLE": DeviceError,

@@ -11,6 +11,34 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ConfiguredModel(_message.Message):
+    __slots__ = ["failures", "last_error", "name", "next_try_at", "pin", "preload", "state", "uri"]
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = []
+    EVICTED: ConfiguredModel.State
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    LOADING: ConfiguredModel.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NEXT_TRY_AT_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND: ConfiguredModel.State
+    PIN_FIELD_NUMBER: _ClassVar[int]
+    PRELOAD_FIELD_NUMBER: _ClassVar[int]
+    READY: ConfiguredModel.State
+    RETRYING: ConfiguredModel.State
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_UNSPECIFIED: ConfiguredModel.State
+    URI_FIELD_NUMBER: _ClassVar[int]
+    failures: int
+    last_error: str
+    name: str
+    next_try_at: _timestamp_pb2.Timestamp
+    pin: bool
+    preload: bool
+    state: ConfiguredModel.State
+    uri: str
+    def __init__(self, name: _Optional[str] = ..., uri: _Optional[str] = ..., preload: bool = ..., pin: bool = ..., state: _Optional[_Union[ConfiguredModel.State, str]] = ..., failures: _Optional[int] = ..., last_error: _Optional[str] = ..., next_try_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class DescribeModelRequest(_message.Message):
     __slots__ = ["model", "page_size", "page_token"]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -63,7 +91,7 @@ class DrainGpuResponse(_message.Message):
     def __init__(self, gpu: _Optional[_Union[GpuStatus, _Mapping]] = ..., freed_bytes: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ["bytes", "error", "gpu", "kind", "lease_id", "model", "revision", "time"]
+    __slots__ = ["bytes", "error", "gpu", "kind", "lease_id", "listener", "model", "revision", "time", "took"]
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = []
     BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +107,7 @@ class Event(_message.Message):
     LEASE_ENDED: Event.Kind
     LEASE_GRANTED: Event.Kind
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    LISTENER_FIELD_NUMBER: _ClassVar[int]
     LOAD_FAILED: Event.Kind
     LOAD_FINISHED: Event.Kind
     LOAD_STARTED: Event.Kind
@@ -88,16 +117,19 @@ class Event(_message.Message):
     STALE: Event.Kind
     SUPERSEDED: Event.Kind
     TIME_FIELD_NUMBER: _ClassVar[int]
+    TOOK_FIELD_NUMBER: _ClassVar[int]
     UNPINNED: Event.Kind
     bytes: int
     error: _error_pb2.ErrorDetail
     gpu: str
     kind: Event.Kind
     lease_id: int
+    listener: str
     model: str
     revision: str
     time: _timestamp_pb2.Timestamp
-    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., lease_id: _Optional[int] = ..., bytes: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ..., gpu: _Optional[str] = ...) -> None: ...
+    took: _duration_pb2.Duration
+    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[Event.Kind, str]] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., lease_id: _Optional[int] = ..., bytes: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ..., gpu: _Optional[str] = ..., took: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., listener: _Optional[str] = ...) -> None: ...
 
 class EvictRequest(_message.Message):
     __slots__ = ["force", "gpu", "model"]
@@ -117,18 +149,30 @@ class EvictResponse(_message.Message):
     freed_bytes: int
     def __init__(self, freed_bytes: _Optional[int] = ..., draining_bytes: _Optional[int] = ...) -> None: ...
 
+class GetMetricsRequest(_message.Message):
+    __slots__ = []
+    def __init__(self) -> None: ...
+
+class GetMetricsResponse(_message.Message):
+    __slots__ = ["text"]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
 class GetStatusRequest(_message.Message):
     __slots__ = []
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ["gpus", "host", "leases", "listeners", "loads_running", "sessions", "uptime", "version"]
+    __slots__ = ["gpus", "host", "leases", "listeners", "loads_running", "log_level", "sessions", "source_revision", "uptime", "version"]
     GPUS_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     LISTENERS_FIELD_NUMBER: _ClassVar[int]
     LOADS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_REVISION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     gpus: _containers.RepeatedCompositeFieldContainer[GpuStatus]
@@ -136,10 +180,12 @@ class GetStatusResponse(_message.Message):
     leases: int
     listeners: _containers.RepeatedCompositeFieldContainer[ListenerStatus]
     loads_running: int
+    log_level: str
     sessions: int
+    source_revision: str
     uptime: _duration_pb2.Duration
     version: str
-    def __init__(self, version: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[_Union[TierStatus, _Mapping]] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., loads_running: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., gpus: _Optional[_Iterable[_Union[GpuStatus, _Mapping]]] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[_Union[TierStatus, _Mapping]] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., loads_running: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., gpus: _Optional[_Iterable[_Union[GpuStatus, _Mapping]]] = ..., source_revision: _Optional[str] = ..., log_level: _Optional[str] = ...) -> None: ...
 
 class GpuStatus(_message.Message):
     __slots__ = ["index", "last_error", "name", "state", "tier", "total_bytes", "uuid", "worker_pid"]
@@ -186,6 +232,16 @@ class Lease(_message.Message):
     uid: int
     def __init__(self, lease_id: _Optional[int] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., listener: _Optional[str] = ..., uid: _Optional[int] = ..., granted_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., claimed: bool = ...) -> None: ...
 
+class ListConfiguredModelsRequest(_message.Message):
+    __slots__ = []
+    def __init__(self) -> None: ...
+
+class ListConfiguredModelsResponse(_message.Message):
+    __slots__ = ["models"]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ConfiguredModel]
+    def __init__(self, models: _Optional[_Iterable[_Union[ConfiguredModel, _Mapping]]] = ...) -> None: ...
+
 class ListLeasesRequest(_message.Message):
     __slots__ = ["model"]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -199,18 +255,22 @@ class ListLeasesResponse(_message.Message):
     def __init__(self, leases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ...) -> None: ...
 
 class ListenerStatus(_message.Message):
-    __slots__ = ["directory", "draining_bytes", "leases", "name", "sessions"]
+    __slots__ = ["directory", "draining_bytes", "leased_bytes", "leases", "max_bytes", "name", "sessions"]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     DRAINING_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEASED_BYTES_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     directory: str
     draining_bytes: int
+    leased_bytes: int
     leases: int
+    max_bytes: int
     name: str
     sessions: int
-    def __init__(self, name: _Optional[str] = ..., directory: _Optional[str] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., draining_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., directory: _Optional[str] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., draining_bytes: _Optional[int] = ..., leased_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
 
 class PinRequest(_message.Message):
     __slots__ = ["model"]
@@ -253,6 +313,22 @@ class PreloadResponse(_message.Message):
     progress: _weights_pb2.LoadProgress
     def __init__(self, progress: _Optional[_Union[_weights_pb2.LoadProgress, _Mapping]] = ..., model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
 
+class ReloadConfigRequest(_message.Message):
+    __slots__ = []
+    def __init__(self) -> None: ...
+
+class ReloadConfigResponse(_message.Message):
+    __slots__ = ["added", "changed", "needs_restart", "removed"]
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_RESTART_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    added: _containers.RepeatedScalarFieldContainer[str]
+    changed: _containers.RepeatedScalarFieldContainer[str]
+    needs_restart: _containers.RepeatedScalarFieldContainer[str]
+    removed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, added: _Optional[_Iterable[str]] = ..., changed: _Optional[_Iterable[str]] = ..., removed: _Optional[_Iterable[str]] = ..., needs_restart: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ResumeGpuRequest(_message.Message):
     __slots__ = ["gpu"]
     GPU_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +348,18 @@ class Secret(_message.Message):
     key: bytes
     password: bytes
     def __init__(self, key: _Optional[bytes] = ..., password: _Optional[bytes] = ...) -> None: ...
+
+class SetLogLevelRequest(_message.Message):
+    __slots__ = ["level"]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: str
+    def __init__(self, level: _Optional[str] = ...) -> None: ...
+
+class SetLogLevelResponse(_message.Message):
+    __slots__ = ["previous"]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    previous: str
+    def __init__(self, previous: _Optional[str] = ...) -> None: ...
 
 class TierStatus(_message.Message):
     __slots__ = ["budget", "draining", "loading", "ready", "resident"]
