@@ -7,6 +7,9 @@ cd "$(dirname "$0")/.." || exit 1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+# Files of tests at once. Most of them wait more than they compute.
+side_by_side="-n 3 --dist loadfile"
+
 say() { printf '\n== %s\n' "$*"; }
 tally() { .venv/bin/python tests/tally.py "$scratch/results" "$@"; }
 
@@ -32,12 +35,12 @@ unit_tests() {
     tally --step "unit tests ($1)" --bazel "$scratch/events" --exit-code "$code"
 }
 
-# python_tests NAME CONFIG PATH...: pytest on the binaries of that configuration.
+# python_tests NAME CONFIG ARGUMENT...: pytest on the binaries of that configuration.
 python_tests() {
   local name="$1 ($2)" config=$2 code
   shift 2
   say "$name"
-  WEIGHTD_BUILD=$config .venv/bin/python -m pytest -q -rs -p no:cacheprovider --junitxml="$scratch/report.xml" "$@"
+  WEIGHTD_BUILD=$config .venv/bin/python -m pytest -q -rs -p no:cacheprovider -o tmp_path_retention_policy=failed --junitxml="$scratch/report.xml" "$@"
   code=$?
   tally --step "$name" --junit "$scratch/report.xml" --exit-code "$code"
   rm -f "$scratch/report.xml"
@@ -65,17 +68,17 @@ check "clang-tidy" bazel build --config=clang-tidy --keep_going //client/... //c
 check "ruff" .venv/bin/ruff check client/python tests deploy
 check "mypy" .venv/bin/mypy --config-file client/python/pyproject.toml client/python/src
 unit_tests opt
-python_tests client opt tests/client/python
+python_tests client opt $side_by_side tests/client/python
 python_tests servers opt tests/servers
 python_tests rooms opt tests/common tests/daemon
 python_tests bench opt tests/bench
 check "build (GPU suite)" bazel build --config=opt //tests/contract/... //tests/gpu/...
 python_tests gpu opt tests/gpu
-python_tests e2e opt tests/e2e
+python_tests e2e opt $side_by_side tests/e2e
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"
   unit_tests "$sanitizer"
-  python_tests e2e "$sanitizer" -m "not plain_only" tests/e2e
+  python_tests e2e "$sanitizer" $side_by_side -m "not plain_only" tests/e2e
 done
 check "quickstart" ./deploy/quickstart.sh # builds opt last: bazel-bin then holds what the README names
 
