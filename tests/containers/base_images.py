@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import time
 import typing
 
@@ -59,18 +60,26 @@ def base_image(suite: str = "bookworm", packages: typing.Sequence[str] = ()) -> 
     name = f"localhost/debian:{suite}-slim"
     if packages:
         name = f"localhost/debian:{suite}-{hashlib.sha256(' '.join(sorted(packages)).encode()).hexdigest()[:16]}"
-    with alone("images"), _scratch() as folder:
-        if not _buildah(folder, "images", "--quiet", "--filter", f"reference={name}"):
+    if _is_there(name):
+        return name
+    key = name.partition(":")[2]
+    with alone(key), _scratch(key) as folder:
+        if not _is_there(name):
             _make_root(suite, packages, folder / "root.tar")
             (folder / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
             _buildah(folder, "bud", "--quiet", "--isolation", "chroot", "--pull-never", "--tag", name, str(folder))
     return name
 
 
+def _is_there(name: str) -> bool:
+    with tempfile.TemporaryDirectory() as scratch:
+        return bool(_buildah(pathlib.Path(scratch), "images", "--quiet", "--filter", f"reference={name}"))
+
+
 @contextlib.contextmanager
-def _scratch() -> typing.Iterator[pathlib.Path]:
-    """A folder to work in. Whatever is in its place is of a run that was killed: only one works at a time."""
-    folder = cache() / "making"
+def _scratch(key: str) -> typing.Iterator[pathlib.Path]:
+    """A folder for who has the key's lock; what is in it is of a run that was killed."""
+    folder = cache() / f"making-{key}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:

@@ -74,6 +74,9 @@ class Isolation:
         ]
 
 
+POD = Isolation()
+
+
 class Container:
     """A container that was started. With a `process` its standard input and output are that one's."""
 
@@ -105,9 +108,7 @@ class Container:
 
     def remove(self) -> None:
         """Whatever state it is in."""
-        self._engine.podman("rm", "--force", "--time", "0", self.name, check=False)
-        if self.process is not None:
-            self.process.communicate()
+        self._engine.remove([self])
 
     def state(self) -> dict[str, typing.Any]:
         """What podman knows of it: Running, Pid, ExitCode, OOMKilled, …"""
@@ -155,20 +156,20 @@ class Engine:
         """Builds an image, of base images that `base_image` has made, and gives its name. `arguments` are buildah's."""
         name = f"localhost/{tag}"
         command = ["bud", "--quiet", "--isolation", "chroot", "--pull-never", "--tag", name, *arguments]
-        command += ["--file", str(dockerfile)] if dockerfile else []
-        self._call("buildah", *command, str(context), timeout=10 * PATIENCE)
+        command += ["--file", str(dockerfile.absolute())] if dockerfile else []
+        self._call("buildah", *command, str(context.absolute()), timeout=10 * PATIENCE)
         return name
 
     def save(self, image: str, archive: pathlib.Path) -> pathlib.Path:
         """Writes an image as `docker save` does, which other engines load."""
-        self.podman("save", "--format", "docker-archive", "--output", str(archive), image)
+        self.podman("save", "--format", "docker-archive", "--output", str(archive.absolute()), image)
         return archive
 
     def run(
         self,
         image: str,
         *command: str,
-        isolation: Isolation = Isolation(),
+        isolation: Isolation = POD,
         mounts: typing.Sequence[str] = (),
         environment: typing.Mapping[str, str] | None = None,
         entrypoint: str | None = None,
@@ -182,7 +183,7 @@ class Engine:
         self,
         image: str,
         *command: str,
-        isolation: Isolation = Isolation(),
+        isolation: Isolation = POD,
         mounts: typing.Sequence[str] = (),
         environment: typing.Mapping[str, str] | None = None,
         entrypoint: str | None = None,
@@ -197,7 +198,7 @@ class Engine:
         self,
         image: str,
         *command: str,
-        isolation: Isolation = Isolation(),
+        isolation: Isolation = POD,
         mounts: typing.Sequence[str] = (),
         environment: typing.Mapping[str, str] | None = None,
         entrypoint: str | None = None,
@@ -208,11 +209,19 @@ class Engine:
         process = subprocess.Popen(
             ["podman", *_storage(self.folder), "run", "--interactive", "--name", name, *options, image, *command],
             env=_environment(self.folder),
+            cwd=self.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         return Container(self, name, process)
+
+    def remove(self, containers: typing.Sequence[Container]) -> None:
+        """Ends and removes containers, whatever state they are in."""
+        self.podman("rm", "--force", "--time", "0", *(container.name for container in containers), check=False)
+        for container in containers:
+            if container.process is not None:
+                container.process.communicate()
 
     def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Any podman command."""
@@ -224,6 +233,7 @@ class Engine:
         done = subprocess.run(
             [program, *_storage(self.folder), *arguments],
             env=_environment(self.folder),
+            cwd=self.folder,  # where the runtime's monitor notes that a container ran out of memory
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -337,4 +347,4 @@ def _remove(folder: pathlib.Path) -> None:
     shutil.rmtree(folder)
 
 
-__all__ = ["PATIENCE", "Container", "Engine", "Isolation", "base_image", "libraries", "why_not"]
+__all__ = ["PATIENCE", "POD", "Container", "Engine", "Isolation", "base_image", "libraries", "why_not"]
