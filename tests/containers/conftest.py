@@ -10,7 +10,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).p
 
 import oci  # noqa: E402
 from models import even_model  # noqa: E402
-from node import Node, build_image  # noqa: E402
+from node import Node, build_image, own_users  # noqa: E402
 
 MIB = 1 << 20
 
@@ -56,3 +56,9 @@ def nodes(
     yield start
     for node in started:
         node.end()
+
+
+@pytest.fixture(scope="module")
+def node(nodes: typing.Callable[..., Node]) -> Node:
+    """A daemon with a user namespace of its own, as its clients have."""
+    return nodes(isolation=own_users())

@@ -6,7 +6,8 @@
         assert engine.run(image, "weightctl", "ls", mounts=[f"{folder}:/run/weightd"]).returncode == 0
         daemon.kill()
 
-What an engine makes lies in one folder below /tmp and goes with it; what killed runs left is removed by the next.
+What an engine makes lies in one folder below /tmp and goes with it; what killed runs left is removed by the next. As a
+program this says why containers can't run here, if they can't.
 """
 
 import dataclasses
@@ -348,3 +349,6 @@ def _remove(folder: pathlib.Path) -> None:
 
 
 __all__ = ["PATIENCE", "POD", "Container", "Engine", "Isolation", "base_image", "libraries", "why_not"]
+
+if __name__ == "__main__":
+    print(why_not())

@@ -6,7 +6,7 @@ import typing
 
 import pytest
 import seccomp
-from node import CONFIG, MODEL, Client, Node, attached, own_users, truth
+from node import MODEL, Client, Node, attached, own_users, truth
 from oci import POD, Engine, Isolation
 from processes import pss_of_segment
 
@@ -16,12 +16,6 @@ NAMESPACES = ("pid", "mnt", "ipc", "uts", "net", "user")
 
 def namespaces(pid: int) -> dict[str, str]:
     return {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in NAMESPACES}
-
-
-@pytest.fixture(scope="module")
-def node(nodes: Nodes) -> Node:
-    """A daemon in a user namespace of its own."""
-    return nodes(isolation=own_users())
 
 
 @pytest.mark.parametrize(
@@ -95,81 +89,3 @@ def nodes_of_attacks(nodes: Nodes) -> Node:
 def witness(nodes_of_attacks: Node) -> Client:
     """Has mapped the model before anybody attacks it."""
     return attached(nodes_of_attacks.client())
-
-
-class TestFolders:
-    """A pod is given one folder. What it finds there decides what it may do."""
-
-    def refusal(self, client: Client, model: str = MODEL) -> typing.Any:
-        answer = client.try_("attach", model=model)
-        assert "error" in answer, answer
-        return answer
-
-    def test_nothing_is_mounted(self, node: Node) -> None:
-        answer = self.refusal(node.client(nothing=True))
-        assert answer["reason"] == "DAEMON_UNREACHABLE"
-        assert "no daemon at /run/weightd: No such file or directory" in answer["error"]
-
-    def test_the_wrong_folder_is_mounted(self, node: Node, engine: Engine, tmp_path: pathlib.Path) -> None:
-        empty = engine.folder / tmp_path.name
-        empty.mkdir(mode=0o755)
-        answer = self.refusal(node.client(sockets=empty))
-        assert answer["reason"] == "DAEMON_UNREACHABLE"
-        assert "no daemon at /run/weightd" in answer["error"]
-        assert "mount" in answer["hint"]
-
-    def test_clients_and_operators_have_folders_of_their_own(self, node: Node, engine: Engine, image: str) -> None:
-        answer = self.refusal(node.client(sockets=node.sockets))
-        assert answer["reason"] == "DAEMON_UNREACHABLE"
-        mounts = [f"{node.sockets}/pods:/run/weightd:ro"]
-        done = engine.run(image, "weightctl", "status", mounts=mounts, isolation=own_users())
-        assert done.returncode == 69
-        assert "is weightd running, and is its socket /run/weightd/admin.sock?" in done.stderr
-
-    def test_the_folder_is_closed_to_this_user(self, nodes: Nodes) -> None:
-        closed = nodes(config=CONFIG.replace("0755", "0700"))
-        answer = self.refusal(closed.client())
-        assert answer["reason"] == "NOT_ALLOWED"
-        assert "Permission denied" in answer["error"]
-        assert "listener" in answer["hint"]
-        # Its own user outside is another one inside a user namespace: numbers count as the node sees them.
-        attached(closed.client(POD))
-
-    def test_a_folder_gives_what_its_listener_may(self, nodes: Nodes, models: pathlib.Path) -> None:
-        node = nodes(
-            config="""
-socket_dir: /run/weightd
-listeners:
-  - name: small
-    directory: /run/weightd/pods
-    mode: 0755
-    access: {attach: ["file:///models/m.*"], load: ["file:///models/m.*"]}
-  - name: big
-    directory: /run/weightd/big
-    mode: 0755
-    access: {attach: ["file:///models/big.*"]}
-sources:
-  file: {roots: [/models]}
-"""
-        )
-        small, big = node.client(), node.client(sockets=node.sockets / "big")
-        assert self.refusal(small, "/models/big.safetensors")["reason"] == "NOT_ALLOWED"
-        assert self.refusal(big)["reason"] == "NOT_ALLOWED"
-        assert self.refusal(big, "/models/big.safetensors")["reason"] in ("NOT_ALLOWED", "MODEL_NOT_RESIDENT")
-        assert attached(small).ask("digest")["digest"] == truth(models / "m.safetensors")
-
-    def test_pods_of_one_number_are_two_users(self, nodes: Nodes) -> None:
-        """Each has user 65532 inside; a listener counts sessions by the numbers that the node sees."""
-        node = nodes(config=CONFIG.replace("mode: 0755", "mode: 0755\n    max_sessions: 4"))
-        first, second = own_users(), own_users()
-        of_first = [attached(node.client(first)) for _ in range(2)]
-        assert self.refusal(node.client(first))["reason"] == "TOO_MANY_REQUESTS"
-        of_second = [attached(node.client(second)) for _ in range(2)]
-        assert len(of_first) + len(of_second) == node.status()["sessions"]
-
-    def test_a_daemon_in_a_user_namespace_cannot_tell_users_apart(self, nodes: Nodes) -> None:
-        """All who are not of its namespace are one user to it, and have one share."""
-        node = nodes(config=CONFIG.replace("mode: 0755", "mode: 0755\n    max_sessions: 4"), isolation=own_users())
-        for _ in range(2):
-            attached(node.client())
-        assert self.refusal(node.client())["reason"] == "TOO_MANY_REQUESTS"

@@ -14,11 +14,6 @@ Nodes = typing.Callable[..., Node]
 SOON = 1.0
 
 
-@pytest.fixture(scope="module")
-def node(nodes: Nodes) -> Node:
-    return nodes(isolation=own_users())
-
-
 def kills_for_memory() -> int:
     """How many processes the kernel has killed because memory was short."""
     counters = dict(line.split() for line in pathlib.Path("/proc/vmstat").read_text().splitlines())

@@ -3,7 +3,8 @@
 import pathlib
 import typing
 
-from node import CONFIG, MODEL, Node, attached, memory_charged, own_users, truth
+import pytest
+from node import CONFIG, Node, attached, memory_charged, own_users, truth
 from oci import POD, Isolation
 
 Nodes = typing.Callable[..., Node]
@@ -61,14 +62,15 @@ def test_a_budget_beyond_the_limit_is_an_error_and_not_the_end(nodes: Nodes, mod
     assert attached(node.client()).ask("digest")["digest"] == truth(models / "m.safetensors")
 
 
-def test_locks_what_it_may_and_serves_without(nodes: Nodes) -> None:
+def test_serves_what_it_may_not_lock(nodes: Nodes, models: pathlib.Path) -> None:
+    """24 MiB where a process may lock 8."""
     node = nodes()
-    attached(node.client())
+    assert attached(node.client()).ask("digest")["digest"] == truth(models / "m.safetensors")
     assert locked(node) < 8 * MIB
 
 
-def test_locks_everything_with_the_capability(nodes: Nodes, models: pathlib.Path) -> None:
-    node = nodes(isolation=Isolation(capabilities=("IPC_LOCK",), user=POD.user))
-    attached(node.client())
+@pytest.mark.parametrize("user", [0, POD.user])
+def test_locks_everything_with_the_capability(nodes: Nodes, models: pathlib.Path, user: int) -> None:
+    node = nodes(isolation=Isolation(user=user, capabilities=("IPC_LOCK",)))
+    assert attached(node.client()).ask("digest")["digest"] == truth(models / "m.safetensors")
     assert locked(node) >= (models / "m.safetensors").stat().st_size
-    assert node.client().ask("attach", model=MODEL)["nbytes"] == 24 * MIB
