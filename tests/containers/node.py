@@ -17,6 +17,7 @@ from processes import ROOT, binary, wait_until
 
 # Programs of the base image that the client needs.
 _PACKAGES = ("python3-minimal", "python3-protobuf", "python3-h2")
+_PROGRAMS = ("daemon/weightd", "client/cli/weightctl", "tests/e2e/holder", "tests/bench/shaped_server")
 # The base image has its own of these.
 _OF_THE_BASE = ("ld-linux", "libc.so", "libm.so", "libpthread.so", "libdl.so", "librt.so", "libresolv.so")
 _HERE = pathlib.Path(__file__).parent
@@ -47,7 +48,7 @@ def build_image(engine: Engine) -> str:
     context = engine.folder / "image"
     for name in ("bin", "lib", "python"):
         (context / name).mkdir(parents=True)
-    programs = [binary(name) for name in ("daemon/weightd", "client/cli/weightctl", "tests/bench/shaped_server")]
+    programs = [binary(name) for name in _PROGRAMS]
     for program in programs:
         shutil.copy(program, context / "bin")
     for library in libraries(*programs):
@@ -173,6 +174,17 @@ class Node:
         )
         self._others.append(container)
         return Client(container)
+
+    def holder(self) -> Container:
+        """A C++ client (holder.cc) of the model, which says a sum over its bytes and holds on."""
+        container = self._engine.talk(
+            self._image,
+            *("holder", "/run/weightd", MODEL),
+            isolation=own_users(),
+            mounts=[f"{self.sockets}/pods:/run/weightd:ro"],
+        )
+        self._others.append(container)
+        return container
 
     def server(self, name: str) -> str:
         """Serves one of the models on the daemon's own loopback, from a third container; gives its URL."""

@@ -219,10 +219,12 @@ class Engine:
 
     def remove(self, containers: typing.Sequence[Container]) -> None:
         """Ends and removes containers, whatever state they are in."""
-        self.podman("rm", "--force", "--time", "0", *(container.name for container in containers), check=False)
+        self.podman(
+            "rm", "--force", "--ignore", "--time", "0", *(container.name for container in containers), check=False
+        )
         for container in containers:
             if container.process is not None:
-                container.process.communicate()
+                container.process.communicate(timeout=PATIENCE)
 
     def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Any podman command."""

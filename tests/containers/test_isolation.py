@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+import subprocess
 import typing
 
 import pytest
 import seccomp
 from node import MODEL, Client, Node, attached, own_users, truth
 from oci import POD, Engine, Isolation
-from processes import pss_of_segment
+from processes import binary, ending, pss_of_segment, wait_until
 
 Nodes = typing.Callable[..., Node]
 NAMESPACES = ("pid", "mnt", "ipc", "uts", "net", "user")
@@ -58,6 +59,26 @@ def test_two_pods_share_one_copy(node: Node, models: pathlib.Path) -> None:
     shares = [pss_of_segment(client.container.pid) for client in clients]
     assert all(0 < share < 0.6 * size for share in shares), shares
     assert node.status()["host"]["resident"] < 1.1 * size
+
+
+def test_cpp_clients_read_the_same(node: Node) -> None:
+    """One on the node itself, two in containers; leases end with them, killed or not."""
+    before = node.leases()
+    outside = subprocess.Popen(
+        [binary("tests/e2e/holder"), str(node.sockets / "pods"), MODEL],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pods = [node.holder() for _ in range(2)]
+    with ending([outside]):
+        sums = {process.stdout.readline() for process in (outside, *(pod.process for pod in pods))}
+        assert len(sums) == 1
+        assert len(sums.pop().strip()) == 16
+        assert node.leases() == before + 3
+        pods[0].kill()
+        pods[1].remove()
+    wait_until(lambda: node.leases() == before, "the leases end", 1)
 
 
 @pytest.mark.parametrize(
