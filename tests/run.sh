@@ -75,6 +75,12 @@ python_tests bench opt tests/bench
 check "build (GPU suite)" bazel build --config=opt //tests/contract/... //tests/gpu/...
 python_tests gpu opt tests/gpu
 python_tests e2e opt $side_by_side tests/e2e
+no_containers=$(.venv/bin/python tests/containers/oci.py)
+if [[ -z $no_containers ]]; then
+  python_tests containers opt tests/containers
+else
+  say "containers (opt): skipped: $no_containers"
+fi
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"
   unit_tests "$sanitizer"

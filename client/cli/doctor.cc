@@ -90,7 +90,9 @@ Finding LockedMemory(const NodeReadings& node) {
   if (node.memlock_limit < node.memory_total / 2) {
     finding.state = State::kWarn;
     finding.cost = "models beyond the limit are not locked and may be swapped out under pressure";
-    finding.remedy = "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited, or no swap";
+    finding.remedy =
+        "LimitMEMLOCK=infinity in the unit, ulimit -l unlimited, the capability IPC_LOCK in a "
+        "container, or no swap";
   }
   return finding;
 }

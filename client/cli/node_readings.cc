@@ -116,6 +116,32 @@ void ReadLimits(NodeReadings& node) {
   node.may_lock_all = HasCapability(ReadText(process + "/status"), CAP_IPC_LOCK);
 }
 
+// `line` of /proc/self/cgroup is "0::/path" for the version 2 hierarchy, "4:memory:/path" for
+// version 1's of memory.
+void ReadCgroup(absl::string_view line, NodeReadings& node) {
+  const std::vector<absl::string_view> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));
+  const bool v1 = fields.size() == 3 && fields[1] == "memory";
+  if (fields.size() != 3 || (!v1 && !fields[1].empty())) {
+    return;
+  }
+  const std::string root = v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup";
+  // In a container its own cgroup is often all that is mounted, and then as the root.
+  for (const std::string& folder : {absl::StrCat(root, fields[2]), root}) {
+    const std::string limit = ReadText(folder + (v1 ? "/memory.limit_in_bytes" : "/memory.max"));
+    const std::string used = ReadText(folder + (v1 ? "/memory.usage_in_bytes" : "/memory.current"));
+    uint64_t used_bytes = 0;
+    if (limit.empty() || !absl::SimpleAtoi(used, &used_bytes)) {
+      continue;
+    }
+    // Version 1 says "no limit" with the largest number of whole pages.
+    if (const uint64_t bytes = Limit(limit); bytes < uint64_t{1} << 62) {
+      node.cgroup_limit = bytes;
+      node.cgroup_used = used_bytes;
+    }
+    return;
+  }
+}
+
 void ReadMemory(NodeReadings& node) {
   const std::string memory = ReadText("/proc/meminfo");
   node.memory_total = KilobytesLine(memory, "MemTotal:");
@@ -123,16 +149,9 @@ void ReadMemory(NodeReadings& node) {
   node.overcommit_memory = 0;
   static_cast<void>(
       absl::SimpleAtoi(ReadText("/proc/sys/vm/overcommit_memory"), &node.overcommit_memory));
-  // "0::/path" is the place in the version 2 hierarchy.
   const std::string cgroups = ReadText("/proc/self/cgroup");
   for (absl::string_view line : absl::StrSplit(cgroups, '\n')) {
-    if (!absl::ConsumePrefix(&line, "0::")) {
-      continue;
-    }
-    const std::string folder = absl::StrCat("/sys/fs/cgroup", line);
-    node.cgroup_limit = Limit(ReadText(folder + "/memory.max"));
-    const uint64_t used = Limit(ReadText(folder + "/memory.current"));
-    node.cgroup_used = used == kUnlimited ? 0 : used;
+    ReadCgroup(line, node);
   }
 }
 

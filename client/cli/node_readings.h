@@ -66,7 +66,7 @@ struct NodeReadings {
 
   uint64_t memory_total = 0;
   uint64_t memory_available = 0;
-  // Of this process's memory cgroup (version 2): kUnlimited if it has no limit.
+  // Of this process's memory cgroup: kUnlimited if it has no limit.
   uint64_t cgroup_limit = kUnlimited;
   uint64_t cgroup_used = 0;
 };

@@ -58,14 +58,14 @@ def _unreachable(path: Path, failure: OSError) -> Error:
         return error(
             "NOT_ALLOWED",
             f"{path}: {failure.strerror}",
-            hint="this user may not use this socket folder",
+            hint="this user may not use this socket folder: give it a listener in the daemon's config",
         )
     if failure.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
         return error(
             "DAEMON_UNREACHABLE",
             f"no daemon at {path.parent}: {failure.strerror}",
             hint=f"start one (weightd --socket-dir {path.parent}), or name the folder of one that runs"
-            " with socket_dir= or WEIGHTD_DIR",
+            " with socket_dir= or WEIGHTD_DIR; in a container, mount the folder of a listener there",
         )
     # An OSError without a number: the path is longer than a socket's name can be (107 bytes).
     return error("DAEMON_UNREACHABLE", f"{path}: {failure.strerror or failure}")
