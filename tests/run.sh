@@ -71,6 +71,7 @@ python_tests rooms opt tests/common tests/daemon
 python_tests bench opt tests/bench
 check "build (GPU suite)" bazel build --config=opt //tests/contract/... //tests/gpu/...
 python_tests gpu opt tests/gpu
+python_tests kubernetes opt tests/kubernetes
 python_tests e2e opt tests/e2e
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"
