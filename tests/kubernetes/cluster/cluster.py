@@ -6,12 +6,19 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import typing
 
-from images import make_images
 from machine import Machine
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+sys.path.insert(0, str(HERE.parent))
+
+from images import weightd_context  # noqa: E402
+from oci import Engine  # noqa: E402
 
 KUBERNETES = pathlib.Path(
     os.environ.get("WEIGHTD_KUBERNETES_CACHE") or pathlib.Path.home() / ".cache/weightd-kubernetes"
@@ -61,7 +68,7 @@ def free_port() -> int:
 class Cluster:
     """A context manager: up when entered, and everything as before when left. Needs root.
 
-    Its images are those of images.py; weightd's has each of the tags.
+    Its images are localhost/pause:1 and localhost/weightd, which has each of the tags.
     """
 
     def __init__(self, image_tags: list[str]) -> None:
@@ -76,7 +83,7 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         try:
-            archives = make_images(self.folder, self._tags[0])
+            archives = _make_images(self.folder, self._tags[0])
             self._configure()
             self._start_control_plane()
             self._start_node(archives)
@@ -292,3 +299,22 @@ class Cluster:
             for node in nodes
             for condition in node["status"].get("conditions", [])
         )
+
+
+def _make_images(folder: pathlib.Path, tag: str) -> list[pathlib.Path]:
+    """Archives of localhost/pause:1 and of localhost/weightd with that tag."""
+    with Engine() as engine:
+        images = {
+            "pause": engine.build(_pause(folder / "pause"), "pause:1"),
+            "weightd": engine.build(weightd_context(folder / "weightd"), f"weightd:{tag}"),
+        }
+        archives = [engine.save(image, folder / f"{name}.tar") for name, image in images.items()]
+    shutil.rmtree(folder / "weightd")
+    return archives
+
+
+def _pause(folder: pathlib.Path) -> pathlib.Path:
+    folder.mkdir()
+    subprocess.run(["clang-19", "-static", "-O2", "-o", folder / "pause", HERE / "pause.c"], check=True)
+    (folder / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
+    return folder

@@ -1,6 +1,5 @@
 """weightd as deploy/kubernetes installs it, on a real Kubernetes 1.20. Tests build on one another, in this order."""
 
-import hashlib
 import json
 import pathlib
 import sys
@@ -13,17 +12,19 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 sys.path.insert(0, str(HERE))
 
+from chart import ROOT, Renderer  # noqa: E402
 from cluster import Cluster  # noqa: E402
-from installation import ROOT, config, daemon_objects, model_pod, team_objects  # noqa: E402
-
-sys.path.insert(0, str(ROOT / "tests/e2e"))
-
-from chart import Renderer  # noqa: E402
 from compose import compose  # noqa: E402
-from models import even_model  # noqa: E402
+from installation import (  # noqa: E402
+    MODEL_BYTES,
+    config,
+    daemon_objects,
+    model_pod,
+    team_objects,
+    write_models,
+)
 from schemas import Object  # noqa: E402
 
-MODEL_BYTES = 256 << 20
 WEIGHTD = ("--namespace", "weightd")
 FIRST, NEXT = "0.1.0", "next"
 
@@ -31,17 +32,13 @@ FIRST, NEXT = "0.1.0", "next"
 @pytest.fixture(scope="module")
 def cluster() -> typing.Iterator[Cluster]:
     with Cluster([FIRST, NEXT]) as running:
-        even_model(running.folder / "models/llama.safetensors", MODEL_BYTES, 4)
-        even_model(running.folder / "models/small.safetensors", 2 << 20, 4, seed=2)
-        (running.folder / "models").chmod(0o755)
         yield running
 
 
 @pytest.fixture(scope="module")
 def digest(cluster: Cluster) -> str:
-    """SHA-256 of the model's tensors, which lie one after the other."""
-    content = (cluster.folder / "models/llama.safetensors").read_bytes()
-    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+    """SHA-256 of the model's tensors."""
+    return write_models(cluster.folder)
 
 
 def daemon_pod(cluster: Cluster) -> Object:
@@ -82,6 +79,7 @@ def test_a_pod_waits_for_a_daemon_on_its_node(cluster: Cluster) -> None:
     cluster.until(complains, "the kubelet says what the pod waits for")
 
 
+@pytest.mark.usefixtures("digest")
 def test_the_daemon_becomes_ready(cluster: Cluster) -> None:
     objects = daemon_objects(cluster.folder, FIRST)
     cluster.kubectl("apply", "-f", "-", given=[each for each in objects if each["kind"] == "Namespace"])

@@ -1,21 +1,26 @@
-"""The objects of deploy/kubernetes as the suite's one small node can hold them: less memory and fewer cores, images and
-folders of the suite's own. All else stays as it is in deploy/."""
+"""The objects of deploy/kubernetes as one small node can hold them: less memory and fewer cores, images and folders of
+the tests' own. All else stays as it is in deploy/."""
 
+import hashlib
 import json
 import pathlib
 import sys
 import typing
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
+from chart import ROOT
+from compose import compose, read
+from schemas import Object, containers_of
 
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(ROOT / "tests/e2e"))
 
-from compose import compose, read  # noqa: E402
-from schemas import Object, containers_of  # noqa: E402
+from models import even_model  # noqa: E402
 
 MANIFESTS = ROOT / "deploy/kubernetes"
+MODEL_BYTES = 256 << 20
 IMAGE = "localhost/weightd"
+DAEMON = {"cpu": "500m", "memory": "1664Mi"}
+# Less memory than the model.
+SMALL = {"cpu": "400m", "memory": "128Mi"}
 CONFIG = """
 socket_dir: /run/weightd
 host:
@@ -35,17 +40,29 @@ sources:
 """
 
 
+def _exactly(amounts: dict[str, str]) -> Object:
+    return {"requests": amounts, "limits": amounts}
+
+
 def config(*models: str) -> str:
     """Models of these names, each a file of /srv/models that is loaded at the start."""
     lines = [f"  - {{name: {name}, uri: file:///srv/models/{name}.safetensors, preload: true}}" for name in models]
     return CONFIG.format(models="\n".join(lines))
 
 
+def write_models(folder: pathlib.Path) -> str:
+    """Makes folder/models with "llama" and "small"; the SHA-256 of llama's tensors, which lie one after the other."""
+    llama = even_model(folder / "models/llama.safetensors", MODEL_BYTES, 4)
+    even_model(folder / "models/small.safetensors", 2 << 20, 4, seed=2)
+    llama.parent.chmod(0o755)
+    content = llama.read_bytes()
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
 def daemon_objects(folder: pathlib.Path, tag: str) -> list[Object]:
     """The base with node tuning; its sockets are made in folder/run, its models lie in folder/models."""
     volumes = "/spec/template/spec/volumes"
     container = "/spec/template/spec/containers/0"
-    resources = {"cpu": "500m", "memory": "1664Mi"}
     patch: list[dict[str, typing.Any]] = [
         {"op": "replace", "path": f"{volumes}/0/hostPath/path", "value": f"{folder}/run"},
         {
@@ -58,7 +75,10 @@ def daemon_objects(folder: pathlib.Path, tag: str) -> list[Object]:
             "path": f"{container}/volumeMounts/-",
             "value": {"name": "models", "mountPath": "/srv/models", "readOnly": True},
         },
-        {"op": "replace", "path": f"{container}/resources", "value": {"requests": resources, "limits": resources}},
+        *(
+            {"op": "replace", "path": f"/spec/template/spec/{group}/0/resources", "value": _exactly(amounts)}
+            for group, amounts in (("containers", DAEMON), ("initContainers", SMALL))
+        ),
     ]
     settings = [{"op": "replace", "path": "/data/weightd.yaml", "value": config("llama")}]
     overlay = folder / "overlay"
@@ -84,9 +104,8 @@ def model_pod(folder: pathlib.Path, tag: str) -> Object:
     (pod,) = read(MANIFESTS / "examples/model-pod.yaml")
     for container in containers_of(pod):
         container["image"] = f"{IMAGE}:{tag}"
-    server = pod["spec"]["containers"][0]
-    server["command"] = ["python3", "/opt/server.py", "llama"]
-    server["resources"] = dict.fromkeys(("requests", "limits"), {"cpu": "400m", "memory": "128Mi"})
+        container["resources"] = _exactly(SMALL)
+    pod["spec"]["containers"][0]["command"] = ["python3", "/opt/server.py", "llama"]
     pod["spec"]["volumes"][0]["hostPath"]["path"] = f"{folder}/run/pods"
     return pod
 
