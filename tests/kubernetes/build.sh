@@ -43,9 +43,13 @@ END
   )
 }
 
+mkdir -p "$cache/bin"
+# One at a time: another that builds spares us the work.
+exec 9>"$cache/lock"
+flock 9
 complete && exit
 rm -rf "$work"
-mkdir -p "$work" "$cache/bin"
+mkdir -p "$work"
 fetch_source
 build
 for program in "${programs[@]}"; do
