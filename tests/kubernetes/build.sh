@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds Kubernetes' control plane and kubelet from Debian's source package, once, into ~/.cache/weightd-kubernetes. About 20
-# minutes on two cores, 3 GiB of disk while it builds, 360 MiB afterwards. Does nothing, quickly, when they are there.
+# minutes on two cores, 3 GiB of disk while it builds, 360 MiB afterwards. Does nothing, quickly, when they are there; goes on
+# where it was stopped.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -18,6 +19,7 @@ complete() {
 
 # The source package, by a source list of our own: many machines have none. Nothing of the system's apt is changed.
 fetch_source() {
+  rm -rf "$work"
   mkdir -p "$work/lists/partial"
   echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${DEBIAN_MIRROR:-http://deb.debian.org/debian} bookworm main" \
     >"$work/sources.list"
@@ -25,6 +27,7 @@ fetch_source() {
     -o "Dir::State::lists=$work/lists" -o APT::Sandbox::User=root)
   apt-get -q "${options[@]}" update
   (cd "$work" && apt-get -q "${options[@]}" source --only-source kubernetes)
+  touch "$work/fetched"
 }
 
 # Unpatched, with Debian's Go. Without a file of its version the build asks git, which knows another project's.
@@ -38,7 +41,7 @@ KUBE_GIT_MINOR='20'
 END
   (
     cd "$work"/kubernetes-*/
-    KUBE_GIT_VERSION_FILE=$work/version GO111MODULE=off CGO_ENABLED=0 GOCACHE=$work/go \
+    KUBE_GIT_VERSION_FILE=$work/version GO111MODULE=off CGO_ENABLED=0 \
       make GOLDFLAGS="-s -w" WHAT="${programs[*]/#/cmd/}"
   )
 }
@@ -48,9 +51,7 @@ mkdir -p "$cache/bin"
 exec 9>"$cache/lock"
 flock 9
 complete && exit
-rm -rf "$work"
-mkdir -p "$work"
-fetch_source
+[[ -e $work/fetched ]] || fetch_source
 build
 for program in "${programs[@]}"; do
   mv "$work"/kubernetes-*/_output/local/bin/linux/amd64/"$program" "$cache/bin/"
