@@ -173,6 +173,7 @@ def test_a_value_of_another_type_is_refused() -> None:
         {"config": {"host": {"budget": "1GiB"}}},
         {"updateStrategy": {"maxUnavailable": "all"}},
         {"metrics": {"port": 70000}},
+        {"priorityClass": {"create": False}},
     ],
 )
 def test_a_mistaken_value_is_refused(values: Values) -> None:
