@@ -17,7 +17,7 @@ def digest(model: weightd.Model) -> str:
     """Reads every byte."""
     read = hashlib.sha256()
     for name in sorted(model.tensors):
-        read.update(model[name].tobytes())
+        read.update(memoryview(model[name]).cast("B"))
     return read.hexdigest()
 
 

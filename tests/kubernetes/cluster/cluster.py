@@ -143,8 +143,9 @@ class Cluster:
         return result
 
     def log(self, name: str) -> str:
-        """The end of a process' log."""
-        return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+        """The end of a process' log; empty if it hasn't started."""
+        file = self.folder / f"{name}.log"
+        return file.read_text(errors="replace")[-3000:] if file.exists() else ""
 
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
