@@ -1,5 +1,6 @@
 """A real Kubernetes of one node, as processes: etcd, API server, controllers, scheduler, containerd, kubelet."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -97,11 +98,11 @@ class Cluster:
 
     def close(self) -> None:
         """Pods first, by the cluster itself; then its processes, from the last to the first; then the machine."""
-        if len(self._processes) == 6:
-            self.kubectl("delete", "daemonsets", "--all", "--all-namespaces", check=False)
-            self.kubectl(
-                "delete", "pods", "--all", "--all-namespaces", "--grace-period=1", "--timeout=60s", check=False
-            )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._processes and self._processes[-1][0] == "kubelet":
+                everything = ("--all", "--all-namespaces", "--timeout=60s")
+                self.kubectl("delete", "daemonsets", *everything, check=False)
+                self.kubectl("delete", "pods", *everything, "--grace-period=1", check=False)
         for _, process in reversed(self._processes):
             process.terminate()
             try:
