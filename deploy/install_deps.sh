@@ -14,6 +14,8 @@ packages=(
   libexpat1-dev libisal-dev libyaml-cpp-dev libsimdjson-dev libsodium-dev libgtest-dev libgmock-dev
   # Tests and the quick start.
   python3-venv nginx-light curl openssl ca-certificates git procps
+  # The chart is rendered in tests with what Helm is made of.
+  golang-go golang-github-masterminds-sprig-dev golang-github-ghodss-yaml-dev
   # An S3 server for tests: Ceph's RADOS Gateway.
   ceph-mon ceph-osd radosgw ceph-common
   # Containers for tests: root file systems, images, what runs them.

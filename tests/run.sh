@@ -74,6 +74,7 @@ python_tests rooms opt tests/common tests/daemon
 python_tests bench opt tests/bench
 check "build (GPU suite)" bazel build --config=opt //tests/contract/... //tests/gpu/...
 python_tests gpu opt tests/gpu
+python_tests kubernetes opt tests/kubernetes
 python_tests e2e opt $side_by_side tests/e2e
 no_containers=$(.venv/bin/python tests/containers/oci.py)
 if [[ -z $no_containers ]]; then
