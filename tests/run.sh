@@ -72,6 +72,7 @@ python_tests bench opt tests/bench
 check "build (GPU suite)" bazel build --config=opt //tests/contract/... //tests/gpu/...
 python_tests gpu opt tests/gpu
 python_tests e2e opt tests/e2e
+python_tests packages opt tests/packages
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"
   unit_tests "$sanitizer"
