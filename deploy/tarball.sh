@@ -48,11 +48,10 @@ libraries_of() {
   ldd "$@" | sed -n 's/^\t\(\S*\) => \(\/\S*\) .*/\1 \2/p' | sort -u | grep -vE "$of_glibc"
 }
 
-# The package that a library came with. dpkg knows some by their place before /lib became a link.
-package_of() {
-  local path
-  path=$(readlink -f "$1")
-  { dpkg-query -S "$path" 2>/dev/null || dpkg-query -S "${path#/usr}"; } | sed 's/:.*//;q'
+# Lines "PATH PACKAGE" for those of the paths on standard input that a package has. dpkg knows some by their place before
+# /lib became a link, and fails if one of many is nobody's.
+packages_of() {
+  sed 'p;s,^/usr,,' | { xargs dpkg-query -S 2>/dev/null || true; } | sed -n 's,^\([^: ]*\):.* \(/usr\)\?\(/.*\),\3 \1,p'
 }
 
 for program in daemon/weightd client/cli/weightctl; do
@@ -62,12 +61,18 @@ done
 strip "$root"/bin/*
 patchelf --set-rpath '$ORIGIN/../lib' "$root"/bin/*
 libraries_of "$programs"/{daemon/weightd,client/cli/weightctl} >"$scratch/libraries"
+declare -A packages
+while read -r path package; do
+  packages[$path]=$package
+done < <(cut -d ' ' -f 2 "$scratch/libraries" | xargs readlink -f | packages_of)
 while read -r library path; do
   install -m 644 "$path" "$root/lib/$library"
-  patchelf --set-rpath '$ORIGIN' "$root/lib/$library"
-  package=$(package_of "$path") || fail "no package has $path, and so nobody knows its licence"
+  path=$(readlink -f "$path")
+  package=${packages[${path#/usr}]-}
+  [[ -n $package ]] || fail "no package has $path, and so nobody knows its licence"
   install -m 644 "/usr/share/doc/$package/copyright" "$root/share/licenses/$package"
 done <"$scratch/libraries"
+patchelf --set-rpath '$ORIGIN' "$root"/lib/*
 # The texts that those refer to.
 cp -rL /usr/share/common-licenses "$root/share/licenses/common-licenses"
 
@@ -78,6 +83,6 @@ chmod -R u=rwX,go=rX "$root"
 
 mkdir -p "$out"
 tar --create --sort=name --format=gnu --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}" \
-  --directory "$scratch" "$name" | gzip --no-name --best >"$scratch/tarball"
+  --directory "$scratch" "$name" | gzip --no-name >"$scratch/tarball"
 mv "$scratch/tarball" "$out/$name.tar.gz"
 echo "$out/$name.tar.gz"
