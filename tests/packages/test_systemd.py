@@ -75,12 +75,12 @@ def test_less_is_exposed_without_gpus(node: pathlib.Path) -> None:
 
 
 def test_the_user_and_the_config_folder(tmp_path: pathlib.Path) -> None:
+    secret = tmp_path / "etc/weightd/model-key"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("key")
     user = (UNITS / "weightd.sysusers.conf").read_text().splitlines()[-1]
     subprocess.run(["systemd-sysusers", f"--root={tmp_path}", "--inline", user], check=True, capture_output=True)
     (number,) = re.findall(r"^weightd:x:(\d+):", (tmp_path / "etc/passwd").read_text(), re.MULTILINE)
-    secret = tmp_path / "etc/weightd/model-key"
-    secret.parent.mkdir()
-    secret.write_text("key")
     subprocess.run(["systemd-tmpfiles", f"--root={tmp_path}", "--create", UNITS / "weightd.tmpfiles.conf"], check=True)
     for path, mode in ((secret.parent, 0o750), (secret, 0o640)):
         found = path.stat()
