@@ -11,14 +11,15 @@ START = r"""
 systemctl is-enabled weightd
 systemd-analyze verify weightd.service
 install -d -o weightd -g weightd -m 700 /run/weightd
-as() { setpriv --reuid="$1" --regid="$1" --clear-groups "${@:2}"; }
-as weightd $(sed -n 's/^ExecStart=//p' /etc/systemd/system/weightd.service) &
+command=$(sed -n 's/^ExecStart=//p' /etc/systemd/system/weightd.service)
+setpriv --reuid=weightd --regid=weightd --clear-groups $command &
 daemon=$!
 for try in $(seq 300); do weightctl status >/dev/null 2>&1 && break; sleep 0.1; done
 """
 CHECK = """
-as 65534 test -S /run/weightd/users/weightd.sock
-as 65534 sh -c '! cat /etc/weightd/weightd.yaml'
+nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+$nobody test -S /run/weightd/users/weightd.sock
+$nobody sh -c '! cat /etc/weightd/weightd.yaml'
 kill $daemon
 wait $daemon
 """
