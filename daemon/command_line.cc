@@ -10,8 +10,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/source_revision.h"
 #include "common/status.h"
-#include "common/version.h"
 #include "daemon/config.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
@@ -59,7 +59,7 @@ std::optional<CommandLine> ParseCommandLine(int argc, const char* const* argv, i
       ->type_name("LEVEL");
   app.add_flag("--check-config", line.check_config, "check the config and exit");
   app.add_flag("--print-config", line.print_config, "print the config with defaults and exit");
-  app.set_version_flag("--version", kVersion);
+  app.set_version_flag("--version", VersionText("weightd"));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -92,6 +93,15 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
        {"socket_dir", config.socket_dir()},
        {"budget_bytes", daemon->cache_->Usage().budget}});
   return daemon;
+}
+
+std::string Daemon::Summary() const {
+  const host::HostUsage usage = cache_->Usage();
+  constexpr double kGib = 1 << 30;
+  return absl::StrFormat(
+      "%.1f of %.1f GiB in use, %u loads running",
+      static_cast<double>(usage.resident + usage.loading + usage.draining) / kGib,
+      static_cast<double>(usage.budget) / kGib, cache_->LoadsRunning());
 }
 
 void Daemon::Stop() {

@@ -36,6 +36,8 @@ class Daemon {
   // `stopping`.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const v1::Config& config,
                                                        Cancellation& stopping);
+  // What is held and done, in a line. Takes the locks that every client's call takes.
+  std::string Summary() const;
   // Ends all calls and sessions. What is left is memory, which the end of the process frees.
   void Stop();
   ~Daemon() { Stop(); }

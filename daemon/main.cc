@@ -11,9 +11,11 @@
 #include "daemon/daemon.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
+#include "daemon/service_manager.h"
 
 // Until a signal ends it.
-static absl::Status Serve(const weightd::v1::Config& config) {
+static absl::Status Serve(const weightd::v1::Config& config,
+                          const weightd::ServiceManager& manager) {
   weightd::Cancellation stopping;
   ASSIGN_OR_RETURN(const auto signals, weightd::StopSignals::Start(&stopping, absl::Seconds(10)));
   const auto daemon = weightd::Daemon::Start(config, stopping);
@@ -21,7 +23,10 @@ static absl::Status Serve(const weightd::v1::Config& config) {
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(daemon.status());
+  auto heartbeat = manager.Ready([&daemon] { return (*daemon)->Summary(); });
   signals->Wait();
+  heartbeat.reset();
+  manager.Stopping();
   (*daemon)->Stop();
   weightd::StopLogging();
   // A large cache takes seconds to free, which nobody needs to wait for: the kernel does it.
@@ -48,9 +53,10 @@ int main(int argc, char** argv) {
     return weightd::kExitOk;
   }
   weightd::PrepareProcess();
+  const auto manager = weightd::ServiceManager::FromEnvironment();
   weightd::StartLogging(*weightd::LogLevelFromName(config->log().level()),
                         *weightd::LogFormatFromName(config->log().format()));
-  const absl::Status served = Serve(*config);
+  const absl::Status served = Serve(*config, *manager);
   weightd::StopLogging();
   return served.ok() ? weightd::kExitOk : weightd::ReportFailure(served);
 }

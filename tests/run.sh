@@ -82,6 +82,7 @@ if [[ -z $no_containers ]]; then
 else
   say "containers (opt): skipped: $no_containers"
 fi
+python_tests packages opt tests/packages
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"
   unit_tests "$sanitizer"

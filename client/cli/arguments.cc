@@ -10,8 +10,8 @@
 #include "absl/strings/string_view.h"
 #include "client/cli/key_option.h"
 #include "common/pins.h"
+#include "common/source_revision.h"
 #include "common/status.h"
-#include "common/version.h"
 
 namespace weightd::cli {
 namespace {
@@ -187,7 +187,7 @@ absl::StatusOr<Arguments> ParseArguments(int argc, const char* const* argv) {
   CLI::App app("Looks after weightd, which keeps one copy of each model's weights on a node.",
                "weightctl");
   app.footer(kFooter);
-  app.set_version_flag("--version", absl::StrCat("weightctl ", kVersion));
+  app.set_version_flag("--version", VersionText("weightctl"));
   app.require_subcommand(1);
   app.add_option("--socket-dir", arguments.socket_dir, "Folder of the daemon's sockets");
   app.add_option("--output,-o", output, "table or json")

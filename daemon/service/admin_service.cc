@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/source_revision.h"
 #include "common/status.h"
 #include "common/version.h"
 #include "daemon/pipeline/digests.h"
@@ -168,6 +169,7 @@ grpc::ServerWriteReactor<v1::WatchEventsResponse>* AdminService::WatchEvents(
 
 void AdminService::FillStatus(v1::GetStatusResponse& response) const {
   response.set_version(std::string(kVersion));
+  response.set_source_revision(SourceRevision());
   response.mutable_uptime()->set_seconds(absl::ToInt64Seconds(absl::Now() - daemon_.started));
   *response.mutable_host() = ToProto(daemon_.cache->Usage());
   response.set_loads_running(daemon_.cache->LoadsRunning());

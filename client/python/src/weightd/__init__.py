@@ -29,6 +29,8 @@ from weightd.model import FileCheck, Model
 from weightd.progress import Progress
 from weightd.tensors import TensorInfo
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ClosedError",
     "DeadlineError",
