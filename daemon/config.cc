@@ -5,6 +5,7 @@
 #include "daemon/config_fields.h"
 #include "daemon/config_values.h"
 #include "daemon/config_yaml.h"
+#include "daemon/service/owner.h"
 
 namespace weightd {
 namespace {
@@ -163,7 +164,16 @@ absl::Duration ToDuration(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
 }
 
-bool LetsOthersIn(uint32_t mode) { return (mode & 0077) != 0; }
+bool LetsOthersIn(const v1::ListenerConfig& listener) {
+  if ((listener.mode() & 0077) != 0) {
+    return true;
+  }
+  if (listener.owner().empty()) {
+    return false;
+  }
+  const absl::StatusOr<service::Owner> owner = service::ParseOwner(listener.owner());
+  return !owner.ok() || owner->foreign();
+}
 
 absl::Duration RevalidateInterval(const v1::CacheConfig& cache) {
   absl::Duration interval = absl::InfiniteDuration();

@@ -31,8 +31,9 @@ absl::StatusOr<v1::Config> ParseConfig(absl::string_view text, absl::string_view
 // The config as YAML that ParseConfig reads.
 std::string PrintConfig(const v1::Config& config);
 
-// Whether users other than the daemon's own get into a folder of that mode.
-bool LetsOthersIn(uint32_t mode);
+// Whether users other than the daemon's own reach the listener, by its folder's mode or as its
+// owner.
+bool LetsOthersIn(const v1::ListenerConfig& listener);
 
 absl::Duration ToDuration(const google::protobuf::Duration& duration);
 

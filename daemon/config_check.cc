@@ -19,50 +19,20 @@
 #include "common/pins.h"
 #include "common/status.h"
 #include "common/uri.h"
-#include "daemon/config.h"
 #include "daemon/config_check_gpu.h"
 #include "daemon/config_check_keys.h"
+#include "daemon/config_check_listeners.h"
 #include "daemon/config_values.h"
 #include "daemon/source/s3/s3_store.h"
 
 namespace weightd {
 namespace {
 
-constexpr size_t kMaxNameBytes = 200;
 // Bytes a second.
 constexpr uint64_t kLeastBandwidth = 125'000;
 constexpr uint64_t kMostBandwidth = 12'500'000'000'000;
 
 constexpr absl::string_view kVerifyPolicies[] = {"fast", "full", "never"};
-
-struct Range {
-  uint64_t least;
-  uint64_t most;
-};
-
-absl::Status CheckRange(uint64_t value, Range range, absl::string_view path,
-                        const FieldLines& lines) {
-  if (value >= range.least && value <= range.most) {
-    return absl::OkStatus();
-  }
-  return lines.ErrorAt(path, absl::StrCat("must be from ", range.least, " to ", range.most));
-}
-
-// Letters, digits, `.`, `_`, `-`, `/`; a letter or digit first, so that no name looks like a path.
-bool IsName(absl::string_view name) {
-  return !name.empty() && name.size() <= kMaxNameBytes && absl::ascii_isalnum(name[0]) &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' || c == '/';
-         });
-}
-
-absl::Status CheckName(const std::string& name, absl::string_view path, const FieldLines& lines) {
-  if (IsName(name)) {
-    return absl::OkStatus();
-  }
-  return lines.ErrorAt(path, "not a name",
-                       "use letters, digits, '.', '_', '-', '/', the first a letter or digit");
-}
 
 bool IsNetwork(absl::string_view text) {
   const std::vector<std::string> parts = absl::StrSplit(text, '/');
@@ -74,69 +44,6 @@ bool IsNetwork(absl::string_view text) {
   in6_addr address;
   return (inet_pton(AF_INET, parts[0].c_str(), &address) == 1 && prefix <= 32) ||
          (inet_pton(AF_INET6, parts[0].c_str(), &address) == 1 && prefix <= 128);
-}
-
-absl::Status CheckAccess(const v1::ListenerConfig& listener, const std::string& path,
-                         const FieldLines& lines) {
-  const v1::AccessConfig& access = listener.access();
-  RETURN_IF_ERROR(CheckPatterns(access.attach(), path + ".access.attach", lines));
-  RETURN_IF_ERROR(CheckPatterns(access.load_configured(), path + ".access.load_configured", lines));
-  RETURN_IF_ERROR(CheckPatterns(access.load(), path + ".access.load", lines));
-  const bool named =
-      access.attach_size() > 0 || access.load_configured_size() > 0 || access.load_size() > 0;
-  if (LetsOthersIn(listener.mode()) && !named) {
-    return lines.ErrorAt(path + ".access",
-                         "users other than the daemon's own reach this listener, so it must name "
-                         "its patterns",
-                         "list what they may attach to under access.attach, or use mode 0700");
-  }
-  if (listener.has_access() && !named) {
-    return lines.ErrorAt(path + ".access", "names no patterns, so its clients could do nothing",
-                         "list patterns, or leave access out");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckMode(uint32_t mode, const std::string& path, const FieldLines& lines) {
-  if ((mode & 0700) != 0700) {
-    return lines.ErrorAt(path + ".mode", "the daemon's own user needs all rights",
-                         "use 0700, 0750 or 0755");
-  }
-  if ((mode & 0022) != 0) {
-    return lines.ErrorAt(path + ".mode", "others could replace the sockets",
-                         "use 0700, 0750 or 0755");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckListeners(const v1::Config& config, const FieldLines& lines) {
-  absl::flat_hash_set<std::string> names;
-  absl::flat_hash_set<std::string> directories;
-  for (int i = 0; i < config.listeners_size(); ++i) {
-    const v1::ListenerConfig& listener = config.listeners(i);
-    const std::string path = absl::StrCat("listeners[", i, "]");
-    RETURN_IF_ERROR(CheckName(listener.name(), path + ".name", lines));
-    if (!names.insert(listener.name()).second) {
-      return lines.ErrorAt(path + ".name", "another listener has this name");
-    }
-    if (listener.directory().empty()) {
-      return lines.ErrorAt(path + ".directory", "missing",
-                           absl::StrCat("name a folder for its sockets, such as ",
-                                        config.socket_dir(), "/", listener.name()));
-    }
-    if (listener.directory() != config.socket_dir()) {
-      RETURN_IF_ERROR(CheckAbsolutePath(listener.directory(), path + ".directory", lines));
-    }
-    if (!directories.insert(listener.directory()).second) {
-      return lines.ErrorAt(path + ".directory", "another listener has this folder");
-    }
-    RETURN_IF_ERROR(CheckMode(listener.mode(), path, lines));
-    RETURN_IF_ERROR(CheckAccess(listener, path, lines));
-    RETURN_IF_ERROR(CheckRange(listener.max_sessions(), {1, 65536}, path + ".max_sessions", lines));
-    RETURN_IF_ERROR(
-        CheckRange(listener.max_connections(), {1, 65536}, path + ".max_connections", lines));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status CheckModels(const v1::Config& config, const FieldLines& lines) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -10,6 +11,34 @@
 #include "daemon/service/access.h"
 
 namespace weightd {
+namespace {
+
+constexpr size_t kMaxNameBytes = 200;
+
+bool IsName(absl::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameBytes && absl::ascii_isalnum(name[0]) &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' || c == '/';
+         });
+}
+
+}  // namespace
+
+absl::Status CheckRange(uint64_t value, Range range, absl::string_view path,
+                        const FieldLines& lines, absl::string_view hint) {
+  if (value >= range.least && value <= range.most) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(path, absl::StrCat("must be from ", range.least, " to ", range.most), hint);
+}
+
+absl::Status CheckName(const std::string& name, absl::string_view path, const FieldLines& lines) {
+  if (IsName(name)) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(path, "not a name",
+                       "use letters, digits, '.', '_', '-', '/', the first a letter or digit");
+}
 
 absl::Status CheckOneOf(const std::string& value, absl::Span<const absl::string_view> allowed,
                         absl::string_view path, const FieldLines& lines) {

@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_CONFIG_VALUES_H_
 #define WEIGHTD_DAEMON_CONFIG_VALUES_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -13,6 +14,18 @@
 // at `path`.
 
 namespace weightd {
+
+struct Range {
+  uint64_t least;
+  uint64_t most;
+};
+
+absl::Status CheckRange(uint64_t value, Range range, absl::string_view path,
+                        const FieldLines& lines, absl::string_view hint = {});
+
+// That it consists of letters, digits, `.`, `_`, `-`, `/`; a letter or digit first, so that no name
+// looks like a path.
+absl::Status CheckName(const std::string& name, absl::string_view path, const FieldLines& lines);
 
 absl::Status CheckOneOf(const std::string& value, absl::Span<const absl::string_view> allowed,
                         absl::string_view path, const FieldLines& lines);

@@ -1,8 +1,11 @@
 #include "daemon/daemon.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <utility>
 
@@ -24,6 +27,7 @@
 #include "daemon/logging.h"
 #include "daemon/model_keys.h"
 #include "daemon/service/access.h"
+#include "daemon/service/owner.h"
 #include "daemon/service/tensor_index_codec.h"
 
 namespace weightd {
@@ -33,7 +37,6 @@ namespace {
 constexpr absl::Duration kCallsGrace = absl::Milliseconds(500);
 constexpr uint32_t kAdminConnections = 64;
 constexpr mode_t kPrivateSocket = 0600;
-constexpr mode_t kOpenSocket = 0666;
 // For a folder that holds others' folders: they may pass, nothing else.
 constexpr mode_t kPassMode = 0711;
 
@@ -44,18 +47,43 @@ std::string Normalised(absl::string_view folder) {
   return std::string(folder);
 }
 
-// The folders to hold, each once, with their modes; a folder comes before those in it.
-std::map<std::string, mode_t> FoldersOf(const v1::Config& config) {
+struct FolderRights {
+  mode_t mode = 0;
+  service::Owner owner = {};
+};
+
+// The folders to hold, each once; a folder comes before those in it.
+absl::StatusOr<std::map<std::string, FolderRights>> FoldersOf(const v1::Config& config) {
   const std::string socket_dir = Normalised(config.socket_dir());
-  std::map<std::string, mode_t> folders = {{socket_dir, 0700}};
+  std::map<std::string, FolderRights> folders = {{socket_dir, {.mode = 0700}}};
   for (const v1::ListenerConfig& listener : config.listeners()) {
     const std::string directory = Normalised(listener.directory());
-    folders[directory] |= listener.mode();
-    if (LetsOthersIn(listener.mode()) && absl::StartsWith(directory, socket_dir + "/")) {
-      folders[socket_dir] |= kPassMode;
+    FolderRights& rights = folders[directory];
+    rights.mode |= listener.mode();
+    if (!listener.owner().empty()) {
+      ASSIGN_OR_RETURN(rights.owner, service::ParseOwner(listener.owner()));
+    }
+    if (LetsOthersIn(listener) && absl::StartsWith(directory, socket_dir + "/")) {
+      folders[socket_dir].mode |= kPassMode;
     }
   }
   return folders;
+}
+
+// Of sockets that just those may use who get into the folder.
+mode_t SocketMode(mode_t folder) {
+  return kPrivateSocket | ((folder & S_IXGRP) != 0 ? 0060 : 0) |
+         ((folder & S_IXOTH) != 0 ? 0006 : 0);
+}
+
+std::map<std::string, uint64_t, std::less<>> QuotasOf(const v1::Config& config) {
+  std::map<std::string, uint64_t, std::less<>> quotas;
+  for (const v1::ListenerConfig& listener : config.listeners()) {
+    if (listener.has_max_bytes()) {
+      quotas[listener.name()] = listener.max_bytes();
+    }
+  }
+  return quotas;
 }
 
 // Of a valid config.
@@ -70,10 +98,14 @@ absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
     return service::Access::Everything();
   }
   const v1::AccessConfig& access = config.access();
+  if (access.attach().empty() && access.load_configured().empty() && access.load().empty()) {
+    return service::Access::EverythingBut({access.deny().begin(), access.deny().end()});
+  }
   return service::Access::Limited(
       {{access.attach().begin(), access.attach().end()},
        {access.load_configured().begin(), access.load_configured().end()},
-       {access.load().begin(), access.load().end()}});
+       {access.load().begin(), access.load().end()},
+       {access.deny().begin(), access.deny().end()}});
 }
 
 }  // namespace
@@ -131,11 +163,13 @@ absl::Status Daemon::NameModels(const v1::Config& config) {
 }
 
 absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stopping) {
-  for (const auto& [path, mode] : FoldersOf(config)) {
+  ASSIGN_OR_RETURN(const auto folders, FoldersOf(config));
+  for (const auto& [path, rights] : folders) {
     service::SocketFolderOptions options;
     options.path = path;
-    options.mode = mode;
-    options.on_wait = [&path](absl::string_view why) {
+    options.mode = rights.mode;
+    options.owner = rights.owner;
+    options.on_wait = [&path = path](absl::string_view why) {
       Log(LogLevel::kWarning, "folder.waiting", {{"socket_dir", path}, {"message", why}});
     };
     ASSIGN_OR_RETURN(std::unique_ptr<service::SocketFolder> folder,
@@ -190,7 +224,8 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
                                  .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
                                  .max_loads = static_cast<int>(config.cache().max_loads()),
-                                 .placements = std::move(placements)},
+                                 .placements = std::move(placements),
+                                 .quotas = QuotasOf(config)},
                                 host_tier, loader_.get(), gpus_.get());
   if (host_tier->options().ready > 0) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
@@ -218,15 +253,18 @@ absl::Status Daemon::StartListeners(const v1::Config& config) {
 absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
   ASSIGN_OR_RETURN(service::Access access, AccessOf(config));
   service::SocketFolder& folder = *FolderAt(config.directory());
-  const mode_t mode = LetsOthersIn(config.mode()) ? kOpenSocket : kPrivateSocket;
+  const mode_t mode = SocketMode(config.mode());
   ASSIGN_OR_RETURN(Fd handles, folder.Bind(service::kHandlesSocket, SOCK_SEQPACKET, mode));
   ASSIGN_OR_RETURN(Fd calls, folder.Bind(service::kWeightsSocket, SOCK_STREAM, mode));
+  RETURN_IF_ERROR(folder.GiveAway());
   service::ClientListenerOptions options;
   options.name = config.name();
   options.directory = config.directory();
   options.max_sessions = static_cast<int>(config.max_sessions());
   options.max_connections = config.max_connections();
-  if (LetsOthersIn(config.mode())) {
+  options.calls_per_second = config.calls_per_second();
+  options.connections_per_second = config.connections_per_second();
+  if (LetsOthersIn(config)) {
     options.users = service::UserShares::Users::kSeveral;
   }
   ASSIGN_OR_RETURN(auto listener,

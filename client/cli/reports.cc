@@ -111,10 +111,18 @@ void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
     return;
   }
   out << '\n';
-  Table table({{"LISTENER"}, {"FOLDER"}, {"SESSIONS", true}, {"LEASES", true}, {"DRAINING", true}});
+  Table table({{"LISTENER"},
+               {"FOLDER"},
+               {"SESSIONS", true},
+               {"LEASES", true},
+               {"LEASED", true},
+               {"DRAINING", true},
+               {"QUOTA", true}});
   for (const v1::ListenerStatus& listener : status.listeners()) {
     table.AddRow({listener.name(), listener.directory(), absl::StrCat(listener.sessions()),
-                  absl::StrCat(listener.leases()), BytesText(listener.draining_bytes())});
+                  absl::StrCat(listener.leases()), BytesText(listener.leased_bytes()),
+                  BytesText(listener.draining_bytes()),
+                  listener.max_bytes() == 0 ? "none" : BytesText(listener.max_bytes())});
   }
   table.Print(out);
 }

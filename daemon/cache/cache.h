@@ -48,6 +48,9 @@ struct CacheOptions {
   int max_loads = 8;
   // By URI; models that are not named here are kept in host memory.
   std::map<std::string, Placement> placements = {};
+  // By listener: host bytes that its clients may hold together, see HeldBytes. Those that are not
+  // named here have no limit.
+  std::map<std::string, uint64_t, std::less<>> quotas = {};
 };
 
 // Where on this node's GPUs a client wants a model.
@@ -86,6 +89,16 @@ struct PreloadRequest {
   std::optional<pipeline::ModelKey> key = {};
   // Also to these, beside the model's placement. `done` is called when it is there, too.
   std::vector<GpuId> gpus = {};
+};
+
+// Host bytes that the clients of one listener hold: what is charged for models that they lease,
+// each once, on whatever tier the leases are, and for models that they let go of and still map.
+// The kernel tells that somebody maps a model, not who: among those who were given it.
+struct HeldBytes {
+  uint64_t leased = 0;
+  uint64_t draining = 0;
+  // What both together may be; none: no limit.
+  std::optional<uint64_t> quota = {};
 };
 
 // Both are called without any lock of the cache held, one at a time; `done` at most once and last.
@@ -145,7 +158,8 @@ class Cache {
   virtual ~Cache() = default;
 
   // For clients. A resident model is granted at once, from the calling thread, without asking the
-  // source.
+  // source. kQuotaExceeded if the listener's clients would hold more than they may; where that is
+  // known before a load moves bytes, before.
   virtual std::unique_ptr<Wait> Acquire(AcquireRequest request, AcquireCallbacks callbacks) = 0;
   // kLeaseUnknown if that session doesn't hold it. OK for one that ended by a forced eviction.
   virtual absl::Status Release(SessionId session, LeaseId lease) = 0;
@@ -175,6 +189,7 @@ class Cache {
   virtual absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> Resident(
       const Uri& uri) const = 0;
   virtual std::vector<LeaseSnapshot> Leases() const = 0;
+  virtual HeldBytes HeldBy(absl::string_view listener) const = 0;
   virtual host::HostUsage Usage() const = 0;
   virtual std::vector<host::DrainingSegment> Draining() const = 0;
   virtual uint32_t LoadsRunning() const = 0;

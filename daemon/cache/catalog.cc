@@ -275,6 +275,20 @@ Catalog::Stuck Catalog::StuckBytes() const {
   return stuck;
 }
 
+uint64_t Catalog::MappedBytes(absl::string_view listener, EntryId but) const {
+  uint64_t bytes = 0;
+  for (const auto& [id, entry] : entries_) {
+    // What is copied to a GPU is mapped by us.
+    if (id == but || entry.leases > 0 || entry.holds > 0 || !entry.on_host()) {
+      continue;
+    }
+    if (entry.model->weights->GivenTo(listener) && entry.model->weights->HeldByOthers()) {
+      bytes += entry.model->charged_bytes();
+    }
+  }
+  return bytes;
+}
+
 ModelSnapshot Catalog::Describe(const Entry& entry) const {
   const Record& record = *FindRecord(entry.uri);
   const bool current = record.current == entry.id;

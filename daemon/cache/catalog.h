@@ -152,6 +152,10 @@ class Catalog {
   };
   Stuck StuckBytes() const;
 
+  // Bytes of resident models that nobody leases, and that somebody maps who was given them by
+  // `listener`; without those of `but`.
+  uint64_t MappedBytes(absl::string_view listener, EntryId but) const;
+
   ModelSnapshot Describe(const Entry& entry) const;
 
  private:

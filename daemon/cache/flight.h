@@ -99,6 +99,8 @@ struct Flight {
   // Empty until resolved.
   RevisionId revision;
   uint32_t file_count = 0;
+  // Of host memory, that it will take; 0 until that is known.
+  uint64_t host_bytes = 0;
   std::vector<Interest> interests;
 
   bool Carries(const Interest& interest) const {

@@ -38,6 +38,7 @@ LeaseId LeaseTable::Grant(const Holder& holder, EntryId entry, const Uri& uri,
                     .gpu = segment == nullptr ? std::nullopt : std::optional(segment->gpu())};
   lease.model = std::move(model);
   lease.segment = std::move(segment);
+  Count(lease);
   leases_.emplace_hint(leases_.end(), id, std::move(lease));
   sessions_[holder.session].insert(id);
   entries_[entry].insert(id);
@@ -45,7 +46,30 @@ LeaseId LeaseTable::Grant(const Holder& holder, EntryId entry, const Uri& uri,
   return id;
 }
 
+void LeaseTable::Count(const Lease& lease) {
+  Holding& holding = holdings_[lease.snapshot.listener];
+  if (++holding.leases[lease.entry] == 1) {
+    holding.bytes += lease.model->charged_bytes();
+  }
+}
+
+void LeaseTable::Uncount(const Lease& lease) {
+  const auto holding = holdings_.find(lease.snapshot.listener);
+  const auto leases = holding->second.leases.find(lease.entry);
+  if (--leases->second > 0) {
+    return;
+  }
+  holding->second.bytes -= lease.model->charged_bytes();
+  holding->second.leases.erase(leases);
+  if (holding->second.leases.empty()) {
+    holdings_.erase(holding);
+  }
+}
+
 LeaseTable::Ended LeaseTable::Erase(absl::btree_map<LeaseId, Lease>::iterator lease) {
+  if (lease->second.model != nullptr) {
+    Uncount(lease->second);
+  }
   auto [id, ended] = std::move(*lease);
   const auto session = sessions_.find(ended.session);
   session->second.erase(id);
@@ -116,6 +140,7 @@ std::vector<LeaseTable::Ended> LeaseTable::Revoke(EntryId entry, const std::opti
       staying.insert(id);
       continue;
     }
+    Uncount(lease);
     lease.model = nullptr;
     ended.push_back({.lease = id, .entry = entry, .copy = CopyOf(lease.segment)});
     if (lease.segment != nullptr && !(lease.snapshot.claimed && ended.back().copy.has_value())) {
@@ -138,6 +163,7 @@ std::vector<LeaseTable::Ended> LeaseTable::RevokePrivateOn(const GpuId& gpu) {
         lease.segment->gpu() != gpu) {
       continue;
     }
+    Uncount(lease);
     lease.model = nullptr;
     ended.push_back({.lease = id, .entry = lease.entry, .segment = std::move(lease.segment)});
     const auto entry = entries_.find(lease.entry);
@@ -175,6 +201,18 @@ absl::Status LeaseTable::MarkClaimed(SessionId session, LeaseId lease) {
 absl::Duration LeaseTable::OldestUnclaimed() const {
   absl::MutexLock lock(&mutex_);
   return unclaimed_.empty() ? absl::InfiniteDuration() : unclaimed_.front().first;
+}
+
+uint64_t LeaseTable::LeasedBytes(absl::string_view listener) const {
+  absl::MutexLock lock(&mutex_);
+  const auto holding = holdings_.find(listener);
+  return holding == holdings_.end() ? 0 : holding->second.bytes;
+}
+
+bool LeaseTable::Leases(absl::string_view listener, EntryId entry) const {
+  absl::MutexLock lock(&mutex_);
+  const auto holding = holdings_.find(listener);
+  return holding != holdings_.end() && holding->second.leases.contains(entry);
 }
 
 std::vector<LeaseSnapshot> LeaseTable::Snapshots() const {

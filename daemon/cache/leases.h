@@ -15,6 +15,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/gpu_id.h"
@@ -78,6 +79,11 @@ class LeaseTable {
   // Ordered by lease.
   std::vector<LeaseSnapshot> Snapshots() const;
 
+  // What is charged to the host tier for the entries that a listener's clients lease, each once.
+  uint64_t LeasedBytes(absl::string_view listener) const;
+  // Whether one of them leases that entry.
+  bool Leases(absl::string_view listener, EntryId entry) const;
+
  private:
   struct Lease {
     SessionId session;
@@ -88,14 +94,24 @@ class LeaseTable {
     std::shared_ptr<device::Segment> segment;
   };
 
+  // What the clients of one listener lease.
+  struct Holding {
+    absl::flat_hash_map<EntryId, uint32_t> leases;
+    uint64_t bytes = 0;
+  };
+
   Ended Erase(absl::btree_map<LeaseId, Lease>::iterator lease)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of a lease that is granted, and of one that ends or is revoked; with its model.
+  void Count(const Lease& lease) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Uncount(const Lease& lease) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable absl::Mutex mutex_;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::btree_map<LeaseId, Lease> leases_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<SessionId, absl::btree_set<LeaseId>> sessions_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<EntryId, absl::btree_set<LeaseId>> entries_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, Holding> holdings_ ABSL_GUARDED_BY(mutex_);
   // In the order of their grants; those that were claimed or ended since are skipped when their
   // turn comes.
   std::deque<std::pair<absl::Duration, LeaseId>> unclaimed_ ABSL_GUARDED_BY(mutex_);

@@ -46,6 +46,7 @@ struct LoadedCopies {
 
 // The Cache. Its parts, by file:
 //   requests.cc      Acquire, Preload, leases
+//   quotas.cc        what the clients of a listener hold, and may
 //   pins.cc          pins of requests, compared with resident bytes
 //   flights.cc       single flight: who wants which load, and how it ends
 //   loads.cc         what a load's thread does
@@ -81,6 +82,7 @@ class NodeCache final : public Cache {
   absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> Resident(
       const Uri& uri) const override;
   std::vector<LeaseSnapshot> Leases() const override { return leases_.Snapshots(); }
+  HeldBytes HeldBy(absl::string_view listener) const override;
   host::HostUsage Usage() const override { return tier_->usage(); }
   std::vector<host::DrainingSegment> Draining() const override { return tier_->draining(); }
   uint32_t LoadsRunning() const override;
@@ -99,6 +101,25 @@ class NodeCache final : public Cache {
   Grant GrantOn(EntryId id, const Interest& interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndLeases(std::vector<LeaseTable::Ended> ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tell(Outcomes outcomes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // quotas.cc
+  // That its listener's clients may hold `bytes` more, beside what they hold and what loads bring
+  // them; the load of `own`, and the entry `but`, are what it is about.
+  absl::Status CheckQuota(const Interest& interest, const Uri& uri, uint64_t bytes, EntryId but,
+                          const Flight* own) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of an interest in a resident model.
+  absl::Status CheckQuota(const Interest& interest, const Entry& entry) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of an interest in a load that runs.
+  absl::Status CheckQuotaInFlight(const Uri& uri, const Interest& interest) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  HeldBytes HeldLocked(absl::string_view listener, EntryId but) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of host memory, that other loads will bring to clients of the listener.
+  uint64_t ComingTo(absl::string_view listener, const Flight* own) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The load's size is known now: those whose listener may not hold it wait no longer.
+  void TurnAwayOverQuota(Load& load, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // pins.cc
   // Ends an interest in a resident model: a grant, an error, or first a look at its bytes.

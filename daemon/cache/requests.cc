@@ -116,6 +116,9 @@ std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest) {
     if (refusal.ok() && entry == nullptr && !interest.may_load) {
       refusal = NotResident(uri, interest.revision);
     }
+    if (refusal.ok() && entry == nullptr) {
+      refusal = CheckQuotaInFlight(uri, interest);
+    }
     if (!refusal.ok()) {
       outcomes.push_back({.interest = std::move(interest), .result = refusal});
     } else if (entry == nullptr) {

@@ -4,23 +4,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "common/byte_range.h"
 #include "common/status.h"
+#include "daemon/cache/bytes_text.h"
 #include "daemon/cache/node_cache.h"
 
 namespace weightd::cache {
 namespace {
 
 constexpr absl::Duration kCancellationCheck = absl::Milliseconds(10);
-
-std::string Bytes(uint64_t bytes) {
-  constexpr uint64_t kMiB = 1 << 20;
-  if (bytes >= 1024 * kMiB) {
-    return absl::StrFormat("%.2f GiB", static_cast<double>(bytes) / (1024.0 * kMiB));
-  }
-  return absl::StrFormat("%.2f MiB", static_cast<double>(bytes) / kMiB);
-}
 
 bool WantsRoom(const absl::Status& status) {
   return ReasonOf(status) == Reason::kBudgetExceeded ||
@@ -46,12 +38,16 @@ absl::StatusOr<host::Reservation> NodeCache::MakeRoom(Load& load, uint64_t bytes
   const uint64_t budget = tier_->options().budget;
   if (bytes > budget) {
     return Error(Reason::kBudgetExceeded,
-                 absl::StrCat(load.uri.Redacted(), " needs ", Bytes(bytes), " (", bytes,
-                              " bytes) of host memory; the whole budget is ", Bytes(budget), " (",
-                              budget, " bytes)"),
+                 absl::StrCat(load.uri.Redacted(), " needs ", BytesText(bytes), " (", bytes,
+                              " bytes) of host memory; the whole budget is ", BytesText(budget),
+                              " (", budget, " bytes)"),
                  "raise the host budget in the configuration");
   }
   const uint64_t needed = AlignUp(bytes, kPageBytes);
+  // In this phase it is for the model itself.
+  if (load.progress.phase == pipeline::Phase::kReserving && PlacementOf(load.uri).host) {
+    TurnAwayOverQuota(load, needed);
+  }
   while (true) {
     RETURN_IF_ERROR(load.cancellation.status());
     const uint64_t returns = MemoryReturns();
@@ -119,11 +115,12 @@ absl::Status NodeCache::NoRoom(uint64_t bytes, const absl::Status& cause) {
   }
   return Error(
       Reason::kBudgetExceeded,
-      absl::StrCat(Bytes(bytes), " (", bytes, " bytes) of host memory needed; of the budget of ",
-                   Bytes(usage.budget), " (", usage.budget, " bytes) ", Bytes(stuck.leased),
-                   " are leased, ", Bytes(stuck.pinned), " pinned, ", Bytes(stuck.mapped),
-                   " released but still mapped by clients, ", Bytes(usage.loading), " loading, ",
-                   Bytes(usage.draining), " draining, and evicting the rest would not be enough"),
+      absl::StrCat(
+          BytesText(bytes), " (", bytes, " bytes) of host memory needed; of the budget of ",
+          BytesText(usage.budget), " (", usage.budget, " bytes) ", BytesText(stuck.leased),
+          " are leased, ", BytesText(stuck.pinned), " pinned, ", BytesText(stuck.mapped),
+          " released but still mapped by clients, ", BytesText(usage.loading), " loading, ",
+          BytesText(usage.draining), " draining, and evicting the rest would not be enough"),
       "wait for clients to end, unpin or evict models, or raise the host budget");
 }
 

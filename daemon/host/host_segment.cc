@@ -154,6 +154,11 @@ absl::StatusOr<Fd> HostSegment::OpenForClient(absl::string_view holder) {
   return opened;
 }
 
+bool HostSegment::GivenTo(absl::string_view holder) const {
+  absl::MutexLock lock(&mutex_);
+  return holders_.contains(holder);
+}
+
 bool HostSegment::HeldByOthers() const {
   absl::MutexLock lock(&mutex_);
   return host::HeldByOthers(probe_);

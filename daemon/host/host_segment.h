@@ -83,6 +83,9 @@ class HostSegment {
   // A new read-only descriptor to hand out; `holder` is the listener whose client gets it.
   absl::StatusOr<Fd> OpenForClient(absl::string_view holder) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Whether a client of that listener was ever given it.
+  bool GivenTo(absl::string_view holder) const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Whether any other process has the segment open or mapped. False positives while one of our own
   // descriptors from OpenForClient is open.
   bool HeldByOthers() const ABSL_LOCKS_EXCLUDED(mutex_);

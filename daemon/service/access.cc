@@ -55,7 +55,7 @@ absl::StatusOr<Pattern> Pattern::Parse(absl::string_view text) {
   return pattern;
 }
 
-bool Pattern::Matches(absl::string_view text) const {
+bool Pattern::Walk(absl::string_view text, absl::FunctionRef<bool(size_t length)> ends) const {
   // reached[i]: the text so far is matched by the first i steps. A run may match nothing, so its
   // end is reached with its beginning.
   std::vector<bool> reached(steps_.size() + 1, false);
@@ -68,7 +68,11 @@ bool Pattern::Matches(absl::string_view text) const {
     }
   };
   enter_runs();
-  for (char c : text) {
+  for (size_t length = 0; length < text.size(); ++length) {
+    if (reached[steps_.size()] && ends(length)) {
+      return true;
+    }
+    const char c = text[length];
     std::vector<bool> next(steps_.size() + 1, false);
     bool any = false;
     for (size_t i = 0; i < steps_.size(); ++i) {
@@ -88,7 +92,21 @@ bool Pattern::Matches(absl::string_view text) const {
     reached.swap(next);
     enter_runs();
   }
-  return reached[steps_.size()];
+  return reached[steps_.size()] && ends(text.size());
+}
+
+bool Pattern::Matches(absl::string_view text) const {
+  return Walk(text, [text](size_t length) { return length == text.size(); });
+}
+
+bool Pattern::MatchesAround(absl::string_view text) const {
+  const size_t scheme = text.find("://");
+  const size_t authority = scheme == absl::string_view::npos ? 0 : scheme + 3;
+  const std::string folder = absl::StrCat(absl::StripSuffix(text, "/"), "/");
+  return Walk(folder, [&](size_t length) {
+    return length > authority &&
+           (length >= folder.size() - 1 || folder[length] == '/' || folder[length - 1] == '/');
+  });
 }
 
 Access Access::Everything() {
@@ -97,21 +115,38 @@ Access Access::Everything() {
   return access;
 }
 
+absl::StatusOr<Access> Access::EverythingBut(const std::vector<std::string>& deny) {
+  Access access = Everything();
+  ASSIGN_OR_RETURN(access.deny_, ParseAll(deny));
+  return access;
+}
+
 absl::StatusOr<Access> Access::Limited(const AccessRules& rules) {
   Access access;
   ASSIGN_OR_RETURN(access.attach_, ParseAll(rules.attach));
   ASSIGN_OR_RETURN(access.load_configured_, ParseAll(rules.load_configured));
   ASSIGN_OR_RETURN(access.load_, ParseAll(rules.load));
+  ASSIGN_OR_RETURN(access.deny_, ParseAll(rules.deny));
   return access;
 }
 
-Decision Access::Decide(const Uri& uri, absl::Span<const std::string> aliases) const {
+bool Access::Denies(absl::string_view uri, absl::Span<const std::string> aliases) const {
+  return std::any_of(deny_.begin(), deny_.end(),
+                     [uri](const Pattern& pattern) { return pattern.MatchesAround(uri); }) ||
+         MatchesAny(deny_, {aliases.begin(), aliases.end()});
+}
+
+Decision Access::Decide(const Uri& uri, absl::Span<const std::string> aliases,
+                        absl::Span<const std::string> aliases_around) const {
+  const std::string redacted = uri.Redacted();
+  if (Denies(redacted, aliases) || Denies(redacted, aliases_around)) {
+    return {};
+  }
   if (everything_) {
     return {.attach = true,
             .load = true,
             .policy = {.any_path = true, .any_address = true, .unpinned = false}};
   }
-  const std::string redacted = uri.Redacted();
   std::vector<absl::string_view> names(aliases.begin(), aliases.end());
   names.push_back(redacted);
   if (uri.IsFolder()) {

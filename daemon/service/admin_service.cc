@@ -174,18 +174,16 @@ void AdminService::FillStatus(v1::GetStatusResponse& response) const {
   *response.mutable_host() = ToProto(daemon_.cache->Usage());
   response.set_loads_running(daemon_.cache->LoadsRunning());
   const std::vector<cache::LeaseSnapshot> leases = daemon_.cache->Leases();
-  const std::vector<host::DrainingSegment> draining = daemon_.cache->Draining();
   response.set_leases(static_cast<uint32_t>(leases.size()));
   for (v1::ListenerStatus& listener : daemon_.listeners()) {
     response.set_sessions(response.sessions() + listener.sessions());
     listener.set_leases(static_cast<uint32_t>(std::count_if(
         leases.begin(), leases.end(),
         [&](const cache::LeaseSnapshot& lease) { return lease.listener == listener.name(); })));
-    for (const host::DrainingSegment& segment : draining) {
-      if (std::count(segment.holders.begin(), segment.holders.end(), listener.name()) > 0) {
-        listener.set_draining_bytes(listener.draining_bytes() + segment.bytes);
-      }
-    }
+    const cache::HeldBytes held = daemon_.cache->HeldBy(listener.name());
+    listener.set_leased_bytes(held.leased);
+    listener.set_draining_bytes(held.draining);
+    listener.set_max_bytes(held.quota.value_or(0));
     *response.add_listeners() = std::move(listener);
   }
   for (const device::GpuStatus& gpu : daemon_.cache->Gpus()) {

@@ -14,6 +14,7 @@
 #include "daemon/service/grpc_listener.h"
 #include "daemon/service/handle_channel.h"
 #include "daemon/service/model_names.h"
+#include "daemon/service/rate_limit.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/user_shares.h"
 #include "daemon/service/weights_service.h"
@@ -27,6 +28,9 @@ struct ClientListenerOptions {
   uint32_t max_connections = 1024;
   // Whether several users can reach it.
   UserShares::Users users = UserShares::Users::kOne;
+  // Of one user; 0: no limit.
+  uint32_t calls_per_second = 0;
+  uint32_t connections_per_second = 0;
 };
 
 // One folder's client side: weightd.sock and handles.sock, with one set of rights.
@@ -55,6 +59,9 @@ class ClientListener {
   ClientListener(Access access, ClientListenerOptions options, const Daemon& daemon);
 
   const ClientListenerOptions options_;
+  RateLimit call_rate_;
+  // Of both sockets together.
+  RateLimit connection_rate_;
   Peers peers_;
   WeightsService service_;
   // Ends after the calls, whose leases its sessions own.

@@ -10,7 +10,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "common/status.h"
+#include "daemon/cache/uptime.h"
 
 namespace weightd::service {
 namespace {
@@ -55,6 +57,7 @@ ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limit
     : listening_(std::move(listening)),
       wakeup_(std::move(wakeup)),
       shares_(limits.connections, limits.users),
+      rate_(limits.rate),
       peers_(peers),
       serve_(std::move(serve)) {}
 
@@ -96,6 +99,9 @@ void ConnectionAcceptor::ForgetEnded() {
 
 void ConnectionAcceptor::Accept(Fd connection) {
   const absl::StatusOr<uint32_t> uid = PeerUid(connection.get());
+  if (uid.ok() && rate_ != nullptr && rate_->Take(*uid, cache::Uptime()) > absl::ZeroDuration()) {
+    return;
+  }
   absl::StatusOr<Fd> watched = connection.Duplicate();
   if (!uid.ok() || !watched.ok()) {
     return;

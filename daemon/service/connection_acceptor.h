@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/fd.h"
 #include "daemon/service/accept.h"
+#include "daemon/service/rate_limit.h"
 #include "daemon/service/user_shares.h"
 
 namespace weightd::service {
@@ -46,6 +47,8 @@ class ConnectionAcceptor {
   struct Limits {
     uint32_t connections = 0;
     UserShares::Users users = UserShares::Users::kOne;
+    // Of new connections, which are closed beyond it; null: none. Outlives the acceptor.
+    RateLimit* rate = nullptr;
   };
   // Takes the connection over; called on the acceptor's thread.
   using Serve = std::function<void(Fd connection)>;
@@ -75,6 +78,7 @@ class ConnectionAcceptor {
   const Fd listening_;
   const Wakeup wakeup_;
   UserShares shares_;
+  RateLimit* const rate_;
   Peers* const peers_;
   const Serve serve_;
   SpareDescriptor spare_;

@@ -11,9 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/fd_passing.h"
 #include "common/status.h"
 #include "common/version.h"
+#include "daemon/cache/uptime.h"
 #include "daemon/service/error_detail.h"
 #include "weightd/v1/handles.pb.h"
 
@@ -125,7 +127,8 @@ void HandleChannel::AcceptAll() {
 
 void HandleChannel::Welcome(Fd socket) {
   const absl::StatusOr<uint32_t> uid = PeerUid(socket.get());
-  if (!uid.ok()) {
+  if (!uid.ok() || (options_.rate != nullptr &&
+                    options_.rate->Take(*uid, cache::Uptime()) > absl::ZeroDuration())) {
     return;
   }
   if (!shares_.TryTake(*uid, 1)) {

@@ -13,6 +13,7 @@
 #include "common/ids.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/accept.h"
+#include "daemon/service/rate_limit.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/user_shares.h"
 
@@ -22,6 +23,8 @@ struct HandleChannelOptions {
   std::string listener;
   int max_sessions = 256;
   UserShares::Users users = UserShares::Users::kOne;
+  // Of new connections, which are closed beyond it; null: none. Outlives the channel.
+  RateLimit* rate = nullptr;
 };
 
 // One listener's handles.sock: greets each connection with a session token, answers claims with

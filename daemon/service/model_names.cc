@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/status.h"
 
 namespace weightd::service {
@@ -52,6 +53,20 @@ absl::StatusOr<Uri> ModelNames::Resolve(absl::string_view model) const {
 std::vector<std::string> ModelNames::AliasesOf(const Uri& uri) const {
   const auto found = aliases_.find(uri.ToString());
   return found == aliases_.end() ? std::vector<std::string>() : found->second;
+}
+
+std::vector<std::string> ModelNames::AliasesAround(const Uri& uri) const {
+  const std::string text = uri.Redacted();
+  std::vector<std::string> names;
+  for (const auto& [name, folder] : by_name_) {
+    const std::string outer = folder.Redacted();
+    absl::string_view rest = text;
+    if (absl::ConsumePrefix(&rest, absl::StripSuffix(outer, "/")) &&
+        (rest.empty() || rest.front() == '/')) {
+      names.push_back(name);
+    }
+  }
+  return names;
 }
 
 std::vector<Uri> ModelNames::Configured() const {

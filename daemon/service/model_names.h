@@ -26,6 +26,9 @@ class ModelNames {
   // Names of that URI, sorted; empty if it isn't on the list.
   std::vector<std::string> AliasesOf(const Uri& uri) const;
 
+  // Names of that URI and of every folder that it lies in, whatever their queries and last slashes.
+  std::vector<std::string> AliasesAround(const Uri& uri) const;
+
   // Each URI of the list once.
   std::vector<Uri> Configured() const;
 

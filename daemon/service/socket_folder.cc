@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
+#include "daemon/service/taken_back.h"
 
 namespace weightd::service {
 namespace {
@@ -93,22 +95,40 @@ bool IsOurs(const Fd& folder) {
   return empty;
 }
 
-absl::Status CheckFolder(const Fd& folder, const SocketFolderOptions& options) {
+uid_t UserOf(const Owner& owner) { return owner.user.value_or(static_cast<uid_t>(-1)); }
+gid_t GroupOf(const Owner& owner) { return owner.group.value_or(static_cast<gid_t>(-1)); }
+
+absl::Status SetModeAndGroup(const Fd& folder, const SocketFolderOptions& options) {
+  if (fchmod(folder.get(), options.mode) != 0) {
+    return ErrnoError(errno, absl::StrCat("set the mode of ", options.path));
+  }
+  if (options.owner.group.has_value() &&
+      fchown(folder.get(), static_cast<uid_t>(-1), *options.owner.group) != 0) {
+    return CanNotGive(options.path, errno);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFolder(const Fd& folder, bool given_before, const SocketFolderOptions& options) {
   struct stat found{};
   if (fstat(folder.get(), &found) != 0) {
     return ErrnoError(errno, absl::StrCat("stat ", options.path));
   }
-  if (found.st_uid == geteuid() && IsOurs(folder)) {
-    if (fchmod(folder.get(), options.mode) != 0) {
-      return ErrnoError(errno, absl::StrCat("set the mode of ", options.path));
-    }
-    return absl::OkStatus();
+  if (found.st_uid == geteuid() && (given_before || IsOurs(folder))) {
+    return SetModeAndGroup(folder, options);
   }
   if (found.st_uid != geteuid() && found.st_uid != 0) {
     return Error(
         Reason::kNotAllowed,
         absl::StrFormat("the socket folder %s belongs to user %d", options.path, found.st_uid),
         "whoever owns the folder can pose as weightd: choose one of the daemon's own user");
+  }
+  if (options.owner.user.has_value() || options.owner.group.has_value()) {
+    return Error(
+        Reason::kNotAllowed,
+        absl::StrCat("the socket folder ", options.path,
+                     " is not weightd's alone, so it does not get the owner of its listener"),
+        "give the listener a folder of its own, or leave `owner` out");
   }
   if ((found.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     return Error(Reason::kNotAllowed,
@@ -120,16 +140,37 @@ absl::Status CheckFolder(const Fd& folder, const SocketFolderOptions& options) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Fd> OpenFolder(const SocketFolderOptions& options) {
+absl::StatusOr<TakenBack> FindFolder(const SocketFolderOptions& options) {
   if (mkdir(options.path.c_str(), options.mode) != 0 && errno != EEXIST) {
     return ErrnoError(errno, absl::StrCat("create the socket folder ", options.path));
   }
-  Fd folder(open(options.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid()) {
+  Fd place(open(options.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!place.valid()) {
     return ErrnoError(errno, absl::StrCat("open the socket folder ", options.path));
   }
-  RETURN_IF_ERROR(CheckFolder(folder, options));
-  return folder;
+  return TakenBack::Take(std::move(place), options.owner, options.mode, options.path);
+}
+
+// A lock that the folder's owner made is no lock: they could hold it for ever.
+absl::StatusOr<Fd> OpenLock(const Fd& folder, const SocketFolderOptions& options) {
+  const auto open_lock = [&] {
+    return Fd(
+        openat(folder.get(), kLockName.data(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  };
+  Fd lock = open_lock();
+  int error = errno;
+  struct stat found{};
+  const bool ours = lock.valid() && fstat(lock.get(), &found) == 0 && S_ISREG(found.st_mode) &&
+                    found.st_uid == geteuid();
+  if (options.owner.foreign() && !ours) {
+    RETURN_IF_ERROR(ClearAway(folder, kLockName));
+    lock = open_lock();
+    error = errno;
+  }
+  if (!lock.valid()) {
+    return ErrnoError(error, absl::StrCat("open the lock file of ", options.path));
+  }
+  return lock;
 }
 
 // Waits as SocketFolderOptions says.
@@ -172,12 +213,15 @@ absl::StatusOr<std::unique_ptr<SocketFolder>> SocketFolder::Open(SocketFolderOpt
     return Error(Reason::kInvalidArgument, "the socket folder has no name");
   }
   RETURN_IF_ERROR(AddressOf(absl::StrCat(options.path, "/", kHandlesSocket)).status());
-  ASSIGN_OR_RETURN(Fd folder, OpenFolder(options));
-  Fd lock(openat(folder.get(), kLockName.data(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock.valid()) {
-    return ErrnoError(errno, absl::StrCat("open the lock file of ", options.path));
+  ASSIGN_OR_RETURN(TakenBack taken, FindFolder(options));
+  Fd folder = taken.Open();
+  if (!folder.valid()) {
+    return ErrnoError(errno, absl::StrCat("open the socket folder ", options.path));
   }
+  RETURN_IF_ERROR(CheckFolder(folder, taken.given_before(), options));
+  ASSIGN_OR_RETURN(Fd lock, OpenLock(folder, options));
   RETURN_IF_ERROR(TakeLock(lock, options, cancellation));
+  taken.Keep();
   return std::unique_ptr<SocketFolder>(
       new SocketFolder(std::move(options), std::move(folder), std::move(lock)));
 }
@@ -186,9 +230,12 @@ std::string SocketFolder::PathOf(absl::string_view name) const {
   return absl::StrCat(options_.path, "/", name);
 }
 
-absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t mode) {
+absl::Status SocketFolder::CheckFree(absl::string_view name, int type) const {
   const std::string path = PathOf(name);
-  RETURN_IF_ERROR(AddressOf(path).status());
+  if (options_.owner.foreign()) {
+    RETURN_IF_ERROR(ClearAway(folder_, kTemporaryName));
+    return ClearAway(folder_, name);
+  }
   struct stat found{};
   if (lstat(path.c_str(), &found) == 0 && !S_ISSOCK(found.st_mode)) {
     return Error(Reason::kInvalidArgument, absl::StrCat(path, " exists and is no socket"),
@@ -202,7 +249,13 @@ absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t m
     }
     absl::SleepFor(absl::Milliseconds(10));
   }
+  return absl::OkStatus();
+}
 
+absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t mode) {
+  const std::string path = PathOf(name);
+  RETURN_IF_ERROR(AddressOf(path).status());
+  RETURN_IF_ERROR(CheckFree(name, type));
   const std::string temporary = PathOf(kTemporaryName);
   ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(temporary));
   Fd listening(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -210,16 +263,40 @@ absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t m
     return ErrnoError(errno, "make a socket");
   }
   unlink(temporary.c_str());
+  struct stat folder{};
+  struct stat found{};
   if (bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
       chmod(temporary.c_str(), mode) != 0 || listen(listening.get(), kBacklog) != 0 ||
-      lstat(temporary.c_str(), &found) != 0 || rename(temporary.c_str(), path.c_str()) != 0) {
+      fstat(folder_.get(), &folder) != 0 || lstat(temporary.c_str(), &found) != 0) {
+    return ErrnoError(errno, absl::StrCat("bind ", path));
+  }
+  // The group that the mode means is the one that the folder lets in.
+  const bool for_group = (mode & 0060) != 0 && (mode & 0006) == 0 && folder.st_gid != found.st_gid;
+  if (lchown(temporary.c_str(), UserOf(options_.owner),
+             for_group ? folder.st_gid : GroupOf(options_.owner)) != 0) {
+    return CanNotGive(path, errno);
+  }
+  if (rename(temporary.c_str(), path.c_str()) != 0) {
     return ErrnoError(errno, absl::StrCat("bind ", path));
   }
   bound_.push_back({std::string(name), found.st_dev, found.st_ino});
   return listening;
 }
 
+absl::Status SocketFolder::GiveAway() {
+  if (options_.owner.foreign() &&
+      fchown(folder_.get(), *options_.owner.user, static_cast<gid_t>(-1)) != 0) {
+    return CanNotGive(options_.path, errno);
+  }
+  return absl::OkStatus();
+}
+
 void SocketFolder::Unbind() {
+  if (options_.owner.foreign() && !bound_.empty()) {
+    // Without it the sockets stay, for the next daemon to replace.
+    [[maybe_unused]] const int taken_back =
+        fchown(folder_.get(), geteuid(), static_cast<gid_t>(-1));
+  }
   for (const Bound& bound : bound_) {
     struct stat found{};
     if (fstatat(folder_.get(), bound.name.c_str(), &found, AT_SYMLINK_NOFOLLOW) == 0 &&

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "common/cancellation.h"
 #include "common/fd.h"
+#include "daemon/service/owner.h"
 
 namespace weightd::service {
 
@@ -24,6 +25,8 @@ inline constexpr absl::string_view kHandlesSocket = "handles.sock";
 struct SocketFolderOptions {
   std::string path;
   mode_t mode = 0700;
+  // Whose it is while clients may come. To give it to another user takes CAP_CHOWN.
+  Owner owner = {};
   // Told once, in words for people, when another daemon still holds the folder and we wait for it
   // to end.
   std::function<void(absl::string_view)> on_wait = [](absl::string_view) {};
@@ -37,11 +40,16 @@ struct SocketFolderOptions {
 // daemon at a time however its predecessor ended. Touches nothing in it but the lock and the
 // sockets it is asked to bind. The sockets are removed when this dies, if they are still those it
 // made; the lock file stays. Not thread-safe.
+//
+// A folder that is another user's while clients may come is ours as long as we change it: from Open
+// to GiveAway, and from Unbind on. What its owner put there meanwhile, in the place of the lock or
+// of the sockets, is cleared away, never followed and never waited for: it hurts nobody else.
 class SocketFolder {
  public:
   // Creates the folder if it is absent (its parent must be there) and takes the lock. An existing
-  // folder gets the mode only if it is empty or has been a weightd's before. Refused: a path too
-  // long for a socket address, and a folder that others may write to.
+  // folder gets mode and group only if it is empty or has been a weightd's before. Refused: a path
+  // too long for a socket address, a folder that others may write to, and to give away a folder
+  // that holds other things.
   static absl::StatusOr<std::unique_ptr<SocketFolder>> Open(SocketFolderOptions options,
                                                             Cancellation& cancellation);
   ~SocketFolder();
@@ -49,8 +57,11 @@ class SocketFolder {
 
   // A non-blocking listening socket of SOCK_STREAM or SOCK_SEQPACKET at path()/name. It appears
   // under its name only once it has its mode and listens. A stale socket is replaced, one that
-  // somebody still serves never.
+  // somebody still serves never. Before GiveAway.
   absl::StatusOr<Fd> Bind(absl::string_view name, int type, mode_t mode);
+
+  // Lets the owner of the options have the folder.
+  absl::Status GiveAway();
 
   // Removes our sockets: nobody new finds us, and a successor knows that we are ending.
   void Unbind();
@@ -66,6 +77,8 @@ class SocketFolder {
 
   SocketFolder(SocketFolderOptions options, Fd folder, Fd lock);
   std::string PathOf(absl::string_view name) const;
+  // Nothing but a socket may be there, and nobody listen on it.
+  absl::Status CheckFree(absl::string_view name, int type) const;
 
   const SocketFolderOptions options_;
   const Fd folder_;

@@ -3,7 +3,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "common/status.h"
+#include "daemon/cache/uptime.h"
 #include "daemon/service/acquire_call.h"
 #include "daemon/service/convert.h"
 #include "daemon/service/grpc_status.h"
@@ -20,10 +24,30 @@ absl::Status NotAllowed() {
                "ask the operator what this listener may attach and load");
 }
 
+bool LooksLikeUri(absl::string_view model) {
+  return absl::StrContains(model, ':') || absl::StartsWith(model, "/");
+}
+
 }  // namespace
 
 WeightsService::WeightsService(std::string listener, Access access, Daemon daemon)
     : listener_(std::move(listener)), access_(std::move(access)), daemon_(daemon) {}
+
+absl::Status WeightsService::CheckRate(const grpc::CallbackServerContext& context) const {
+  const std::optional<uint32_t> uid = daemon_.peers->UidOf(context.peer());
+  if (!uid.has_value()) {
+    return absl::OkStatus();  // its session won't be found
+  }
+  const absl::Duration wait = daemon_.calls->Take(*uid, cache::Uptime());
+  if (wait == absl::ZeroDuration()) {
+    return absl::OkStatus();
+  }
+  return Error(
+      Reason::kTooManyRequests,
+      absl::StrCat("user ", *uid, " makes more calls a second than listener ", listener_,
+                   " allows one user"),
+      absl::StrCat("try again in ", absl::FormatDuration(absl::Ceil(wait, absl::Milliseconds(1)))));
+}
 
 absl::StatusOr<cache::Holder> WeightsService::HolderOf(
     const grpc::CallbackServerContext& context) const {
@@ -38,12 +62,35 @@ absl::StatusOr<cache::Holder> WeightsService::HolderOf(
   return cache::Holder{session, listener_, *uid};
 }
 
+absl::StatusOr<cache::Holder> WeightsService::CallerOf(
+    const grpc::CallbackServerContext& context) const {
+  RETURN_IF_ERROR(CheckRate(context));
+  return HolderOf(context);
+}
+
+absl::StatusOr<Uri> WeightsService::Resolve(const std::string& model) const {
+  absl::StatusOr<Uri> uri = daemon_.names->Resolve(model);
+  // A name that nobody gave, and one that is not for this listener's clients.
+  if (!uri.ok() && !access_.everything() && !LooksLikeUri(model)) {
+    return NotAllowed();
+  }
+  return uri;
+}
+
+Decision WeightsService::Decide(const Uri& uri) const {
+  std::vector<std::string> around;
+  if (access_.denies()) {
+    around = daemon_.names->AliasesAround(uri);
+  }
+  return access_.Decide(uri, daemon_.names->AliasesOf(uri), around);
+}
+
 absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
     const grpc::CallbackServerContext& context, const v1::AcquireRequest& request) const {
   cache::AcquireRequest admitted;
-  ASSIGN_OR_RETURN(admitted.holder, HolderOf(context));
-  ASSIGN_OR_RETURN(admitted.uri, daemon_.names->Resolve(request.model()));
-  const Decision decision = access_.Decide(admitted.uri, daemon_.names->AliasesOf(admitted.uri));
+  ASSIGN_OR_RETURN(admitted.holder, CallerOf(context));
+  ASSIGN_OR_RETURN(admitted.uri, Resolve(request.model()));
+  const Decision decision = Decide(admitted.uri);
   if (!decision.visible()) {
     return NotAllowed();
   }
@@ -73,19 +120,22 @@ grpc::ServerWriteReactor<v1::AcquireResponse>* WeightsService::Acquire(
 grpc::ServerUnaryReactor* WeightsService::Release(grpc::CallbackServerContext* context,
                                                   const v1::ReleaseRequest* request,
                                                   v1::ReleaseResponse* /*response*/) {
+  const absl::Status rate = CheckRate(*context);
   const absl::StatusOr<cache::Holder> holder = HolderOf(*context);
-  return Finish(context, holder.ok()
-                             ? daemon_.cache->Release(holder->session, LeaseId(request->lease_id()))
-                             : holder.status());
+  const absl::Status released =
+      holder.ok() ? daemon_.cache->Release(holder->session, LeaseId(request->lease_id()))
+                  : holder.status();
+  // Who gives something back is not sent away.
+  return Finish(context, released.ok() || rate.ok() ? released : rate);
 }
 
 absl::Status WeightsService::List(const grpc::CallbackServerContext& context,
                                   const v1::ListModelsRequest& request,
                                   v1::ListModelsResponse& response) const {
-  RETURN_IF_ERROR(HolderOf(context).status());
+  RETURN_IF_ERROR(CallerOf(context).status());
   std::vector<cache::ModelSnapshot> visible;
   for (cache::ModelSnapshot& model : AllModels(*daemon_.cache, *daemon_.names)) {
-    if (access_.Decide(model.uri, daemon_.names->AliasesOf(model.uri)).visible()) {
+    if (Decide(model.uri).visible()) {
       visible.push_back(std::move(model));
     }
   }
@@ -101,9 +151,9 @@ grpc::ServerUnaryReactor* WeightsService::ListModels(grpc::CallbackServerContext
 absl::Status WeightsService::Get(const grpc::CallbackServerContext& context,
                                  const v1::GetModelRequest& request,
                                  v1::GetModelResponse& response) const {
-  RETURN_IF_ERROR(HolderOf(context).status());
-  ASSIGN_OR_RETURN(const Uri uri, daemon_.names->Resolve(request.model()));
-  if (!access_.Decide(uri, daemon_.names->AliasesOf(uri)).visible()) {
+  RETURN_IF_ERROR(CallerOf(context).status());
+  ASSIGN_OR_RETURN(const Uri uri, Resolve(request.model()));
+  if (!Decide(uri).visible()) {
     return NotAllowed();
   }
   ASSIGN_OR_RETURN(const cache::ModelSnapshot model, ModelOf(uri, *daemon_.cache, *daemon_.names));

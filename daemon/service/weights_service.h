@@ -11,6 +11,7 @@
 #include "daemon/service/access.h"
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/model_names.h"
+#include "daemon/service/rate_limit.h"
 #include "daemon/service/sessions.h"
 #include "weightd/v1/weights.grpc.pb.h"
 
@@ -26,6 +27,7 @@ class WeightsService final : public v1::Weights::CallbackService {
     Sessions* sessions;
     const ModelNames* names;
     const Peers* peers;
+    RateLimit* calls;
   };
 
   WeightsService(std::string listener, Access access, Daemon daemon);
@@ -43,8 +45,14 @@ class WeightsService final : public v1::Weights::CallbackService {
                                      v1::GetModelResponse* response) override;
 
  private:
+  // Whether the caller has not called too often.
+  absl::Status CheckRate(const grpc::CallbackServerContext& context) const;
   // The session whose token the call carries, and its user.
   absl::StatusOr<cache::Holder> HolderOf(const grpc::CallbackServerContext& context) const;
+  // Both.
+  absl::StatusOr<cache::Holder> CallerOf(const grpc::CallbackServerContext& context) const;
+  absl::StatusOr<Uri> Resolve(const std::string& model) const;
+  Decision Decide(const Uri& uri) const;
   absl::StatusOr<cache::AcquireRequest> Admit(const grpc::CallbackServerContext& context,
                                               const v1::AcquireRequest& request) const;
   absl::Status List(const grpc::CallbackServerContext& context,

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -420,6 +421,59 @@ TEST(Config, OthersGetNothingByDefault) {
        "3: listeners[0].access.attach[0]: control character"},
   });
   EXPECT_TRUE(Parse("listeners: [{name: default, mode: 0755, access: {attach: ['**']}}]").ok());
+}
+
+TEST(Config, OwnersOfFoldersAreOthers) {
+  const auto listener = [](absl::string_view fields) {
+    return absl::StrCat("socket_dir: /run/w\nlisteners:\n- name: a\n  directory: /run/a\n", fields);
+  };
+  ExpectRefused({
+      {listener("  owner: '61234'"), "3: listeners[0].access: users other than"},
+      {listener("  owner: '61234'\n  access: {deny: ['**']}"),
+       "6: listeners[0].access: users other than"},
+      {listener("  owner: no-such-user"),
+       "5: listeners[0].owner: this machine knows no user \"no-such-user\""},
+      {listener("  owner: ':no-such-group'"), "5: listeners[0].owner: this machine knows no group"},
+      {listener("  owner: a:b:c"), "5: listeners[0].owner: \"a:b:c\" is not an owner"},
+      {"socket_dir: /run/w\nlisteners:\n- {name: a, directory: /run/w/, owner: '61234',"
+       " access: {attach: ['**']}}",
+       "3: listeners[0].owner: admin.sock is in this folder"},
+      {"socket_dir: /run/w/own\nlisteners:\n- {name: a, directory: /run/w, owner: '61234',"
+       " access: {attach: ['**']}}",
+       "3: listeners[0].owner: admin.sock is in this folder"},
+      {listener("  owner: '61234'\n  access: {attach: ['**']}\n- {name: b, directory: /run//a/b}"),
+       "5: listeners[0].owner: the folder of listener b is in this one"},
+  });
+  EXPECT_TRUE(Parse(listener("  owner: '61234:61235'\n  access: {attach: ['**']}")).ok());
+  EXPECT_TRUE(Parse(listener("  owner: ':61235'")).ok());
+  EXPECT_TRUE(Parse(listener(absl::StrCat("  owner: '", geteuid(), "'"))).ok());
+  EXPECT_TRUE(
+      LetsOthersIn(Parsed(listener("  owner: '61234'\n  access: {attach: ['**']}")).listeners(0)));
+  EXPECT_FALSE(LetsOthersIn(Parsed(listener("  owner: ':61235'")).listeners(0)));
+  EXPECT_TRUE(
+      LetsOthersIn(Parsed(listener("  mode: 0750\n  access: {attach: ['**']}")).listeners(0)));
+}
+
+TEST(Config, LimitsOfListeners) {
+  const auto limit = [](absl::string_view field) {
+    return absl::StrCat("listeners:\n- name: default\n  ", field);
+  };
+  ExpectRefused({
+      {limit("max_bytes: 1kB"), "3: listeners[0].max_bytes: must be from"},
+      {limit("max_bytes: 0"), "3: listeners[0].max_bytes: must be from"},
+      {limit("calls_per_second: 0"), "3: listeners[0].calls_per_second: must be from 1 to"},
+      {limit("connections_per_second: 1000001"),
+       "3: listeners[0].connections_per_second: must be from 1 to"},
+      {limit("access: {deny: ['']}"), "3: listeners[0].access.deny[0]: "},
+  });
+  const v1::Config config =
+      Parsed(limit("max_bytes: 2GiB\n  calls_per_second: 10\n  connections_per_second: 5\n"
+                   "  access: {deny: ['secret-*']}"));
+  EXPECT_EQ(config.listeners(0).max_bytes(), uint64_t{2} << 30);
+  EXPECT_EQ(config.listeners(0).calls_per_second(), 10);
+  EXPECT_EQ(config.listeners(0).connections_per_second(), 5);
+  EXPECT_THAT(config.listeners(0).access().deny(), ElementsAre("secret-*"));
+  EXPECT_FALSE(Parsed("").listeners(0).has_max_bytes());
 }
 
 TEST(Config, RefusesHostileYaml) {

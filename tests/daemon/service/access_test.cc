@@ -144,7 +144,54 @@ TEST(Access, SecretsAndSpellingsDoNotCount) {
   EXPECT_FALSE(access.Decide(ParseUri("https://evil/?https://host/m1"), {}).attach);
 }
 
+TEST(Access, WhatIsDeniedIsNotThere) {
+  const Access access = Limited({.attach = {"**"},
+                                 .load_configured = {"**"},
+                                 .load = {"**"},
+                                 .deny = {"secret-*", "https://host/private/**"}});
+  EXPECT_FALSE(access.Decide(ParseUri("https://host/private/m"), {}).visible());
+  EXPECT_FALSE(access.Decide(ParseUri("https://host/private/m"), {"public"}).visible());
+  EXPECT_FALSE(access.Decide(ParseUri("https://host/m"), {"public", "secret-m"}).visible());
+  EXPECT_FALSE(access.Decide(ParseUri("https://host/m/a"), {}, {"secret-m"}).visible());
+  EXPECT_TRUE(access.Decide(ParseUri("https://host/m"), {"public"}).attach);
+  EXPECT_TRUE(access.Decide(ParseUri("https://host/m"), {}).load);
+}
+
+TEST(Access, WithAFolderAllInItIsDenied) {
+  for (const char* pattern : {"file:///models/a", "file:///models/a/", "file:///models/*"}) {
+    const Access access = Limited({.attach = {"**"}, .deny = {pattern}});
+    for (const char* denied : {"file:///models/a", "file:///models/a/", "file:///models/a/b",
+                               "file:///models/a/b/c.safetensors"}) {
+      EXPECT_FALSE(access.Decide(ParseUri(denied), {}).visible()) << pattern << " " << denied;
+    }
+    EXPECT_TRUE(access.Decide(ParseUri("file:///model"), {}).visible()) << pattern;
+  }
+  const Access access = Limited({.attach = {"**"}, .deny = {"file:///models/a", "https://host"}});
+  EXPECT_TRUE(access.Decide(ParseUri("file:///models/ab"), {}).visible());
+  EXPECT_TRUE(access.Decide(ParseUri("file:///models"), {}).visible());
+  EXPECT_FALSE(access.Decide(ParseUri("https://host/m"), {}).visible());
+  EXPECT_TRUE(access.Decide(ParseUri("https://host.example/m"), {}).visible());
+}
+
+TEST(Access, DenyingEveryNameDeniesNoUri) {
+  const Access access = Limited({.attach = {"**"}, .deny = {"*"}});
+  EXPECT_TRUE(access.Decide(ParseUri("https://host/m"), {}).visible());
+  EXPECT_FALSE(access.Decide(ParseUri("https://host/m"), {"m"}).visible());
+}
+
+TEST(Access, TheOwnUserMayDoAllButWhatIsDenied) {
+  const absl::StatusOr<Access> access = Access::EverythingBut({"file:///etc/*"});
+  ASSERT_TRUE(access.ok()) << access.status();
+  EXPECT_FALSE(access->Decide(ParseUri("file:///etc/passwd"), {}).visible());
+  const Decision decision = access->Decide(ParseUri("file:///m"), {});
+  EXPECT_TRUE(decision.attach && decision.load && decision.policy.any_path);
+  EXPECT_FALSE(access->everything());
+  EXPECT_TRUE(Access::Everything().everything());
+  EXPECT_FALSE(Access::EverythingBut({""}).ok());
+}
+
 TEST(Access, RefusesBadPatterns) {
+  EXPECT_EQ(ReasonOf(Access::Limited({.deny = {""}}).status()), Reason::kInvalidArgument);
   EXPECT_EQ(ReasonOf(Access::Limited({.load = {""}}).status()), Reason::kInvalidArgument);
 }
 

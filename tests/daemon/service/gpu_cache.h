@@ -64,6 +64,9 @@ class GpuCache final : public cache::Cache {
   absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> Resident(
       const Uri& uri) const override;
   std::vector<cache::LeaseSnapshot> Leases() const override { return host_->Leases(); }
+  cache::HeldBytes HeldBy(absl::string_view listener) const override {
+    return host_->HeldBy(listener);
+  }
   host::HostUsage Usage() const override { return host_->Usage(); }
   std::vector<host::DrainingSegment> Draining() const override { return host_->Draining(); }
   uint32_t LoadsRunning() const override { return host_->LoadsRunning(); }

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "tests/daemon/service/test_daemon.h"
 
 namespace weightd::service {
@@ -98,6 +100,50 @@ TEST_F(WeightsServiceTest, ForbiddenAndUnknownModelsAreTheSame) {
   EXPECT_EQ(forbidden.status.error_code(), unknown.status.error_code());
   EXPECT_EQ(guest.List().models_size(), 0);
   EXPECT_EQ(owner.List().models_size(), 1);
+}
+
+TEST_F(WeightsServiceTest, DeniedAndUnknownModelsAreTheSame) {
+  ASSERT_TRUE(daemon_.names.Add("hidden", kSecret).ok());
+  daemon_.Listen("most", *Access::EverythingBut({"hidden"}));
+  Client client = Connect("most");
+  const Acquired unknown = client.Acquire("nobody-knows");
+  EXPECT_EQ(unknown.detail.reason(), v1::NOT_ALLOWED);
+  for (const std::string& name :
+       {std::string("hidden"), std::string(kSecret), absl::StrCat(kSecret, "/part")}) {
+    const Acquired denied = client.Acquire(name);
+    EXPECT_EQ(denied.detail.reason(), unknown.detail.reason()) << name;
+    EXPECT_EQ(denied.status.error_message(), unknown.status.error_message()) << name;
+    EXPECT_EQ(denied.detail.hint(), unknown.detail.hint()) << name;
+  }
+  EXPECT_NE(client.Acquire(kPublic).lease, 0u);
+  EXPECT_NE(Connect("default").Acquire("hidden").lease, 0u);
+  EXPECT_EQ(client.List().models_size(), 1);
+}
+
+TEST_F(WeightsServiceTest, CallsBeyondTheRateAreSentAway) {
+  daemon_.Listen("slow", Access::Everything(), {.calls_per_second = 1});
+  Client client = Connect("slow");
+  const uint64_t lease = client.Acquire(kPublic).lease;
+  EXPECT_NE(lease, 0u);
+  Acquired refused;
+  for (int i = 0; i < 10 && refused.detail.reason() != v1::TOO_MANY_REQUESTS; ++i) {
+    refused = client.Acquire(kPublic);
+  }
+  EXPECT_EQ(refused.detail.reason(), v1::TOO_MANY_REQUESTS);
+  EXPECT_TRUE(absl::StrContains(refused.detail.hint(), "try again in ")) << refused.detail.hint();
+  EXPECT_TRUE(client.Release(lease).ok()) << "what is given back is taken";
+  EXPECT_NE(Connect("default").Acquire(kPublic).lease, 0u);
+}
+
+TEST_F(WeightsServiceTest, ConnectionsBeyondTheRateAreClosed) {
+  daemon_.Listen("slow", Access::Everything(), {.connections_per_second = 1});
+  int greeted = 0;
+  for (int i = 0; i < 20; ++i) {
+    greeted += TestSession(daemon_.FolderOf("slow")).greeting().has_hello() ? 1 : 0;
+  }
+  EXPECT_GE(greeted, 2);
+  EXPECT_LT(greeted, 20);
+  EXPECT_TRUE(TestSession(daemon_.FolderOf("default")).greeting().has_hello());
 }
 
 TEST_F(WeightsServiceTest, AttachOnlyListenerLoadsNothing) {

@@ -44,7 +44,8 @@ def lost(failure: OSError | None) -> Error:
     return error(
         "DAEMON_UNREACHABLE",
         f"the daemon ended the connection{cause}",
-        hint="it is stopping, or this listener has as many sessions as it may: see its log",
+        hint="it is stopping, or this user has, or makes, as many connections as the listener allows: try again in a"
+        " moment",
     )
 
 
