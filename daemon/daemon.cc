@@ -80,6 +80,7 @@ absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
                                                       Cancellation& stopping) {
   std::unique_ptr<Daemon> daemon(new Daemon());
+  daemon->call_observers_.Add(&daemon->audit_log_);
   RETURN_IF_ERROR(daemon->NameModels(config));
   RETURN_IF_ERROR(daemon->OpenFolders(config, stopping));
   RETURN_IF_ERROR(daemon->FindGpus(config));
@@ -108,6 +109,7 @@ void Daemon::Stop() {
     listener->ShutdownCalls(deadline);
   }
   listeners_.clear();
+  audit_log_.WriteLeftOut();
   admin_.reset();
   admin_service_.reset();
   event_lines_.reset();

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/cancellation.h"
+#include "daemon/audit_log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
 #include "daemon/configured_models.h"
@@ -66,6 +67,7 @@ class Daemon {
   std::unique_ptr<host::ReadyKeeper> ready_keeper_;
   std::unique_ptr<cache::EventLog::Subscription> event_lines_;
   service::CallObservers call_observers_;
+  AuditLog audit_log_;
   service::Sessions sessions_;
   std::unique_ptr<service::UserShares> in_flight_;
   std::vector<std::unique_ptr<service::ClientListener>> listeners_;
