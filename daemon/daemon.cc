@@ -14,6 +14,7 @@
 #include "common/byte_range.h"
 #include "common/status.h"
 #include "common/version.h"
+#include "daemon/admin_tcp.h"
 #include "daemon/config.h"
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_sources.h"
@@ -88,10 +89,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
   RETURN_IF_ERROR(daemon->StartListeners(config));
   RETURN_IF_ERROR(daemon->StartAdmin(config));
   daemon->KeepConfiguredModels(config);
-  Log(LogLevel::kInfo, "daemon.serving",
-      {{"version", absl::string_view(kVersion)},
-       {"socket_dir", config.socket_dir()},
-       {"budget_bytes", daemon->cache_->Usage().budget}});
+  std::vector<LogField> serving = {{"version", absl::string_view(kVersion)},
+                                   {"socket_dir", config.socket_dir()},
+                                   {"budget_bytes", daemon->cache_->Usage().budget}};
+  if (daemon->admin_tcp_ != nullptr) {
+    serving.emplace_back("admin_tcp", daemon->admin_tcp_->address());
+  }
+  Log(LogLevel::kInfo, "daemon.serving", serving);
   return daemon;
 }
 
@@ -102,9 +106,14 @@ void Daemon::Stop() {
   }
   configured_models_.reset();
   const absl::Time deadline = absl::Now() + kCallsGrace;
+  if (admin_tcp_ != nullptr) {
+    admin_tcp_->StopAccepting();
+  }
   if (admin_ != nullptr) {
     admin_->Shutdown(deadline);
   }
+  // Carried what the last calls answered.
+  admin_tcp_.reset();
   for (const auto& listener : listeners_) {
     listener->ShutdownCalls(deadline);
   }
@@ -246,6 +255,9 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
       admin_, service::GrpcListener::Start(
                   std::move(listening), {.connections = kAdminConnections}, admin_service_.get(),
                   {service::kAdminListener, &admin_peers_, &call_observers_}));
+  ASSIGN_OR_RETURN(admin_tcp_,
+                   StartAdminTcp(config.admin().tcp(), admin_.get(),
+                                 {service::kAdminTcpListener, &admin_peers_, &call_observers_}));
   return absl::OkStatus();
 }
 

@@ -23,6 +23,7 @@
 #include "daemon/service/model_names.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/socket_folder.h"
+#include "daemon/service/tls_listener.h"
 #include "daemon/service/user_shares.h"
 #include "daemon/source/registry.h"
 #include "weightd/v1/config.pb.h"
@@ -74,6 +75,7 @@ class Daemon {
   service::Peers admin_peers_;
   std::unique_ptr<service::AdminService> admin_service_;
   std::unique_ptr<service::GrpcListener> admin_;
+  std::unique_ptr<service::TlsListener> admin_tcp_;
   std::unique_ptr<ConfiguredModels> configured_models_;
 };
 
