@@ -45,6 +45,14 @@ bool SetEvents(int epoll, int descriptor, uint64_t key, uint32_t wanted, uint32_
   return epoll_ctl(epoll, operation, descriptor, &event) == 0;
 }
 
+// Reads what nobody wants: bytes that were never read would make the kernel take back what was sent
+// before, such as why the peer is refused. False at their end.
+bool Discard(int socket) {
+  std::array<char, 4096> bytes;
+  const ssize_t count = recv(socket, bytes.data(), bytes.size(), MSG_DONTWAIT);
+  return count > 0 || (count < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TlsListener>> TlsListener::Start(Fd listening,
@@ -123,7 +131,8 @@ bool TlsListener::Obey() {
   [[maybe_unused]] const ssize_t bytes = read(wakeup_.stop.get(), &wakes, sizeof(wakes));
   if (!closed_.HasBeenNotified()) {
     listening_.Reset();
-    std::erase_if(peers_, [](const auto& peer) { return !peer.second->open; });
+    std::erase_if(peers_,
+                  [](const auto& peer) { return peer.second->state != Peer::State::kOpen; });
     closed_.Notify();
   }
   return true;
@@ -136,19 +145,25 @@ int TlsListener::MillisecondsToWait() const {
   return deadlines ? kBusyMs : kIdleMs;
 }
 
-size_t TlsListener::Count(bool open) const {
-  return static_cast<size_t>(std::count_if(peers_.begin(), peers_.end(), [open](const auto& peer) {
-    return peer.second->open == open;
+size_t TlsListener::CountOpen() const {
+  return static_cast<size_t>(std::count_if(peers_.begin(), peers_.end(), [](const auto& peer) {
+    return peer.second->state == Peer::State::kOpen;
   }));
+}
+
+void TlsListener::DropOldestHandshake() {
+  const auto oldest = std::find_if(peers_.begin(), peers_.end(), [](const auto& peer) {
+    return peer.second->state != Peer::State::kOpen;
+  });
+  Refuse(*oldest->second, Error(Reason::kTooManyRequests, "too many handshakes at once"));
+  peers_.erase(oldest);
 }
 
 void TlsListener::Accept(Fd connection) {
   const int on = 1;
   setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  if (Count(false) >= limits_.handshakes) {
-    const auto oldest = std::find_if(peers_.begin(), peers_.end(),
-                                     [](const auto& peer) { return !peer.second->open; });
-    Refuse(oldest->first, Error(Reason::kTooManyRequests, "too many handshakes at once"));
+  if (peers_.size() - CountOpen() >= limits_.handshakes) {
+    DropOldestHandshake();
   }
   const uint64_t id = ++last_id_;
   peers_.emplace(id, std::make_unique<Peer>(std::move(connection), certificates_.Current(),
@@ -158,40 +173,45 @@ void TlsListener::Accept(Fd connection) {
 
 void TlsListener::Continue(uint64_t id) {
   const auto found = peers_.find(id);
-  if (found == peers_.end()) {
-    return;
+  if (found != peers_.end() && (!Advance(*found->second) || !Watch(id, *found->second))) {
+    peers_.erase(found);
   }
-  Peer& peer = *found->second;
-  if (!peer.open) {
-    switch (peer.tls.ContinueHandshake()) {
-      case TlsConnection::Handshake::kRuns:
-        break;
-      case TlsConnection::Handshake::kFailed:
-        Refuse(id,
-               Error(Reason::kNotAllowed, absl::StrCat("no TLS connection: ", peer.tls.Refusal())));
-        return;
-      case TlsConnection::Handshake::kDone:
-        if (Count(true) >= limits_.connections) {
-          Refuse(id, Error(Reason::kTooManyRequests, "this listener has no connection left"));
-          return;
-        }
-        if (!LetIn(peer)) {
-          peers_.erase(id);
-          return;
-        }
-        break;
+}
+
+bool TlsListener::Advance(Peer& peer) {
+  if (peer.state == Peer::State::kHandshake && !ContinueHandshake(peer)) {
+    return false;
+  }
+  if (peer.state == Peer::State::kRefused) {
+    return Discard(peer.tls.socket());
+  }
+  if (peer.state == Peer::State::kOpen) {
+    if (!peer.tls.Move()) {
+      return false;
+    }
+    if (peer.tls.ending() && peer.deadline == absl::InfiniteFuture()) {
+      peer.deadline = absl::Now() + kLastBytes;
     }
   }
-  if (peer.open && !peer.tls.Move()) {
-    peers_.erase(id);
-    return;
+  return true;
+}
+
+bool TlsListener::ContinueHandshake(Peer& peer) {
+  switch (peer.tls.ContinueHandshake()) {
+    case TlsConnection::Handshake::kRuns:
+      return true;
+    case TlsConnection::Handshake::kFailed:
+      Refuse(peer,
+             Error(Reason::kNotAllowed, absl::StrCat("no TLS connection: ", peer.tls.Refusal())));
+      return true;
+    case TlsConnection::Handshake::kDone:
+      break;
   }
-  if (peer.tls.ending() && peer.deadline == absl::InfiniteFuture()) {
-    peer.deadline = absl::Now() + kLastBytes;
+  if (CountOpen() >= limits_.connections) {
+    Refuse(peer, Error(Reason::kTooManyRequests, "this listener has no connection left"));
+    return true;
   }
-  if (!Watch(id, peer)) {
-    peers_.erase(id);
-  }
+  return LetIn(peer);
 }
 
 bool TlsListener::LetIn(Peer& peer) {
@@ -201,7 +221,7 @@ bool TlsListener::LetIn(Peer& peer) {
   }
   peer.tls.Open(Fd(ends[0]));
   Fd theirs(ends[1]);
-  peer.open = true;
+  peer.state = Peer::State::kOpen;
   peer.deadline = absl::InfiniteFuture();
   reception_.peers->Add(theirs.get(), Caller{.listener = reception_.listener,
                                              .certificate = peer.tls.NameOfPeer(),
@@ -213,29 +233,34 @@ bool TlsListener::LetIn(Peer& peer) {
 bool TlsListener::Watch(uint64_t id, Peer& peer) {
   const int epoll = wakeup_.epoll.get();
   return SetEvents(epoll, peer.tls.socket(), id * 2, peer.tls.SocketEvents(), peer.socket_events) &&
-         (!peer.open || SetEvents(epoll, peer.tls.inside(), id * 2 + 1, peer.tls.InsideEvents(),
-                                  peer.inside_events));
+         (peer.state != Peer::State::kOpen ||
+          SetEvents(epoll, peer.tls.inside(), id * 2 + 1, peer.tls.InsideEvents(),
+                    peer.inside_events));
 }
 
-void TlsListener::Refuse(uint64_t id, const absl::Status& why) {
-  Caller caller{.listener = reception_.listener, .address = peers_[id]->address};
-  ReportRefusedConnection(*reception_.observer, std::move(caller), why);
-  peers_.erase(id);
+void TlsListener::Refuse(Peer& peer, absl::Status why) {
+  if (peer.state == Peer::State::kRefused) {
+    return;
+  }
+  Caller caller{.listener = reception_.listener, .address = peer.address};
+  ReportRefusedConnection(*reception_.observer, std::move(caller), std::move(why));
+  shutdown(peer.tls.socket(), SHUT_WR);
+  peer.state = Peer::State::kRefused;
+  peer.deadline = absl::Now() + kLastBytes;
 }
 
 void TlsListener::EndLate() {
   const absl::Time now = absl::Now();
   for (auto next = peers_.begin(); next != peers_.end();) {
-    const uint64_t id = next->first;
-    const Peer& peer = *(next++)->second;
+    Peer& peer = *next->second;
     if (peer.deadline > now) {
+      ++next;
       continue;
     }
-    if (peer.open) {
-      peers_.erase(id);
-    } else {
-      Refuse(id, Error(Reason::kDeadline, "its handshake took too long"));
+    if (peer.state == Peer::State::kHandshake) {
+      Refuse(peer, Error(Reason::kDeadline, "its handshake took too long"));
     }
+    next = peers_.erase(next);
   }
 }
 

@@ -29,7 +29,7 @@ class TlsListener {
   struct Limits {
     // Let in; one more is refused.
     size_t connections = 64;
-    // In their handshake; of more, the oldest loses its place, so that nobody who is silent keeps
+    // Not let in yet; of more, the oldest loses its place, so that nobody who is silent keeps
     // others out.
     size_t handshakes = 64;
     absl::Duration handshake = absl::Seconds(10);
@@ -55,11 +55,14 @@ class TlsListener {
   struct Peer {
     Peer(Fd socket, std::shared_ptr<const TlsIdentity> identity, absl::Time handshake_until);
 
+    // Refused: the peer may still read why, and what it sends is thrown away.
+    enum class State { kHandshake, kOpen, kRefused };
+
     TlsConnection tls;
     const std::string address;
+    State state = State::kHandshake;
     // Of the handshake, or of the time in which the peer takes the last bytes.
     absl::Time deadline;
-    bool open = false;
     // What epoll watches for.
     uint32_t socket_events = 0;
     uint32_t inside_events = 0;
@@ -72,14 +75,17 @@ class TlsListener {
   bool Obey();
   void Accept(Fd connection);
   void Continue(uint64_t id);
-  // False if the peer can't be passed on.
+  // What a peer's events are for; false if it is to be forgotten.
+  bool Advance(Peer& peer);
+  bool ContinueHandshake(Peer& peer);
   bool LetIn(Peer& peer);
   // Watches for what the connection waits for. False if the kernel can't.
   bool Watch(uint64_t id, Peer& peer);
-  void Refuse(uint64_t id, const absl::Status& why);
+  void Refuse(Peer& peer, absl::Status why);
+  void DropOldestHandshake();
   void EndLate();
   int MillisecondsToWait() const;
-  size_t Count(bool open) const;
+  size_t CountOpen() const;
 
   Fd listening_;
   const std::string address_;

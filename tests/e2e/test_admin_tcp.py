@@ -112,6 +112,25 @@ def test_without_a_right_certificate_nobody_gets_in(sites: typing.Callable[..., 
     assert site.operator().status()
 
 
+@pytest.mark.parametrize(
+    ("who", "alert"), [("nobody", "certificate required"), ("expired", "expired"), ("stranger", "unknown ca")]
+)
+def test_who_is_refused_is_told_why(sites: typing.Callable[..., Site], who: str, alert: str) -> None:
+    site = sites()
+    context = ssl.create_default_context(cafile=str(site.nodes.certificate))
+    context.set_alpn_protocols(["h2"])
+    if who != "nobody":
+        authority = site.operators if who == "expired" else Authority(site.folder, "strangers")
+        own = authority.issue("op", expired=who == "expired")
+        context.load_cert_chain(own.certificate, own.key)
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as connection:
+        client = context.wrap_socket(connection, server_hostname="node.example")
+        # More than the handshake takes, which nobody reads.
+        client.sendall(b"x" * 10000)
+        with pytest.raises(ssl.SSLError, match=f"(?i){alert}".replace(" ", "[ _]")):
+            client.recv(1)
+
+
 def test_only_allowed_names_get_in(sites: typing.Callable[..., Site]) -> None:
     site = sites(["*.ops.example", "spiffe://example/ops/*", "root"])
     assert site.operator("x", "DNS:other.example,DNS:anna.ops.example").status()
