@@ -19,6 +19,7 @@
 #include "common/pins.h"
 #include "common/status.h"
 #include "common/uri.h"
+#include "daemon/config_check_admin.h"
 #include "daemon/config_check_gpu.h"
 #include "daemon/config_check_keys.h"
 #include "daemon/config_check_listeners.h"
@@ -230,6 +231,7 @@ absl::Status CheckConfig(const v1::Config& config, const FieldLines& lines) {
   RETURN_IF_ERROR(CheckSources(config.sources(), lines));
   RETURN_IF_ERROR(CheckKeys(config, lines));
   RETURN_IF_ERROR(CheckGpu(config.gpu(), lines));
+  RETURN_IF_ERROR(CheckAdmin(config.admin(), lines));
   RETURN_IF_ERROR(CheckOneOf(config.verify(), kVerifyPolicies, "verify", lines));
   return CheckOthers(config, lines);
 }

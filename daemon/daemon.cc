@@ -18,6 +18,7 @@
 #include "common/byte_range.h"
 #include "common/status.h"
 #include "common/version.h"
+#include "daemon/admin_tcp.h"
 #include "daemon/config.h"
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_sources.h"
@@ -113,6 +114,7 @@ absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
                                                       Cancellation& stopping) {
   std::unique_ptr<Daemon> daemon(new Daemon());
+  daemon->call_observers_.Add(&daemon->audit_log_);
   RETURN_IF_ERROR(daemon->NameModels(config));
   RETURN_IF_ERROR(daemon->OpenFolders(config, stopping));
   RETURN_IF_ERROR(daemon->FindGpus(config));
@@ -120,10 +122,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
   RETURN_IF_ERROR(daemon->StartListeners(config));
   RETURN_IF_ERROR(daemon->StartAdmin(config));
   daemon->KeepConfiguredModels(config);
-  Log(LogLevel::kInfo, "daemon.serving",
-      {{"version", absl::string_view(kVersion)},
-       {"socket_dir", config.socket_dir()},
-       {"budget_bytes", daemon->cache_->Usage().budget}});
+  std::vector<LogField> serving = {{"version", absl::string_view(kVersion)},
+                                   {"socket_dir", config.socket_dir()},
+                                   {"budget_bytes", daemon->cache_->Usage().budget}};
+  if (daemon->admin_tcp_ != nullptr) {
+    serving.emplace_back("admin_tcp", daemon->admin_tcp_->address());
+  }
+  Log(LogLevel::kInfo, "daemon.serving", serving);
   return daemon;
 }
 
@@ -143,13 +148,19 @@ void Daemon::Stop() {
   }
   configured_models_.reset();
   const absl::Time deadline = absl::Now() + kCallsGrace;
+  if (admin_tcp_ != nullptr) {
+    admin_tcp_->StopAccepting();
+  }
   if (admin_ != nullptr) {
     admin_->Shutdown(deadline);
   }
+  // Carried what the last calls answered.
+  admin_tcp_.reset();
   for (const auto& listener : listeners_) {
     listener->ShutdownCalls(deadline);
   }
   listeners_.clear();
+  audit_log_.WriteLeftOut();
   admin_.reset();
   admin_service_.reset();
   event_lines_.reset();
@@ -270,20 +281,31 @@ absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
   ASSIGN_OR_RETURN(auto listener,
                    service::ClientListener::Start(
                        std::move(calls), std::move(handles), std::move(access), std::move(options),
-                       {cache_.get(), &sessions_, &names_, in_flight_.get()}));
+                       {cache_.get(), &sessions_, &names_, in_flight_.get(), &call_observers_}));
   listeners_.push_back(std::move(listener));
   return absl::OkStatus();
 }
 
 absl::Status Daemon::StartAdmin(const v1::Config& config) {
   admin_service_ = std::make_unique<service::AdminService>(service::AdminService::Daemon{
-      cache_.get(), &names_, [this] { return ListenerStatuses(); }, absl::Now()});
+      .cache = cache_.get(),
+      .names = &names_,
+      .listeners = [this] { return ListenerStatuses(); },
+      .started = absl::Now(),
+      .peers = &admin_peers_,
+      .observer = &call_observers_,
+      .log_levels = {.current = [] { return std::string(NameOf(CurrentLogLevel())); },
+                     .change = ChangeLogLevel}});
   ASSIGN_OR_RETURN(
       Fd listening,
       FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
   ASSIGN_OR_RETURN(
-      admin_, service::GrpcListener::Start(std::move(listening), {.connections = kAdminConnections},
-                                           admin_service_.get(), &admin_peers_));
+      admin_, service::GrpcListener::Start(
+                  std::move(listening), {.connections = kAdminConnections}, admin_service_.get(),
+                  {service::kAdminListener, &admin_peers_, &call_observers_}));
+  ASSIGN_OR_RETURN(admin_tcp_,
+                   StartAdminTcp(config.admin().tcp(), admin_.get(),
+                                 {service::kAdminTcpListener, &admin_peers_, &call_observers_}));
   return absl::OkStatus();
 }
 

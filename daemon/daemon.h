@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/cancellation.h"
+#include "daemon/audit_log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
 #include "daemon/configured_models.h"
@@ -15,12 +16,14 @@
 #include "daemon/host/ready_keeper.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/service/admin_service.h"
+#include "daemon/service/call_observers.h"
 #include "daemon/service/client_listener.h"
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/grpc_listener.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/socket_folder.h"
+#include "daemon/service/tls_listener.h"
 #include "daemon/service/user_shares.h"
 #include "daemon/source/registry.h"
 #include "weightd/v1/config.pb.h"
@@ -66,12 +69,15 @@ class Daemon {
   std::unique_ptr<cache::Cache> cache_;
   std::unique_ptr<host::ReadyKeeper> ready_keeper_;
   std::unique_ptr<cache::EventLog::Subscription> event_lines_;
+  service::CallObservers call_observers_;
+  AuditLog audit_log_;
   service::Sessions sessions_;
   std::unique_ptr<service::UserShares> in_flight_;
   std::vector<std::unique_ptr<service::ClientListener>> listeners_;
   service::Peers admin_peers_;
   std::unique_ptr<service::AdminService> admin_service_;
   std::unique_ptr<service::GrpcListener> admin_;
+  std::unique_ptr<service::TlsListener> admin_tcp_;
   std::unique_ptr<ConfiguredModels> configured_models_;
 };
 

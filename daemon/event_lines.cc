@@ -20,7 +20,7 @@ Line LineOf(cache::EventKind kind) {
     case cache::EventKind::kLoadFailed:
       return {LogLevel::kWarning, "load.failed"};
     case cache::EventKind::kLeaseGranted:
-      return {LogLevel::kInfo, "lease.granted"};
+      return {LogLevel::kDebug, "lease.granted"};
     case cache::EventKind::kLeaseEnded:
       return {LogLevel::kDebug, "lease.ended"};
     case cache::EventKind::kEvicted:

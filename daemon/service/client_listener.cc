@@ -10,8 +10,9 @@ ClientListener::ClientListener(Access access, ClientListenerOptions options, con
     : options_(std::move(options)),
       call_rate_(options_.calls_per_second),
       connection_rate_(options_.connections_per_second),
-      service_(options_.name, std::move(access),
-               {daemon.cache, daemon.sessions, daemon.names, &peers_, &call_rate_}) {}
+      service_(
+          options_.name, std::move(access),
+          {daemon.cache, daemon.sessions, daemon.names, &peers_, &call_rate_, daemon.observer}) {}
 
 absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, Fd handles,
                                                                       Access access,
@@ -24,10 +25,11 @@ absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, 
   ASSIGN_OR_RETURN(
       listener->handles_,
       HandleChannel::Start(std::move(handles), {known.name, known.max_sessions, known.users, rate},
-                           daemon.sessions, daemon.cache, daemon.in_flight));
-  ASSIGN_OR_RETURN(listener->calls_,
-                   GrpcListener::Start(std::move(calls), {known.max_connections, known.users, rate},
-                                       &listener->service_, &listener->peers_));
+                           {daemon.sessions, daemon.cache, daemon.in_flight, daemon.observer}));
+  ASSIGN_OR_RETURN(
+      listener->calls_,
+      GrpcListener::Start(std::move(calls), {known.max_connections, known.users, rate},
+                          &listener->service_, {known.name, &listener->peers_, daemon.observer}));
   return listener;
 }
 

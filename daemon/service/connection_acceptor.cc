@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "common/status.h"
 #include "daemon/cache/uptime.h"
+#include "daemon/service/call.h"
 
 namespace weightd::service {
 namespace {
@@ -22,7 +23,7 @@ constexpr uint64_t kListenKey = std::numeric_limits<uint64_t>::max();
 
 }  // namespace
 
-std::optional<uint32_t> Peers::UidOf(absl::string_view grpc_peer) const {
+std::optional<Caller> Peers::CallerAt(absl::string_view grpc_peer) const {
   int descriptor = -1;
   if (!absl::ConsumePrefix(&grpc_peer, "fd:") || !absl::SimpleAtoi(grpc_peer, &descriptor)) {
     return std::nullopt;
@@ -32,12 +33,17 @@ std::optional<uint32_t> Peers::UidOf(absl::string_view grpc_peer) const {
   if (found == by_descriptor_.end()) {
     return std::nullopt;
   }
-  return found->second.uid;
+  return found->second;
+}
+
+void Peers::Add(int descriptor, Caller caller) {
+  absl::MutexLock lock(&mutex_);
+  by_descriptor_[descriptor] = std::move(caller);
 }
 
 absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(Fd listening,
                                                                               Limits limits,
-                                                                              Peers* peers,
+                                                                              Reception reception,
                                                                               Serve serve) {
   ASSIGN_OR_RETURN(Wakeup wakeup, MakeWakeup(kStopKey));
   epoll_event event{};
@@ -47,18 +53,18 @@ absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(Fd
     return ErrnoError(errno, "watch a listening socket");
   }
   std::unique_ptr<ConnectionAcceptor> acceptor(new ConnectionAcceptor(
-      std::move(listening), std::move(wakeup), limits, peers, std::move(serve)));
+      std::move(listening), std::move(wakeup), limits, std::move(reception), std::move(serve)));
   acceptor->thread_ = std::thread([self = acceptor.get()] { self->Run(); });
   return acceptor;
 }
 
-ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits, Peers* peers,
-                                       Serve serve)
+ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits,
+                                       Reception reception, Serve serve)
     : listening_(std::move(listening)),
       wakeup_(std::move(wakeup)),
       shares_(limits.connections, limits.users),
       rate_(limits.rate),
-      peers_(peers),
+      reception_(std::move(reception)),
       serve_(std::move(serve)) {}
 
 ConnectionAcceptor::~ConnectionAcceptor() {
@@ -97,20 +103,33 @@ void ConnectionAcceptor::ForgetEnded() {
   } while (connections_.size() < before);
 }
 
+bool ConnectionAcceptor::TakeShare(uint32_t uid) {
+  if (shares_.TryTake(uid, 1)) {
+    return true;
+  }
+  ForgetEnded();
+  return shares_.TryTake(uid, 1);
+}
+
 void ConnectionAcceptor::Accept(Fd connection) {
-  const absl::StatusOr<uint32_t> uid = PeerUid(connection.get());
-  if (uid.ok() && rate_ != nullptr && rate_->Take(*uid, cache::Uptime()) > absl::ZeroDuration()) {
+  const absl::StatusOr<PeerUser> user = UserAt(connection.get());
+  if (!user.ok()) {
+    return;
+  }
+  Caller caller{reception_.listener, user->uid, user->gid};
+  if (rate_ != nullptr && rate_->Take(user->uid, cache::Uptime()) > absl::ZeroDuration()) {
+    ReportRefusedConnection(*reception_.observer, std::move(caller), ConnectsTooOften());
     return;
   }
   absl::StatusOr<Fd> watched = connection.Duplicate();
-  if (!uid.ok() || !watched.ok()) {
+  if (!watched.ok()) {
     return;
   }
-  if (!shares_.TryTake(*uid, 1)) {
-    ForgetEnded();
-    if (!shares_.TryTake(*uid, 1)) {
-      return;
-    }
+  if (!TakeShare(user->uid)) {
+    ReportRefusedConnection(
+        *reception_.observer, std::move(caller),
+        Error(Reason::kTooManyRequests, "this listener has no connection left for this user"));
+    return;
   }
   const uint64_t id = ++last_id_;
   // EPOLLHUP, which is always reported: both directions are shut down, by a peer that closed or by
@@ -118,14 +137,11 @@ void ConnectionAcceptor::Accept(Fd connection) {
   epoll_event event{};
   event.data.u64 = id;
   if (epoll_ctl(wakeup_.epoll.get(), EPOLL_CTL_ADD, watched->get(), &event) != 0) {
-    shares_.GiveBack(*uid, 1);
+    shares_.GiveBack(user->uid, 1);
     return;
   }
-  {
-    absl::MutexLock lock(&peers_->mutex_);
-    peers_->by_descriptor_[connection.get()] = {id, *uid};
-  }
-  connections_.emplace(id, Connection{*std::move(watched), connection.get(), *uid});
+  reception_.peers->Add(connection.get(), std::move(caller));
+  connections_.emplace(id, Connection{*std::move(watched), user->uid});
   serve_(std::move(connection));
 }
 
@@ -133,13 +149,6 @@ void ConnectionAcceptor::Forget(uint64_t id) {
   const auto found = connections_.find(id);
   if (found == connections_.end()) {
     return;
-  }
-  {
-    absl::MutexLock lock(&peers_->mutex_);
-    const auto peer = peers_->by_descriptor_.find(found->second.descriptor);
-    if (peer != peers_->by_descriptor_.end() && peer->second.connection == id) {
-      peers_->by_descriptor_.erase(peer);
-    }
   }
   shares_.GiveBack(found->second.uid, 1);
   connections_.erase(found);

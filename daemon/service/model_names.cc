@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
+#include "daemon/service/error_detail.h"
 
 namespace weightd::service {
 namespace {
@@ -42,10 +43,11 @@ absl::StatusOr<Uri> ModelNames::Resolve(absl::string_view model) const {
     return found->second;
   }
   if (!absl::StrContains(model, ':') && !absl::StartsWith(model, "/")) {
-    return Error(Reason::kInvalidUri,
-                 absl::StrCat("\"", model, "\" is neither a URI nor the name of a model"),
-                 "name a model as https://host/path, s3://bucket/key, /folder/file, or by a name "
-                 "that the configuration gives");
+    return Error(
+        Reason::kInvalidUri,
+        absl::StrCat("\"", RedactedName(model), "\" is neither a URI nor the name of a model"),
+        "name a model as https://host/path, s3://bucket/key, /folder/file, or by a name "
+        "that the configuration gives");
   }
   return Uri::Parse(model);
 }

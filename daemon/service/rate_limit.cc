@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/status.h"
+
 namespace weightd::service {
 namespace {
 
@@ -41,6 +43,11 @@ void RateLimit::ForgetIdle(absl::Duration now) {
 size_t RateLimit::users() const {
   absl::MutexLock lock(&mutex_);
   return earned_.size();
+}
+
+absl::Status ConnectsTooOften() {
+  return Error(Reason::kTooManyRequests,
+               "this user connects more often than the listener allows one user");
 }
 
 }  // namespace weightd::service

@@ -6,6 +6,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
@@ -38,6 +39,9 @@ class RateLimit {
   // How many users are remembered before the next look for idle ones.
   size_t look_at_ ABSL_GUARDED_BY(mutex_);
 };
+
+// For connections that came too often.
+absl::Status ConnectsTooOften();
 
 }  // namespace weightd::service
 

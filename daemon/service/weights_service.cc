@@ -10,7 +10,6 @@
 #include "daemon/cache/uptime.h"
 #include "daemon/service/acquire_call.h"
 #include "daemon/service/convert.h"
-#include "daemon/service/grpc_status.h"
 
 namespace weightd::service {
 namespace {
@@ -31,41 +30,42 @@ bool LooksLikeUri(absl::string_view model) {
 }  // namespace
 
 WeightsService::WeightsService(std::string listener, Access access, Daemon daemon)
-    : listener_(std::move(listener)), access_(std::move(access)), daemon_(daemon) {}
+    : listener_(std::move(listener)),
+      access_(std::move(access)),
+      daemon_(daemon),
+      calls_(listener_, daemon.peers, daemon.observer) {}
 
-absl::Status WeightsService::CheckRate(const grpc::CallbackServerContext& context) const {
-  const std::optional<uint32_t> uid = daemon_.peers->UidOf(context.peer());
-  if (!uid.has_value()) {
+absl::Status WeightsService::CheckRate(const Caller& caller) const {
+  if (!caller.uid.has_value()) {
     return absl::OkStatus();  // its session won't be found
   }
-  const absl::Duration wait = daemon_.calls->Take(*uid, cache::Uptime());
+  const absl::Duration wait = daemon_.calls->Take(*caller.uid, cache::Uptime());
   if (wait == absl::ZeroDuration()) {
     return absl::OkStatus();
   }
   return Error(
       Reason::kTooManyRequests,
-      absl::StrCat("user ", *uid, " makes more calls a second than listener ", listener_,
+      absl::StrCat("user ", *caller.uid, " makes more calls a second than listener ", listener_,
                    " allows one user"),
       absl::StrCat("try again in ", absl::FormatDuration(absl::Ceil(wait, absl::Milliseconds(1)))));
 }
 
-absl::StatusOr<cache::Holder> WeightsService::HolderOf(
-    const grpc::CallbackServerContext& context) const {
-  const std::optional<uint32_t> uid = daemon_.peers->UidOf(context.peer());
+absl::StatusOr<cache::Holder> WeightsService::HolderOf(const grpc::CallbackServerContext& context,
+                                                       const Caller& caller) const {
   const auto token = context.client_metadata().find(kSessionKey);
   absl::string_view sent;
-  if (uid.has_value() && token != context.client_metadata().end()) {
+  if (caller.uid.has_value() && token != context.client_metadata().end()) {
     sent = absl::string_view(token->second.data(), token->second.size());
   }
   ASSIGN_OR_RETURN(const SessionId session,
-                   daemon_.sessions->Find(sent, listener_, uid.value_or(0)));
-  return cache::Holder{session, listener_, *uid};
+                   daemon_.sessions->Find(sent, listener_, caller.uid.value_or(0)));
+  return cache::Holder{session, listener_, *caller.uid};
 }
 
-absl::StatusOr<cache::Holder> WeightsService::CallerOf(
-    const grpc::CallbackServerContext& context) const {
-  RETURN_IF_ERROR(CheckRate(context));
-  return HolderOf(context);
+absl::StatusOr<cache::Holder> WeightsService::AdmittedHolder(
+    const grpc::CallbackServerContext& context, const Caller& caller) const {
+  RETURN_IF_ERROR(CheckRate(caller));
+  return HolderOf(context, caller);
 }
 
 absl::StatusOr<Uri> WeightsService::Resolve(const std::string& model) const {
@@ -86,9 +86,10 @@ Decision WeightsService::Decide(const Uri& uri) const {
 }
 
 absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
-    const grpc::CallbackServerContext& context, const v1::AcquireRequest& request) const {
+    const grpc::CallbackServerContext& context, const Caller& caller,
+    const v1::AcquireRequest& request) const {
   cache::AcquireRequest admitted;
-  ASSIGN_OR_RETURN(admitted.holder, CallerOf(context));
+  ASSIGN_OR_RETURN(admitted.holder, AdmittedHolder(context, caller));
   ASSIGN_OR_RETURN(admitted.uri, Resolve(request.model()));
   const Decision decision = Decide(admitted.uri);
   if (!decision.visible()) {
@@ -106,9 +107,10 @@ absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
 
 grpc::ServerWriteReactor<v1::AcquireResponse>* WeightsService::Acquire(
     grpc::CallbackServerContext* context, const v1::AcquireRequest* request) {
+  Call begun = calls_.Begin(*context, {"Acquire", request->model()});
+  absl::StatusOr<cache::AcquireRequest> admitted = Admit(*context, begun.caller(), *request);
   auto* const call =
-      new AcquireCall(context, request->model(), {daemon_.cache, daemon_.sessions, daemon_.names});
-  absl::StatusOr<cache::AcquireRequest> admitted = Admit(*context, *request);
+      new AcquireCall(context, std::move(begun), {daemon_.cache, daemon_.sessions, daemon_.names});
   if (admitted.ok()) {
     call->Start(*std::move(admitted));
   } else {
@@ -120,19 +122,21 @@ grpc::ServerWriteReactor<v1::AcquireResponse>* WeightsService::Acquire(
 grpc::ServerUnaryReactor* WeightsService::Release(grpc::CallbackServerContext* context,
                                                   const v1::ReleaseRequest* request,
                                                   v1::ReleaseResponse* /*response*/) {
-  const absl::Status rate = CheckRate(*context);
-  const absl::StatusOr<cache::Holder> holder = HolderOf(*context);
-  const absl::Status released =
-      holder.ok() ? daemon_.cache->Release(holder->session, LeaseId(request->lease_id()))
-                  : holder.status();
-  // Who gives something back is not sent away.
-  return Finish(context, released.ok() || rate.ok() ? released : rate);
+  return calls_.Answer(context, {"Release", {}, absl::StrCat("lease=", request->lease_id())},
+                       [&](const Caller& caller) -> absl::Status {
+                         const absl::Status rate = CheckRate(caller);
+                         const absl::StatusOr<cache::Holder> holder = HolderOf(*context, caller);
+                         const absl::Status released =
+                             holder.ok() ? daemon_.cache->Release(holder->session,
+                                                                  LeaseId(request->lease_id()))
+                                         : holder.status();
+                         // Who gives something back is not sent away.
+                         return released.ok() || rate.ok() ? released : rate;
+                       });
 }
 
-absl::Status WeightsService::List(const grpc::CallbackServerContext& context,
-                                  const v1::ListModelsRequest& request,
+absl::Status WeightsService::List(const v1::ListModelsRequest& request,
                                   v1::ListModelsResponse& response) const {
-  RETURN_IF_ERROR(CallerOf(context).status());
   std::vector<cache::ModelSnapshot> visible;
   for (cache::ModelSnapshot& model : AllModels(*daemon_.cache, *daemon_.names)) {
     if (Decide(model.uri).visible()) {
@@ -145,13 +149,14 @@ absl::Status WeightsService::List(const grpc::CallbackServerContext& context,
 grpc::ServerUnaryReactor* WeightsService::ListModels(grpc::CallbackServerContext* context,
                                                      const v1::ListModelsRequest* request,
                                                      v1::ListModelsResponse* response) {
-  return Finish(context, List(*context, *request, *response));
+  return calls_.Answer(context, {"ListModels"}, [&](const Caller& caller) -> absl::Status {
+    RETURN_IF_ERROR(AdmittedHolder(*context, caller).status());
+    return List(*request, *response);
+  });
 }
 
-absl::Status WeightsService::Get(const grpc::CallbackServerContext& context,
-                                 const v1::GetModelRequest& request,
+absl::Status WeightsService::Get(const v1::GetModelRequest& request,
                                  v1::GetModelResponse& response) const {
-  RETURN_IF_ERROR(CallerOf(context).status());
   ASSIGN_OR_RETURN(const Uri uri, Resolve(request.model()));
   if (!Decide(uri).visible()) {
     return NotAllowed();
@@ -164,7 +169,11 @@ absl::Status WeightsService::Get(const grpc::CallbackServerContext& context,
 grpc::ServerUnaryReactor* WeightsService::GetModel(grpc::CallbackServerContext* context,
                                                    const v1::GetModelRequest* request,
                                                    v1::GetModelResponse* response) {
-  return Finish(context, Get(*context, *request, *response), request->model());
+  return calls_.Answer(context, {"GetModel", request->model()},
+                       [&](const Caller& caller) -> absl::Status {
+                         RETURN_IF_ERROR(AdmittedHolder(*context, caller).status());
+                         return Get(*request, *response);
+                       });
 }
 
 }  // namespace weightd::service

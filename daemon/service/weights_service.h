@@ -9,6 +9,8 @@
 #include "common/uri.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/access.h"
+#include "daemon/service/call_record.h"
+#include "daemon/service/calls.h"
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/rate_limit.h"
@@ -28,6 +30,7 @@ class WeightsService final : public v1::Weights::CallbackService {
     const ModelNames* names;
     const Peers* peers;
     RateLimit* calls;
+    CallObserver* observer;
   };
 
   WeightsService(std::string listener, Access access, Daemon daemon);
@@ -46,23 +49,25 @@ class WeightsService final : public v1::Weights::CallbackService {
 
  private:
   // Whether the caller has not called too often.
-  absl::Status CheckRate(const grpc::CallbackServerContext& context) const;
+  absl::Status CheckRate(const Caller& caller) const;
   // The session whose token the call carries, and its user.
-  absl::StatusOr<cache::Holder> HolderOf(const grpc::CallbackServerContext& context) const;
+  absl::StatusOr<cache::Holder> HolderOf(const grpc::CallbackServerContext& context,
+                                         const Caller& caller) const;
   // Both.
-  absl::StatusOr<cache::Holder> CallerOf(const grpc::CallbackServerContext& context) const;
+  absl::StatusOr<cache::Holder> AdmittedHolder(const grpc::CallbackServerContext& context,
+                                               const Caller& caller) const;
   absl::StatusOr<Uri> Resolve(const std::string& model) const;
   Decision Decide(const Uri& uri) const;
   absl::StatusOr<cache::AcquireRequest> Admit(const grpc::CallbackServerContext& context,
+                                              const Caller& caller,
                                               const v1::AcquireRequest& request) const;
-  absl::Status List(const grpc::CallbackServerContext& context,
-                    const v1::ListModelsRequest& request, v1::ListModelsResponse& response) const;
-  absl::Status Get(const grpc::CallbackServerContext& context, const v1::GetModelRequest& request,
-                   v1::GetModelResponse& response) const;
+  absl::Status List(const v1::ListModelsRequest& request, v1::ListModelsResponse& response) const;
+  absl::Status Get(const v1::GetModelRequest& request, v1::GetModelResponse& response) const;
 
   const std::string listener_;
   const Access access_;
   const Daemon daemon_;
+  const Calls calls_;
 };
 
 }  // namespace weightd::service

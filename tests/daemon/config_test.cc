@@ -97,6 +97,13 @@ cache:
 log:
   level: debug
   format: text
+admin:
+  tcp:
+    address: "[::1]:7443"
+    certificate_file: /etc/tls.crt
+    key_file: /etc/tls.key
+    client_ca_file: /etc/ca.crt
+    allowed_names: ["*.ops.example"]
 )";
 
 TEST(Config, ReadsEveryField) {
@@ -138,6 +145,9 @@ TEST(Config, ReadsEveryField) {
   EXPECT_EQ(config.cache().unclaimed_lease().nanos(), 500'000'000);
   EXPECT_EQ(RevalidateInterval(config.cache()), absl::Minutes(5));
   EXPECT_EQ(config.log().format(), "text");
+  EXPECT_EQ(config.admin().tcp().address(), "[::1]:7443");
+  EXPECT_EQ(config.admin().tcp().client_ca_file(), "/etc/ca.crt");
+  EXPECT_THAT(config.admin().tcp().allowed_names(), ElementsAre("*.ops.example"));
 }
 
 TEST(Config, FillsInDefaults) {
@@ -383,6 +393,33 @@ TEST(Config, RefusesGpusThatMakeNoSense) {
       {"gpu: {budgets: [{gpu: 0, budget: 1kB}]}", "1: gpu.budgets[0].budget: must be from"},
       {"gpu:\n  budgets:\n  - {gpu: 0, budget: 1GiB}\n  - {gpu: 0, budget: 1GiB}",
        "4: gpu.budgets[1].gpu: named before"},
+  });
+}
+
+TEST(Config, RefusesAdministrationThatMakesNoSense) {
+  constexpr absl::string_view kFiles = "certificate_file: /c, key_file: /k, client_ca_file: /a";
+  const auto tcp = [](absl::string_view fields) {
+    return absl::StrCat("admin: {tcp: {", fields, "}}");
+  };
+  for (const char* address : {"7443", "host:7443", ":7443", "10.0.0.7", "10.0.0.7:",
+                              "10.0.0.7:70000", "10.0.0.7:-1", "10.0.0.7:1x", "::1:7443", "[::1]",
+                              "[10.0.0.7]:1", "10.0.0.256:1", "[::1:7443", "10.0.0.7:4294967297"}) {
+    ExpectRefused({{tcp(absl::StrCat("address: '", address, "', ", kFiles)),
+                    "1: admin.tcp.address: not an address of TCP"}});
+  }
+  for (const char* address : {"10.0.0.7:7443", "0.0.0.0:1", "[::]:65535", "[fd00::1]:7443"}) {
+    EXPECT_TRUE(Parse(tcp(absl::StrCat("address: '", address, "', ", kFiles))).ok()) << address;
+  }
+  const std::string address = "address: '10.0.0.7:7443', ";
+  ExpectRefused({
+      {tcp(kFiles), "1: admin.tcp: has no address"},
+      {tcp(address + "key_file: /k, client_ca_file: /a"), "1: admin.tcp.certificate_file: missing"},
+      {tcp(address + "certificate_file: /c, client_ca_file: /a"), "1: admin.tcp.key_file: missing"},
+      {tcp(address + "certificate_file: /c, key_file: /k"), "1: admin.tcp.client_ca_file: missing"},
+      {tcp(address + "certificate_file: c, key_file: /k, client_ca_file: /a"),
+       "1: admin.tcp.certificate_file: not an absolute path"},
+      {tcp(absl::StrCat(address, kFiles, ", allowed_names: ['']")),
+       "1: admin.tcp.allowed_names[0]: "},
   });
 }
 

@@ -1,0 +1,68 @@
+#ifndef WEIGHTD_DAEMON_AUDIT_LOG_H_
+#define WEIGHTD_DAEMON_AUDIT_LOG_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "daemon/line_meter.h"
+#include "daemon/logging.h"
+#include "daemon/service/call_record.h"
+
+namespace weightd {
+
+// What the audit says of a call.
+struct AuditLine {
+  enum class Kind {
+    kAdmin,    // an operator's action that changes something: written whatever the log's level
+    kAttach,   // a client's Acquire that was granted
+    kRefused,  // what a client wasn't given: an Acquire, a claim, a connection, a call without
+               // right
+    kOther     // reads, releases: only at debug
+  };
+
+  Kind kind;
+  // "audit.admin", "audit.attach", "audit.refused" or "audit.call". An Acquire is always
+  // audit.attach.
+  absl::string_view event;
+  std::vector<LogField> fields;
+};
+AuditLine AuditLineOf(const service::CallRecord& call);
+
+// Writes who did what, and what came of it, to the log. Operators' actions are all written; of what
+// clients do to us, each user and each listener may cause only so many lines, so that none fills
+// the disk, and the number of those left out is written as "audit.left_out". Thread-safe.
+class AuditLog final : public service::CallObserver {
+ public:
+  // `clock` is for tests.
+  explicit AuditLog(std::function<absl::Time()> clock = absl::Now);
+
+  void Ended(const service::CallRecord& call) override ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many lines were left out so far; after the last call.
+  void WriteLeftOut() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  // Lines that one user of a listener may cause, and all of them together.
+  struct Meters {
+    LineMeter of_user;
+    LineMeter of_listener;
+  };
+
+  static bool Admit(Meters& meters, const service::Caller& caller, absl::Time now);
+  void WriteLeftOutBy(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::function<absl::Time()> clock_;
+  absl::Mutex mutex_;
+  Meters attaches_ ABSL_GUARDED_BY(mutex_);
+  Meters refusals_ ABSL_GUARDED_BY(mutex_);
+  absl::Time next_count_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+};
+
+}  // namespace weightd
+
+#endif  // WEIGHTD_DAEMON_AUDIT_LOG_H_

@@ -1,0 +1,47 @@
+#include "daemon/logging.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+
+namespace weightd {
+namespace {
+
+std::string Json(absl::Span<const LogField> fields) {
+  return LogLine(LogFormat::kJson, "T", LogLevel::kInfo, "e", fields);
+}
+
+TEST(LogLine, NumbersAreNumbers) {
+  EXPECT_EQ(
+      Json({{"a", -1},
+            {"b", std::numeric_limits<uint64_t>::max()},
+            {"c", 1.5},
+            {"d", 0.0},
+            {"e", std::numeric_limits<double>::quiet_NaN()},
+            {"f", uint32_t{7}}}),
+      "{\"time\":\"T\",\"level\":\"info\",\"event\":\"e\",\"a\":-1,\"b\":18446744073709551615,"
+      "\"c\":1.5,\"d\":0,\"e\":null,\"f\":7}");
+}
+
+TEST(LogLine, TextIsQuotedWhateverItIs) {
+  EXPECT_EQ(Json({{"a", "x\"\n\\"}}),
+            "{\"time\":\"T\",\"level\":\"info\",\"event\":\"e\",\"a\":\"x\\\"\\u000a\\\\\"}");
+  EXPECT_EQ(LogLine(LogFormat::kText, "T", LogLevel::kWarning, "e", {{"a", "b c"}, {"n", 3}}),
+            "T warning e a=\"b c\" n=3");
+}
+
+TEST(LogLevels, ChangeWhileItRuns) {
+  EXPECT_EQ(CurrentLogLevel(), LogLevel::kInfo);
+  EXPECT_EQ(*ChangeLogLevel("debug"), "info");
+  EXPECT_EQ(CurrentLogLevel(), LogLevel::kDebug);
+  EXPECT_EQ(ReasonOf(ChangeLogLevel("loud").status()), Reason::kInvalidArgument);
+  EXPECT_EQ(*ChangeLogLevel("info"), "debug");
+}
+
+}  // namespace
+}  // namespace weightd
