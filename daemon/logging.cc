@@ -127,6 +127,12 @@ void StartLogging(LogLevel least, LogFormat format) {
   started = true;
 }
 
+void SetLogLevel(LogLevel least) {
+  if (started) {
+    spdlog::default_logger_raw()->set_level(ToSpdlog(least));
+  }
+}
+
 void StopLogging() {
   if (started.exchange(false)) {
     spdlog::shutdown();

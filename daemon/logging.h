@@ -41,6 +41,8 @@ std::string LogLine(LogFormat format, absl::string_view time, LogLevel level,
 // Once, before the first Log. A thread of its own writes from then on: nobody waits for a reader of
 // stderr, and lines that it is too slow for are lost, the oldest first.
 void StartLogging(LogLevel least, LogFormat format);
+// From any thread, between the two: what is written from now on.
+void SetLogLevel(LogLevel least);
 // Writes what waits.
 void StopLogging();
 

@@ -13,10 +13,11 @@
 #include "daemon/process.h"
 
 // Until a signal ends it.
-static absl::Status Serve(const weightd::v1::Config& config) {
+static absl::Status Serve(const weightd::v1::Config& config, const weightd::CommandLine& line) {
   weightd::Cancellation stopping;
   ASSIGN_OR_RETURN(const auto signals, weightd::StopSignals::Start(&stopping, absl::Seconds(10)));
-  const auto daemon = weightd::Daemon::Start(config, stopping);
+  const auto daemon = weightd::Daemon::Start(
+      config, {line.config_file, [&line] { return weightd::ConfigOf(line); }}, stopping);
   if (stopping.cancelled()) {
     return absl::OkStatus();
   }
@@ -50,7 +51,7 @@ int main(int argc, char** argv) {
   weightd::PrepareProcess();
   weightd::StartLogging(*weightd::LogLevelFromName(config->log().level()),
                         *weightd::LogFormatFromName(config->log().format()));
-  const absl::Status served = Serve(*config);
+  const absl::Status served = Serve(*config, *line);
   weightd::StopLogging();
   return served.ok() ? weightd::kExitOk : weightd::ReportFailure(served);
 }

@@ -22,12 +22,18 @@ class AdminService final : public v1::Admin::CallbackService {
   // Names, folders and sessions of the listeners; leases and draining bytes are filled in here.
   using Listeners = std::function<std::vector<v1::ListenerStatus>()>;
 
+  // May read files and wait for loads to be cancelled.
+  using ReadAgain = std::function<absl::StatusOr<v1::ReloadConfigResponse>()>;
+  using ConfiguredModels = std::function<std::vector<v1::ConfiguredModel>()>;
+
   // Everything outlives the service.
   struct Daemon {
     cache::Cache* cache;
     const ModelNames* names;
     Listeners listeners;
     absl::Time started;
+    ReadAgain read_config_again = {};
+    ConfiguredModels configured_models = {};
   };
 
   explicit AdminService(Daemon daemon);
@@ -56,6 +62,12 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
+  grpc::ServerUnaryReactor* ListConfiguredModels(
+      grpc::CallbackServerContext* context, const v1::ListConfiguredModelsRequest* request,
+      v1::ListConfiguredModelsResponse* response) override;
+  grpc::ServerUnaryReactor* ReloadConfig(grpc::CallbackServerContext* context,
+                                         const v1::ReloadConfigRequest* request,
+                                         v1::ReloadConfigResponse* response) override;
   // Both may wait for a process to end, and so run on threads of their own.
   grpc::ServerUnaryReactor* DrainGpu(grpc::CallbackServerContext* context,
                                      const v1::DrainGpuRequest* request,
