@@ -13,7 +13,7 @@ packages=(
   libcurl4-openssl-dev liburing-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev
   libexpat1-dev libisal-dev libyaml-cpp-dev libsimdjson-dev libsodium-dev libgtest-dev libgmock-dev
   # Tests and the quick start.
-  python3-venv nginx-light curl openssl ca-certificates git procps
+  python3-venv nginx-light curl openssl ca-certificates git procps iproute2
   # An S3 server for tests: Ceph's RADOS Gateway.
   ceph-mon ceph-osd radosgw ceph-common
 )
