@@ -12,7 +12,7 @@ import pytest
 import weightd
 from admin import Admin
 from models import small_model
-from processes import Daemon, Reader, wait_until
+from processes import INSTRUMENTED, Daemon, Reader, wait_until
 from shelves import same
 
 Readers = typing.Callable[[Daemon], Reader]
@@ -86,7 +86,10 @@ def start(tmp_path: pathlib.Path, files: pathlib.Path) -> typing.Iterator[Nodes]
 
     yield make
     for node in started:
-        node.daemon.end()
+        with node.admin:
+            node.daemon.end()
+        if INSTRUMENTED:
+            assert "Sanitizer" not in node.daemon.log(), node.daemon.log()[-6000:]
 
 
 def test_a_list_that_was_replaced_is_kept(start: Nodes) -> None:
