@@ -55,14 +55,13 @@ device::GpusOptions GpusOptionsOf(const v1::Config& config) {
   return options;
 }
 
-absl::StatusOr<std::map<std::string, cache::Placement>> PlacementsOf(
-    const v1::Config& config, const service::ModelNames& names, const device::Gpus& gpus) {
-  std::map<std::string, cache::Placement> placements;
+absl::StatusOr<cache::Placements> PlacementsOf(const v1::Config& config, const device::Gpus& gpus) {
+  cache::Placements placements;
   for (const v1::ModelConfig& model : config.models()) {
     if (!model.has_placement()) {
       continue;
     }
-    ASSIGN_OR_RETURN(const Uri uri, names.Resolve(model.name()));
+    ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(model.uri()));
     cache::Placement placement;
     placement.host = !model.placement().gpu_only();
     placement.gpus = GpusOf(model, gpus);

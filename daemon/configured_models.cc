@@ -5,31 +5,29 @@
 
 #include "absl/time/clock.h"
 #include "common/status.h"
+#include "common/utf8.h"
 #include "daemon/logging.h"
 
 namespace weightd {
 namespace {
 
-constexpr absl::Duration kFirstPause = absl::Seconds(1);
 constexpr absl::Duration kLongestPause = absl::Minutes(5);
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  google::protobuf::Timestamp timestamp;
+  const int64_t nanos = absl::ToUnixNanos(time);
+  timestamp.set_seconds(nanos / 1'000'000'000);
+  timestamp.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  return timestamp;
+}
 
 }  // namespace
 
 ConfiguredModels::ConfiguredModels(std::vector<Model> models, cache::Cache* cache)
-    : pinned_([&] {
-        std::vector<Model> pinned;
-        std::copy_if(models.begin(), models.end(), std::back_inserter(pinned),
-                     [](const Model& model) { return model.pin; });
-        return pinned;
-      }()),
-      cache_(cache) {
-  for (Model& model : models) {
-    if (model.preload) {
-      preloads_.push_back({std::move(model), absl::InfinitePast(), kFirstPause, nullptr});
-    }
-  }
+    : cache_(cache), random_(std::random_device()()) {
   subscription_ = cache_->events().Subscribe([this](const cache::Event& event) { OnEvent(event); });
   thread_ = std::thread([this] { Run(); });
+  Replace(std::move(models));
 }
 
 ConfiguredModels::~ConfiguredModels() {
@@ -42,89 +40,215 @@ ConfiguredModels::~ConfiguredModels() {
 }
 
 void ConfiguredModels::OnEvent(const cache::Event& event) {
-  const bool wanted = event.kind == cache::EventKind::kLoadFinished &&
-                      std::any_of(pinned_.begin(), pinned_.end(),
-                                  [&](const Model& model) { return model.uri == event.uri; });
-  if (wanted) {
-    absl::MutexLock lock(&mutex_);
-    to_pin_.push_back(event.uri);
+  if (event.kind != cache::EventKind::kLoadFinished) {
+    return;
+  }
+  std::string uri = event.uri.ToString();
+  absl::MutexLock lock(&mutex_);
+  if (promises_.contains(uri)) {
+    landed_.push_back(std::move(uri));
   }
 }
 
 void ConfiguredModels::Run() {
   while (true) {
     StartDue();
+    std::optional<std::vector<Model>> replacing;
     std::vector<Finished> finished;
-    std::vector<Uri> to_pin;
+    std::vector<std::string> landed;
     {
       absl::MutexLock lock(&mutex_);
       mutex_.AwaitWithDeadline(absl::Condition(this, &ConfiguredModels::HasNews), NextTry());
       if (stopping_) {
         break;
       }
+      replacing.swap(replacing_);
       finished.swap(finished_);
-      to_pin.swap(to_pin_);
+      landed.swap(landed_);
     }
     for (const Finished& one : finished) {
-      FinishPreload(one.index, one.result);
+      Finish(one);
     }
-    for (const Uri& uri : to_pin) {
-      if (const absl::Status pinned = cache_->Pin(uri, true).status(); !pinned.ok()) {
-        Log(LogLevel::kWarning, "pin.failed",
-            {{"model", uri.Redacted()}, {"error", pinned.message()}});
-      }
+    for (const std::string& uri : landed) {
+      Landed(uri);
+    }
+    if (replacing.has_value()) {
+      Apply(*std::move(replacing));
     }
   }
-  preloads_.clear();
+  // A wait that dies may wait for a callback, which takes the lock: they die without it.
+  Promises last;
+  absl::MutexLock lock(&mutex_);
+  last.swap(promises_);
+  models_.clear();
+}
+
+cache::PreloadRequest ConfiguredModels::RequestOf(const Promise& promise) {
+  return {.uri = promise.uri,
+          .policy = {true, true, true},
+          .pin = promise.pin,
+          .pinner = cache::Pinner::kConfig,
+          .goes_on = false,
+          .pins = promise.pins};
 }
 
 void ConfiguredModels::StartDue() {
-  for (size_t i = 0; i < preloads_.size(); ++i) {
-    if (preloads_[i].wait == nullptr && preloads_[i].next_try <= absl::Now()) {
-      preloads_[i].next_try = absl::InfiniteFuture();
-      StartPreload(i);
+  struct Due {
+    std::string uri;
+    uint64_t attempt;
+    cache::PreloadRequest request;
+  };
+  std::vector<Due> due;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto& [uri, promise] : promises_) {
+      if (promise.attempt == 0 && promise.next_try <= absl::Now()) {
+        promise.next_try = absl::InfiniteFuture();
+        promise.attempt = ++attempts_;
+        due.push_back({uri, promise.attempt, RequestOf(promise)});
+      }
     }
   }
-}
-
-void ConfiguredModels::StartPreload(size_t index) {
-  Preload& preload = preloads_[index];
-  cache::PreloadCallbacks callbacks;
-  callbacks.progress = [](const cache::ProgressSnapshot&) {};
-  callbacks.done = [this, index](const absl::StatusOr<cache::ModelSnapshot>& loaded) {
+  for (Due& one : due) {
+    cache::PreloadCallbacks callbacks;
+    callbacks.progress = [](const cache::ProgressSnapshot&) {};
+    callbacks.done = [this, uri = one.uri,
+                      attempt = one.attempt](const absl::StatusOr<cache::ModelSnapshot>& loaded) {
+      absl::MutexLock lock(&mutex_);
+      finished_.push_back({uri, attempt, loaded.status()});
+    };
+    std::unique_ptr<cache::Wait> wait =
+        cache_->Preload(std::move(one.request), std::move(callbacks));
     absl::MutexLock lock(&mutex_);
-    finished_.push_back({index, loaded.status()});
-  };
-  preload.wait = cache_->Preload(
-      {.uri = preload.model.uri, .policy = {true, true, true}, .pin = preload.model.pin},
-      std::move(callbacks));
+    promises_.at(one.uri).wait = std::move(wait);
+  }
 }
 
-void ConfiguredModels::FinishPreload(size_t index, const absl::Status& result) {
-  Preload& preload = preloads_[index];
-  preload.wait.reset();
-  if (result.ok()) {
-    return;
+void ConfiguredModels::Finish(const Finished& finished) {
+  std::unique_ptr<cache::Wait> over;
+  Uri uri;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = promises_.find(finished.uri);
+    if (found == promises_.end() || found->second.attempt != finished.attempt) {
+      return;
+    }
+    Promise& promise = found->second;
+    uri = promise.uri;
+    over = std::move(promise.wait);
+    promise.attempt = 0;
+    if (!finished.result.ok()) {
+      NoteFailure(promise, finished.result);
+    } else {
+      promise.pause = kFirstPause;
+      promise.failures = 0;
+      promise.last_error.clear();
+    }
   }
-  if (ReasonOf(result) == Reason::kCancelled) {
+  const Reason reason = ReasonOf(finished.result);
+  const bool differs = reason == Reason::kVerificationFailed;
+  // Of what is only on GPUs no digest can be made once it is there.
+  if ((differs || reason == Reason::kUnsupported) && cache_->Resident(uri).ok()) {
+    // Loaded before the config said what it has to be: the next try loads it under that.
+    cache_->Evict(uri, /*force=*/differs).IgnoreError();
+  }
+}
+
+void ConfiguredModels::NoteFailure(Promise& promise, const absl::Status& error) {
+  if (ReasonOf(error) == Reason::kCancelled) {
     // An operator evicted it while it was loading: what was meant to be gone stays gone.
-    Log(LogLevel::kInfo, "preload.evicted", {{"model", preload.model.name}});
+    Log(LogLevel::kInfo, "preload.evicted", {{"model", promise.name}});
     return;
   }
-  preload.next_try = absl::Now() + preload.pause;
+  promise.last_error = std::string(error.message());
+  ++promise.failures;
+  if (!promise.preload) {
+    Log(LogLevel::kWarning, "model.differs",
+        {{"model", promise.name}, {"error", promise.last_error}});
+    return;
+  }
+  // Not at the same time on all nodes that failed at the same time.
+  const absl::Duration pause =
+      promise.pause * std::uniform_real_distribution<double>(0.5, 1.0)(random_);
+  promise.next_try = absl::Now() + pause;
+  promise.pause = std::min(2 * promise.pause, kLongestPause);
   Log(LogLevel::kWarning, "preload.failed",
-      {{"model", preload.model.name},
-       {"error", result.message()},
-       {"retry_seconds", static_cast<uint64_t>(absl::ToInt64Seconds(preload.pause))}});
-  preload.pause = std::min(2 * preload.pause, kLongestPause);
+      {{"model", promise.name},
+       {"error", promise.last_error},
+       {"failures", uint64_t{promise.failures}},
+       {"retry_seconds",
+        static_cast<uint64_t>(absl::ToInt64Seconds(absl::Ceil(pause, absl::Seconds(1))))}});
+}
+
+void ConfiguredModels::Landed(const std::string& uri) {
+  Uri pinned;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = promises_.find(uri);
+    if (found == promises_.end()) {
+      return;
+    }
+    Promise& promise = found->second;
+    if (promise.preload && promise.attempt == 0 && promise.failures > 0) {
+      // Somebody else's load: to be pinned and placed as promised.
+      promise.next_try = absl::InfinitePast();
+    }
+    if (!promise.pin) {
+      return;
+    }
+    pinned = promise.uri;
+  }
+  cache_->PinForConfig(pinned, true);
 }
 
 absl::Time ConfiguredModels::NextTry() const {
   absl::Time next = absl::InfiniteFuture();
-  for (const Preload& preload : preloads_) {
-    next = std::min(next, preload.next_try);
+  for (const auto& [uri, promise] : promises_) {
+    next = std::min(next, promise.next_try);
   }
   return next;
+}
+
+void ConfiguredModels::FillState(const Promise& promise, bool resident,
+                                 v1::ConfiguredModel& model) {
+  if (!promise.preload) {
+    model.set_state(v1::ConfiguredModel::ON_DEMAND);
+  } else if (promise.attempt != 0 || promise.next_try == absl::InfinitePast()) {
+    model.set_state(v1::ConfiguredModel::LOADING);
+  } else if (promise.next_try != absl::InfiniteFuture()) {
+    model.set_state(v1::ConfiguredModel::RETRYING);
+    *model.mutable_next_try_at() = ToTimestamp(promise.next_try);
+  } else {
+    model.set_state(resident ? v1::ConfiguredModel::READY : v1::ConfiguredModel::EVICTED);
+  }
+  model.set_failures(promise.failures);
+  model.set_last_error(ToUtf8(promise.last_error));
+}
+
+std::vector<v1::ConfiguredModel> ConfiguredModels::Snapshot() const {
+  std::vector<v1::ConfiguredModel> snapshot;
+  std::vector<Uri> uris;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const Model& model : models_) {
+      uris.push_back(model.uri);
+    }
+  }
+  std::map<std::string, bool> resident;
+  for (const Uri& uri : uris) {
+    resident[uri.ToString()] = cache_->Resident(uri).ok();
+  }
+  absl::MutexLock lock(&mutex_);
+  for (const Model& model : models_) {
+    v1::ConfiguredModel& added = snapshot.emplace_back();
+    added.set_name(model.name);
+    added.set_uri(model.uri.Redacted());
+    added.set_preload(model.preload);
+    added.set_pin(model.pin);
+    const std::string uri = model.uri.ToString();
+    FillState(promises_.at(uri), resident[uri], added);
+  }
+  return snapshot;
 }
 
 }  // namespace weightd

@@ -87,13 +87,6 @@ std::map<std::string, uint64_t, std::less<>> QuotasOf(const v1::Config& config) 
   return quotas;
 }
 
-// Of a valid config.
-pipeline::VerifyPolicy VerifyPolicyOf(absl::string_view name) {
-  return name == "full"    ? pipeline::VerifyPolicy::kFull
-         : name == "never" ? pipeline::VerifyPolicy::kNever
-                           : pipeline::VerifyPolicy::kFast;
-}
-
 absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
   if (!config.has_access()) {
     return service::Access::Everything();
@@ -111,17 +104,21 @@ absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config, ConfigFile file,
                                                       Cancellation& stopping) {
   std::unique_ptr<Daemon> daemon(new Daemon());
   daemon->call_observers_.Add(&daemon->audit_log_);
-  RETURN_IF_ERROR(daemon->NameModels(config));
+  RETURN_IF_ERROR(daemon->models_.Set(config));
   RETURN_IF_ERROR(daemon->OpenFolders(config, stopping));
   RETURN_IF_ERROR(daemon->FindGpus(config));
   RETURN_IF_ERROR(daemon->BuildCache(config));
   RETURN_IF_ERROR(daemon->StartListeners(config));
+  daemon->models_.Keep();
+  const auto use_models = [models = &daemon->models_](const v1::Config& changed) {
+    return models->Replace(changed);
+  };
+  ASSIGN_OR_RETURN(daemon->reloader_, ConfigReloader::Start(config, std::move(file), use_models));
   RETURN_IF_ERROR(daemon->StartAdmin(config));
-  daemon->KeepConfiguredModels(config);
   std::vector<LogField> serving = {{"version", absl::string_view(kVersion)},
                                    {"socket_dir", config.socket_dir()},
                                    {"budget_bytes", daemon->cache_->Usage().budget}};
@@ -146,7 +143,6 @@ void Daemon::Stop() {
   for (const auto& folder : folders_) {
     folder->Unbind();
   }
-  configured_models_.reset();
   const absl::Time deadline = absl::Now() + kCallsGrace;
   if (admin_tcp_ != nullptr) {
     admin_tcp_->StopAccepting();
@@ -163,14 +159,9 @@ void Daemon::Stop() {
   audit_log_.WriteLeftOut();
   admin_.reset();
   admin_service_.reset();
+  reloader_.reset();
   event_lines_.reset();
-}
-
-absl::Status Daemon::NameModels(const v1::Config& config) {
-  for (const v1::ModelConfig& model : config.models()) {
-    RETURN_IF_ERROR(names_.Add(model.name(), model.uri()));
-  }
-  return absl::OkStatus();
+  models_.StopKeeping();
 }
 
 absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stopping) {
@@ -215,29 +206,19 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   tier.mlock = !config.host().has_mlock() || config.host().mlock();
   pipeline::LoaderOptions loader;
   loader.chunk_bytes = config.sources().http().chunk();
-  for (const v1::ModelConfig& model : config.models()) {
-    ASSIGN_OR_RETURN(const Uri uri, names_.Resolve(model.name()));
-    if (!model.verify().empty()) {
-      loader.verify[uri.ToString()] = VerifyPolicyOf(model.verify());
-    }
-    for (const std::string& pin : model.sha256()) {
-      RETURN_IF_ERROR(AddPin(pin, loader.pins[uri.ToString()]));
-    }
-  }
-  loader.verify_by_default = VerifyPolicyOf(config.verify());
+  loader.rules_of = [this](const Uri& model) { return models_.RulesOf(model); };
   ASSIGN_OR_RETURN(ModelKeys keys, ModelKeys::Make(config.keys()));
   loader.key_of = [keys = std::move(keys)](const Uri& model) { return keys.For(model); };
   loader.gpus = gpus_.get();
   loader.staging_bytes = config.gpu().ring();
   loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex, std::move(loader));
   const auto host_tier = std::make_shared<host::HostTier>(std::move(tier));
-  ASSIGN_OR_RETURN(auto placements, PlacementsOf(config, names_, *gpus_));
   cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
                                  .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
                                  .max_loads = static_cast<int>(config.cache().max_loads()),
-                                 .placements = std::move(placements),
                                  .quotas = QuotasOf(config)},
                                 host_tier, loader_.get(), gpus_.get());
+  RETURN_IF_ERROR(models_.Place(config, cache_.get(), gpus_.get()));
   if (host_tier->options().ready > 0) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
   }
@@ -278,10 +259,11 @@ absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
   if (LetsOthersIn(config)) {
     options.users = service::UserShares::Users::kSeveral;
   }
-  ASSIGN_OR_RETURN(auto listener,
-                   service::ClientListener::Start(
-                       std::move(calls), std::move(handles), std::move(access), std::move(options),
-                       {cache_.get(), &sessions_, &names_, in_flight_.get(), &call_observers_}));
+  ASSIGN_OR_RETURN(
+      auto listener,
+      service::ClientListener::Start(
+          std::move(calls), std::move(handles), std::move(access), std::move(options),
+          {cache_.get(), &sessions_, &models_.names(), in_flight_.get(), &call_observers_}));
   listeners_.push_back(std::move(listener));
   return absl::OkStatus();
 }
@@ -289,13 +271,15 @@ absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
 absl::Status Daemon::StartAdmin(const v1::Config& config) {
   admin_service_ = std::make_unique<service::AdminService>(service::AdminService::Daemon{
       .cache = cache_.get(),
-      .names = &names_,
+      .names = &models_.names(),
       .listeners = [this] { return ListenerStatuses(); },
       .started = absl::Now(),
       .peers = &admin_peers_,
       .observer = &call_observers_,
       .log_levels = {.current = [] { return std::string(NameOf(CurrentLogLevel())); },
-                     .change = ChangeLogLevel}});
+                     .change = ChangeLogLevel},
+      .read_config_again = [this] { return reloader_->Reload("admin"); },
+      .configured_models = [this] { return models_.Snapshot(); }});
   ASSIGN_OR_RETURN(
       Fd listening,
       FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
@@ -307,16 +291,6 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
                    StartAdminTcp(config.admin().tcp(), admin_.get(),
                                  {service::kAdminTcpListener, &admin_peers_, &call_observers_}));
   return absl::OkStatus();
-}
-
-void Daemon::KeepConfiguredModels(const v1::Config& config) {
-  std::vector<ConfiguredModels::Model> models;
-  for (const v1::ModelConfig& model : config.models()) {
-    // NameModels has parsed it before.
-    models.push_back(
-        {model.name(), names_.Resolve(model.name()).value_or(Uri()), model.preload(), model.pin()});
-  }
-  configured_models_ = std::make_unique<ConfiguredModels>(std::move(models), cache_.get());
 }
 
 std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {

@@ -11,16 +11,16 @@
 #include "daemon/audit_log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
-#include "daemon/configured_models.h"
+#include "daemon/config_reloader.h"
 #include "daemon/device/gpus.h"
 #include "daemon/host/ready_keeper.h"
+#include "daemon/model_list.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/service/admin_service.h"
 #include "daemon/service/call_observers.h"
 #include "daemon/service/client_listener.h"
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/grpc_listener.h"
-#include "daemon/service/model_names.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/socket_folder.h"
 #include "daemon/service/tls_listener.h"
@@ -35,9 +35,9 @@ namespace weightd {
 // clients mapped stays theirs.
 class Daemon {
  public:
-  // `config` comes from ParseConfig. Waits for a dying predecessor in the same folders until
-  // `stopping`.
-  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const v1::Config& config,
+  // `config` comes from ParseConfig; `file` is where it may be read again. Waits for a dying
+  // predecessor in the same folders until `stopping`.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const v1::Config& config, ConfigFile file,
                                                        Cancellation& stopping);
   // What is held and done, in a line. Takes the locks that every client's call takes.
   std::string Summary() const;
@@ -49,19 +49,17 @@ class Daemon {
  private:
   Daemon() = default;
 
-  absl::Status NameModels(const v1::Config& config);
   absl::Status OpenFolders(const v1::Config& config, Cancellation& stopping);
   absl::Status FindGpus(const v1::Config& config);
   absl::Status BuildCache(const v1::Config& config);
   absl::Status StartListeners(const v1::Config& config);
   absl::Status StartListener(const v1::ListenerConfig& config);
   absl::Status StartAdmin(const v1::Config& config);
-  void KeepConfiguredModels(const v1::Config& config);
   service::SocketFolder* FolderAt(const std::string& path) const;
   std::vector<v1::ListenerStatus> ListenerStatuses() const;
 
   // In the order they are built; they die in the opposite one.
-  service::ModelNames names_;
+  ModelList models_;
   std::vector<std::unique_ptr<service::SocketFolder>> folders_;
   source::Registry sources_;
   std::unique_ptr<device::Gpus> gpus_;
@@ -74,11 +72,11 @@ class Daemon {
   service::Sessions sessions_;
   std::unique_ptr<service::UserShares> in_flight_;
   std::vector<std::unique_ptr<service::ClientListener>> listeners_;
+  std::unique_ptr<ConfigReloader> reloader_;
   service::Peers admin_peers_;
   std::unique_ptr<service::AdminService> admin_service_;
   std::unique_ptr<service::GrpcListener> admin_;
   std::unique_ptr<service::TlsListener> admin_tcp_;
-  std::unique_ptr<ConfiguredModels> configured_models_;
 };
 
 }  // namespace weightd

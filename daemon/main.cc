@@ -14,11 +14,12 @@
 #include "daemon/service_manager.h"
 
 // Until a signal ends it.
-static absl::Status Serve(const weightd::v1::Config& config,
+static absl::Status Serve(const weightd::v1::Config& config, const weightd::CommandLine& line,
                           const weightd::ServiceManager& manager) {
   weightd::Cancellation stopping;
   ASSIGN_OR_RETURN(const auto signals, weightd::StopSignals::Start(&stopping, absl::Seconds(10)));
-  const auto daemon = weightd::Daemon::Start(config, stopping);
+  const auto daemon = weightd::Daemon::Start(
+      config, {line.config_file, [&line] { return weightd::ConfigOf(line); }}, stopping);
   if (stopping.cancelled()) {
     return absl::OkStatus();
   }
@@ -56,7 +57,7 @@ int main(int argc, char** argv) {
   const auto manager = weightd::ServiceManager::FromEnvironment();
   weightd::StartLogging(*weightd::LogLevelFromName(config->log().level()),
                         *weightd::LogFormatFromName(config->log().format()));
-  const absl::Status served = Serve(*config, *manager);
+  const absl::Status served = Serve(*config, *line, *manager);
   weightd::StopLogging();
   return served.ok() ? weightd::kExitOk : weightd::ReportFailure(served);
 }

@@ -54,8 +54,9 @@ void PrepareProcess() {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
   }
-  const sigset_t stop = StopSet();
-  pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+  sigset_t taken = StopSet();
+  sigaddset(&taken, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &taken, nullptr);
 }
 
 absl::StatusOr<std::unique_ptr<StopSignals>> StopSignals::Start(Cancellation* stopping,

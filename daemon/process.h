@@ -26,7 +26,7 @@ int ExitCodeOf(const absl::Status& status);
 
 // Before any thread starts: no core dump and no /proc access that would give client data away, no
 // death by SIGPIPE, as many descriptors as the limit allows, new files for our eyes only; SIGTERM
-// and SIGINT blocked, for StopSignals to take.
+// and SIGINT blocked, for StopSignals to take, and SIGHUP, for ConfigReloader.
 void PrepareProcess();
 
 // Cancels when SIGTERM or SIGINT comes. What then takes longer than `grace`, or until a second

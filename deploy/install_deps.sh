@@ -17,7 +17,7 @@ build_packages=(
 )
 test_packages=(
   # Tests and the quick start.
-  python3-venv nginx-light curl openssl ca-certificates git procps
+  python3-venv nginx-light curl openssl ca-certificates git procps iproute2
   # The chart is rendered in tests with what Helm is made of.
   golang-go golang-github-masterminds-sprig-dev golang-github-ghodss-yaml-dev
   # An S3 server for tests: Ceph's RADOS Gateway.

@@ -36,7 +36,12 @@ struct Placement {
   bool host = true;
   std::vector<GpuId> gpus = {};
   device::Handles handles = device::Handles::kDescriptor;
+
+  friend bool operator==(const Placement&, const Placement&) = default;
 };
+
+// By URI; models that are not named are kept in host memory.
+using Placements = std::map<std::string, Placement>;
 
 struct CacheOptions {
   // How often a resident model that is asked for is compared with its source, in the background.
@@ -46,8 +51,7 @@ struct CacheOptions {
   absl::Duration unclaimed_lease = absl::Seconds(30);
   // Loads that run at once; further ones queue.
   int max_loads = 8;
-  // By URI; models that are not named here are kept in host memory.
-  std::map<std::string, Placement> placements = {};
+  Placements placements = {};
   // By listener: host bytes that its clients may hold together, see HeldBytes. Those that are not
   // named here have no limit.
   std::map<std::string, uint64_t, std::less<>> quotas = {};
@@ -80,8 +84,11 @@ struct AcquireRequest {
 struct PreloadRequest {
   Uri uri;
   source::ReadPolicy policy;
-  // Pinned once it is resident and, by `pins`, verified.
+  // Pinned by these once it is resident and, by `pins`, verified.
   bool pin = false;
+  Pinner pinner = Pinner::kOperator;
+  // Also when the wait dies; else, unless others wait, the load is cancelled then.
+  bool goes_on = true;
   Pins pins = {};
   // Opens the model, should this have to load it; none: as the loader was told. Not looked at if
   // the model is resident, or another's load makes it so first. Held until `done` was called and
@@ -117,7 +124,7 @@ struct PreloadCallbacks {
 
 // An interest in a load. When it dies before `done`, the callbacks run no more (it waits for one
 // that runs, unless that is the caller itself), and a load that nobody else waits for is cancelled,
-// unless it is a preload.
+// unless it is a preload that goes on.
 class Wait {
  public:
   virtual ~Wait() = default;
@@ -170,7 +177,7 @@ class Cache {
   // handle, and of the tensor index. A private copy is claimed once.
   virtual absl::StatusOr<std::vector<ClaimedHandle>> Claim(SessionId session, LeaseId lease) = 0;
 
-  // For operators. The load goes on when the wait dies.
+  // For operators and the config.
   virtual std::unique_ptr<Wait> Preload(PreloadRequest request, PreloadCallbacks callbacks) = 0;
   // kModelNotResident, kModelInUse (leased and not `force`), kModelPinned (and not `force`).
   // Cancels a running load.
@@ -178,7 +185,18 @@ class Cache {
   // Only its copy on that GPU. A model that is nowhere else leaves.
   virtual absl::StatusOr<EvictResult> EvictFromGpu(const Uri& uri, const GpuId& gpu,
                                                    bool force) = 0;
+  // An operator's unpin ends the config's pin, too.
   virtual absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) = 0;
+
+  // For the config, whose model list may change. The pin that it wants; an operator's stays.
+  // Nothing for a model that is not resident.
+  virtual void PinForConfig(const Uri& uri, bool pinned) = 0;
+  // A model that isn't pinned leaves: at once, or when its last lease ends. Not if it is preloaded
+  // or pinned before that.
+  virtual void LetGo(const Uri& uri) = 0;
+  // Resident models get the copies that are missing then. Copies that are placed no longer stay
+  // until they are evicted.
+  virtual void SetPlacements(Placements placements) = 0;
 
   // Ordered by model, then by load time.
   virtual std::vector<ModelSnapshot> Models() const = 0;

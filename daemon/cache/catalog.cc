@@ -87,6 +87,7 @@ Leaver Catalog::MakeCurrent(EntryId id, absl::Duration uptime) {
   Record& record = RecordOf(At(id).uri);
   const EntryId previous = std::exchange(record.current, id);
   std::erase(record.superseded, id);
+  record.let_go = false;
   record.stale = false;
   record.checked_at = uptime;
   record.last_error.clear();
@@ -142,8 +143,20 @@ Leaver Catalog::Unhold(EntryId id) {
 
 Leaver Catalog::RemoveIfOver(EntryId id) {
   const Entry& entry = At(id);
-  const bool superseded = FindRecord(entry.uri)->current != id;
-  return superseded && entry.leases == 0 && entry.holds == 0 ? Remove(id) : Leaver();
+  const Record& record = *FindRecord(entry.uri);
+  const bool let_go = record.current == id && record.let_go;
+  if ((record.current == id && !let_go) || entry.leases > 0 || entry.holds > 0) {
+    return {};
+  }
+  Leaver leaver = Remove(id);
+  leaver.let_go = let_go;
+  return leaver;
+}
+
+Leaver Catalog::LetGo(EntryId id) {
+  Record& record = *FindRecord(At(id).uri);
+  record.let_go = !record.pinned;
+  return RemoveIfOver(id);
 }
 
 void Catalog::AddCopy(EntryId id, SharedCopy segment) {
@@ -186,18 +199,26 @@ std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes,
 }
 
 void Catalog::Touch(EntryId id, absl::Time now) {
-  At(id).last_used_at = now;
+  Entry& entry = At(id);
+  entry.last_used_at = now;
+  FindRecord(entry.uri)->let_go = false;
   order_.Hold(id);
   order_.Unhold(id);
 }
 
-bool Catalog::SetPinned(const Uri& uri, bool pinned) {
+bool Catalog::SetPinned(const Uri& uri, Pinner pinner, bool pinned) {
   Record* record = FindRecord(uri);
-  if (record->pinned == pinned) {
+  (pinner == Pinner::kOperator ? record->operator_pin : record->config_pin) = pinned;
+  if (pinner == Pinner::kOperator && !pinned) {
+    record->config_pin = false;
+  }
+  const bool wanted = record->operator_pin || record->config_pin;
+  if (record->pinned == wanted) {
     return false;
   }
-  record->pinned = pinned;
-  if (pinned) {
+  record->pinned = wanted;
+  if (wanted) {
+    record->let_go = false;
     order_.Hold(record->current);
   } else {
     order_.Unhold(record->current);
@@ -209,7 +230,7 @@ Leaver Catalog::Remove(EntryId id) {
   order_.Remove(id);
   const auto found = entries_.find(id);
   const Uri uri = found->second.uri;
-  Leaver leaver = {.model = std::move(found->second.model), .copies = {}};
+  Leaver leaver = {.model = std::move(found->second.model), .copies = {}, .let_go = false};
   for (auto& [gpu, copy] : found->second.copies) {
     gpu_orders_[gpu].Remove(id);
     leaver.copies.push_back(std::move(copy.segment));
@@ -221,6 +242,9 @@ Leaver Catalog::Remove(EntryId id) {
   if (record.current == id) {
     record.current = EntryId();
     record.pinned = false;
+    record.operator_pin = false;
+    record.config_pin = false;
+    record.let_go = false;
     record.stale = false;
   }
   Tidy(uri);

@@ -17,6 +17,7 @@
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/cache/eviction.h"
+#include "daemon/cache/holder.h"
 #include "daemon/cache/snapshots.h"
 #include "daemon/device/gpus.h"
 #include "daemon/pipeline/model.h"
@@ -38,6 +39,8 @@ struct Copy {
 struct Leaver {
   SharedModel model;
   std::vector<SharedCopy> copies;
+  // It was the current revision, and had been let go.
+  bool let_go = false;
 
   explicit operator bool() const { return model != nullptr; }
 };
@@ -72,7 +75,13 @@ struct Record {
   EntryId current;
   // Older ones, each leased: they leave with their last lease.
   std::vector<EntryId> superseded;
+  // By anybody.
   bool pinned = false;
+  // Which pinners want it.
+  bool operator_pin = false;
+  bool config_pin = false;
+  // The current revision leaves when nobody holds it any more.
+  bool let_go = false;
   bool stale = false;
   // When (Uptime) the source last said which revision is the newest, and whether it is being asked
   // now.
@@ -127,11 +136,17 @@ class Catalog {
   std::vector<EntryId> PickVictimsOn(const GpuId& gpu, uint64_t bytes,
                                      absl::FunctionRef<bool(const Entry&)> spared) const;
 
-  // A use without a lease: the entry becomes the most recently used one.
+  // A use without a lease: the entry becomes the most recently used one, and stays if it was let
+  // go.
   void Touch(EntryId id, absl::Time now);
 
-  // Only while a revision is current. Whether that changed anything.
-  bool SetPinned(const Uri& uri, bool pinned);
+  // Only while a revision is current. It is pinned while anybody wants it so, until an operator
+  // doesn't: that ends the config's pin, too. Whether it is pinned now and was not, or the reverse.
+  bool SetPinned(const Uri& uri, Pinner pinner, bool pinned);
+
+  // A current revision that isn't pinned leaves as soon as nobody holds it, unless it is pinned or
+  // asked for by an operator or the config before: returned if nobody does.
+  Leaver LetGo(EntryId id);
 
   // Takes an entry out, with all its leases and its pin.
   Leaver Remove(EntryId id);
@@ -160,7 +175,7 @@ class Catalog {
 
  private:
   Entry& At(EntryId id) { return entries_.at(id); }
-  // A superseded entry that nobody holds leaves.
+  // A superseded entry that nobody holds leaves, and so does one that was let go.
   Leaver RemoveIfOver(EntryId id);
   Record& RecordOf(const Uri& uri);
   // Forgets a URI that nothing is to be said of.

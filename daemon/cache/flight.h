@@ -54,11 +54,13 @@ struct Interest {
   std::optional<pipeline::ModelKey> key;
   // May load the model, should it be gone by the time its pins are verified.
   bool may_load = true;
-  // The load goes on though nobody waits: preloads, and news of a resident model.
+  // The load goes on though nobody waits: operators' preloads, and news of a resident model.
   bool persistent = false;
-  // Asked for by an operator: the load doesn't queue behind those that clients started.
+  // Asked for by an operator or the config: the load doesn't queue behind those that clients
+  // started.
   bool urgent = false;
-  bool pin = false;
+  // Who pins it once it is settled, if anybody does.
+  std::optional<Pinner> pin = {};
   // What a client gets instead of the bytes in host memory.
   std::optional<DeviceRequest> device = {};
   // Where copies are to be made before it is settled; each leaves when it is there, or has failed.
@@ -114,7 +116,7 @@ struct Flight {
   void TellIfAwaited() const {
     load->progress.awaited =
         std::any_of(interests.begin(), interests.end(),
-                    [](const Interest& interest) { return !interest.persistent; });
+                    [](const Interest& interest) { return interest.holder.has_value(); });
   }
   // Whether anybody is left who rides.
   bool Wanted() const {

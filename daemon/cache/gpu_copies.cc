@@ -33,14 +33,19 @@ absl::Status NotThere(const Uri& uri, const GpuId& gpu) {
 
 }  // namespace
 
-const Placement& NodeCache::PlacementOf(const Uri& uri) const {
-  static const Placement* const kHost = new Placement();
-  const auto found = options_.placements.find(uri.ToString());
-  return found == options_.placements.end() ? *kHost : found->second;
+std::shared_ptr<const Placements> NodeCache::PlacementsNow() const {
+  absl::MutexLock lock(&placements_mutex_);
+  return placements_;
+}
+
+Placement NodeCache::PlacementOf(const Uri& uri) const {
+  const std::shared_ptr<const Placements> placements = PlacementsNow();
+  const auto found = placements->find(uri.ToString());
+  return found == placements->end() ? Placement() : found->second;
 }
 
 absl::Status NodeCache::CheckPlacement(const Uri& uri, const Interest& interest) const {
-  const Placement& placement = PlacementOf(uri);
+  const Placement placement = PlacementOf(uri);
   const bool legacy = placement.handles == device::Handles::kLegacy;
   for (const GpuId& gpu : interest.required_gpus) {
     RETURN_IF_ERROR(FindGpu(gpu.ToText()).status());
@@ -105,7 +110,7 @@ SharedCopy NodeCache::SegmentFor(const Entry& entry, const Interest& interest) c
 }
 
 absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
-  const Placement& placement = PlacementOf(load.uri);
+  const Placement placement = PlacementOf(load.uri);
   pipeline::Destinations to;
   to.host = placement.host;
   to.handles = placement.handles;
@@ -187,7 +192,8 @@ void NodeCache::SettleWithout(const Load& load, const absl::Status& error, Outco
   if (flight.revision.empty() || same == nullptr) {
     return;
   }
-  for (const GpuId& gpu : PlacementOf(load.uri).gpus) {
+  const Placement placement = PlacementOf(load.uri);
+  for (const GpuId& gpu : placement.gpus) {
     if (!IsOn(*same, gpu)) {
       KeepPlacedLater(gpu, error);
     }

@@ -33,6 +33,10 @@ absl::Status Lost(const GpuId& gpu) {
   return Error(Reason::kDeviceUnavailable, absl::StrCat("what was on ", gpu.ToText(), " is lost"));
 }
 
+bool IsPlacedOn(const Placement& placement, const GpuId& gpu) {
+  return std::find(placement.gpus.begin(), placement.gpus.end(), gpu) != placement.gpus.end();
+}
+
 // Not for want of room: what was evicted comes back when somebody asks for it.
 bool MayPass(const absl::Status& error) {
   return ReasonOf(error) == Reason::kDeviceUnavailable || ReasonOf(error) == Reason::kInternal;
@@ -57,16 +61,19 @@ absl::StatusOr<EvictResult> NodeCache::EvictFromGpu(const Uri& uri, const GpuId&
                      "unpin it, or evict it by force");
       }
     }
+    const EntryId id = entry->id;
+    const bool leased = entry->copies.at(gpu).leases > 0;
+    (leased ? result.draining_bytes : result.freed_bytes) += entry->CopyOn(gpu)->bytes();
     StopPromotions(
-        [&](const Promotion& promotion) {
-          return promotion.entry == entry->id && promotion.gpu == gpu;
+        [id, &gpu](const Promotion& promotion) {
+          return promotion.entry == id && promotion.gpu == gpu;
         },
         Error(Reason::kCancelled, absl::StrCat(uri.Redacted(), " is evicted from the GPU")),
         outcomes);
-    const bool leased = entry->copies.at(gpu).leases > 0;
-    SharedCopy copy = TakeCopyOut(entry->id, gpu);
-    (leased ? result.draining_bytes : result.freed_bytes) += copy->bytes();
-    DropCopyLater(std::move(copy));
+    // Else it was let go, and only a promotion held it.
+    if (catalog_.Find(id) != nullptr) {
+      DropCopyLater(TakeCopyOut(id, gpu));
+    }
   }
   Tell(std::move(outcomes));
   return result;
@@ -138,9 +145,7 @@ absl::StatusOr<GpuId> NodeCache::FindGpu(absl::string_view name) const {
 }
 
 void NodeCache::RememberIfLast(const Entry& entry, const GpuId& gpu) {
-  const std::vector<GpuId>& placed = PlacementOf(entry.uri).gpus;
-  if (!entry.on_host() && entry.copies.size() == 1 &&
-      std::find(placed.begin(), placed.end(), gpu) != placed.end()) {
+  if (!entry.on_host() && entry.copies.size() == 1 && IsPlacedOn(PlacementOf(entry.uri), gpu)) {
     placed_retries_[gpu].reloads.emplace_back(entry.uri, entry.policy);
   }
 }
@@ -180,11 +185,10 @@ void NodeCache::KeepPlaced(const GpuId& gpu, Outcomes& outcomes) {
     one.gpus = {gpu};
     return one;
   };
-  for (const auto& [key, placement] : options_.placements) {
+  const std::shared_ptr<const Placements> placements = PlacementsNow();
+  for (const auto& [key, placement] : *placements) {
     const auto record = catalog_.records().find(key);
-    const bool placed =
-        std::find(placement.gpus.begin(), placement.gpus.end(), gpu) != placement.gpus.end();
-    if (!placed || record == catalog_.records().end()) {
+    if (!IsPlacedOn(placement, gpu) || record == catalog_.records().end()) {
       continue;
     }
     if (const Entry* entry = catalog_.Find(record->second.current)) {
@@ -210,12 +214,38 @@ void NodeCache::KeepPlaced(const GpuId& gpu, Outcomes& outcomes) {
   }
 }
 
+void NodeCache::SetPlacements(Placements placements) {
+  std::set<GpuId> gpus;
+  for (const auto& [key, placement] : placements) {
+    gpus.insert(placement.gpus.begin(), placement.gpus.end());
+  }
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    {
+      auto replacing = std::make_shared<const Placements>(std::move(placements));
+      absl::MutexLock placements_lock(&placements_mutex_);
+      placements_ = std::move(replacing);
+    }
+    for (auto& [gpu, retry] : placed_retries_) {
+      std::erase_if(retry.reloads, [this, &gpu](const auto& reload) {
+        return !IsPlacedOn(PlacementOf(reload.first), gpu);
+      });
+    }
+    for (const GpuId& gpu : gpus) {
+      if (!stopping_ && !drained_gpus_.contains(gpu)) {
+        KeepPlaced(gpu, outcomes);
+      }
+    }
+  }
+  Tell(std::move(outcomes));
+}
+
 void NodeCache::KeepPlacedLater(const GpuId& gpu, const absl::Status& why) {
-  const bool promised = std::any_of(options_.placements.begin(), options_.placements.end(),
-                                    [&gpu](const auto& placement) {
-                                      const std::vector<GpuId>& gpus = placement.second.gpus;
-                                      return std::find(gpus.begin(), gpus.end(), gpu) != gpus.end();
-                                    });
+  const std::shared_ptr<const Placements> placements = PlacementsNow();
+  const bool promised =
+      std::any_of(placements->begin(), placements->end(),
+                  [&gpu](const auto& placement) { return IsPlacedOn(placement.second, gpu); });
   if (stopping_ || drained_gpus_.contains(gpu) || !promised || !MayPass(why)) {
     return;
   }

@@ -8,6 +8,9 @@
 
 namespace weightd::cache {
 
+// Who wants a model pinned.
+enum class Pinner { kOperator, kConfig };
+
 // Whose lease it is.
 struct Holder {
   SessionId session;

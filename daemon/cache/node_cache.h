@@ -57,7 +57,7 @@ struct LoadedCopies {
 //   gpu_operators.cc draining GPUs, and what is left when one is lost
 //   revalidation.cc  asking the source for news of a resident model
 //   ticker.cc        what time brings: progress, unclaimed leases, looks at drained segments
-//   operators.cc     Evict, Pin, listings
+//   operators.cc     Evict, Pin, LetGo, listings
 //
 // `mutex_` guards which models are here and which flights run; the lease table's and the tier's
 // locks come after it. `room_mutex_` comes before it: it lets one load at a time look for room.
@@ -77,6 +77,9 @@ class NodeCache final : public Cache {
   absl::StatusOr<EvictResult> Evict(const Uri& uri, bool force) override;
   absl::StatusOr<EvictResult> EvictFromGpu(const Uri& uri, const GpuId& gpu, bool force) override;
   absl::StatusOr<ModelSnapshot> Pin(const Uri& uri, bool pinned) override;
+  void PinForConfig(const Uri& uri, bool pinned) override;
+  void LetGo(const Uri& uri) override;
+  void SetPlacements(Placements placements) override;
   std::vector<ModelSnapshot> Models() const override;
   absl::StatusOr<ModelSnapshot> Model(const Uri& uri) const override;
   absl::StatusOr<std::shared_ptr<const pipeline::ResidentModel>> Resident(
@@ -181,9 +184,12 @@ class NodeCache final : public Cache {
 
   // operators.cc
   Leaver TakeOut(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetPinned(const Entry& entry, Pinner pinner, bool pinned)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // gpu_copies.cc
-  const Placement& PlacementOf(const Uri& uri) const;
+  std::shared_ptr<const Placements> PlacementsNow() const ABSL_LOCKS_EXCLUDED(placements_mutex_);
+  Placement PlacementOf(const Uri& uri) const ABSL_LOCKS_EXCLUDED(placements_mutex_);
   // What the model's placement rules out.
   absl::Status CheckPlacement(const Uri& uri, const Interest& interest) const;
   // Grants, after the copies that `interest` wants were made.
@@ -273,6 +279,10 @@ class NodeCache final : public Cache {
   LeaseTable leases_;
   // Stops checks.
   Cancellation shutdown_;
+
+  // A leaf: nothing else is locked under it.
+  mutable absl::Mutex placements_mutex_ ABSL_ACQUIRED_AFTER(mutex_);
+  std::shared_ptr<const Placements> placements_ ABSL_GUARDED_BY(placements_mutex_);
 
   absl::Mutex room_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;

@@ -120,11 +120,33 @@ absl::StatusOr<ModelSnapshot> NodeCache::Pin(const Uri& uri, bool pinned) {
   if (entry == nullptr) {
     return NotResident(uri);
   }
-  if (catalog_.SetPinned(uri, pinned)) {
-    Publish(pinned ? EventKind::kPinned : EventKind::kUnpinned, uri, entry->revision(),
-            entry->model->charged_bytes());
-  }
+  SetPinned(*entry, Pinner::kOperator, pinned);
   return catalog_.Describe(*entry);
+}
+
+void NodeCache::SetPinned(const Entry& entry, Pinner pinner, bool pinned) {
+  if (catalog_.SetPinned(entry.uri, pinner, pinned)) {
+    Publish(pinned ? EventKind::kPinned : EventKind::kUnpinned, entry.uri, entry.revision(),
+            entry.model->charged_bytes());
+  }
+}
+
+void NodeCache::PinForConfig(const Uri& uri, bool pinned) {
+  absl::MutexLock lock(&mutex_);
+  if (const Entry* entry = catalog_.Find(uri); entry != nullptr) {
+    SetPinned(*entry, Pinner::kConfig, pinned);
+  }
+}
+
+void NodeCache::LetGo(const Uri& uri) {
+  absl::MutexLock lock(&mutex_);
+  const Entry* entry = catalog_.Find(uri);
+  if (entry == nullptr) {
+    return;
+  }
+  if (Leaver gone = catalog_.LetGo(entry->id)) {
+    DropLater(uri, std::move(gone));
+  }
 }
 
 std::vector<ModelSnapshot> NodeCache::Models() const {

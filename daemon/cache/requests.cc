@@ -88,14 +88,16 @@ std::unique_ptr<Wait> NodeCache::Preload(PreloadRequest request, PreloadCallback
                                  }
                                });
   interest.policy = request.policy;
-  interest.persistent = true;
+  interest.persistent = request.goes_on;
   interest.urgent = true;
-  interest.pin = request.pin;
+  if (request.pin) {
+    interest.pin = request.pinner;
+  }
   interest.pins = std::move(request.pins);
   interest.key = std::move(request.key);
   interest.required_gpus = std::move(request.gpus);
   interest.gpus = interest.required_gpus;
-  const Placement& placement = PlacementOf(request.uri);
+  const Placement placement = PlacementOf(request.uri);
   interest.gpus.insert(interest.gpus.end(), placement.gpus.begin(), placement.gpus.end());
   return Want(request.uri, std::move(interest));
 }
@@ -154,8 +156,8 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
   } else {
     catalog_.Touch(id, now);
   }
-  if (interest.pin && catalog_.SetPinned(entry.uri, true)) {
-    Publish(EventKind::kPinned, entry.uri, entry.revision(), entry.model->charged_bytes());
+  if (interest.pin.has_value()) {
+    SetPinned(entry, *interest.pin, true);
   }
   grant.model = catalog_.Describe(entry);
   const pipeline::ModelIndex& index = entry.model->index;

@@ -68,6 +68,9 @@ Departure NodeCache::Leaves(const Uri& uri, Leaver leaver) {
 }
 
 void NodeCache::DropLater(const Uri& uri, Leaver leaver) {
+  if (leaver.let_go) {
+    Publish(EventKind::kEvicted, uri, leaver.model->index.revision, leaver.model->charged_bytes());
+  }
   departures_.DropLater(Leaves(uri, std::move(leaver)));
 }
 

@@ -99,7 +99,8 @@ class Load {
     progress_.bytes_total = resolved_.total_bytes;
     progress_.phase = Phase::kResolving;
     ASSIGN_OR_RETURN(std::optional<ModelKey> key, Key());
-    const HeadsOptions options = {.pins = Pinned(),
+    const LoadRules rules = options_.rules_of(resolved_.uri);
+    const HeadsOptions options = {.pins = rules.pins,
                                   .part_sizes = part_sizes_,
                                   .awaited = [this] { return progress_.awaited.load(); },
                                   .ctr_key = CtrKeyOf(key)};
@@ -129,7 +130,8 @@ class Load {
     // What the files say of each tensor, and what opens them.
     TensorKeys keys(std::move(key), &make_room);
     const std::vector<Extent>& extents = destinations.host ? model.index.extents : stream.extents;
-    TensorCheck tensors(resolved_.files, absl::MakeSpan(heads.headers), extents, Policy(), &keys);
+    TensorCheck tensors(resolved_.files, absl::MakeSpan(heads.headers), extents, rules.verify,
+                        &keys);
     RETURN_IF_ERROR(tensors.CheckKey());
     model.index.tensor_proof = tensors.most();
     const uint64_t encoded_bytes = encode_index_(model.index).size();
@@ -180,16 +182,6 @@ class Load {
   bool damaged() const { return damaged_; }
 
  private:
-  Pins Pinned() const {
-    const auto found = options_.pins.find(resolved_.uri.ToString());
-    return found == options_.pins.end() ? Pins() : found->second;
-  }
-
-  VerifyPolicy Policy() const {
-    const auto found = options_.verify.find(resolved_.uri.ToString());
-    return found == options_.verify.end() ? options_.verify_by_default : found->second;
-  }
-
   // What was given for this load goes before what the options name.
   absl::StatusOr<std::optional<ModelKey>> Key() const {
     if (key_.has_value()) {

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,18 +47,24 @@ class ModelLoader {
                                              Cancellation& cancellation) = 0;
 };
 
+// What is asked of a model's bytes, whoever loads it.
+struct LoadRules {
+  // What its files have to be: no load that differs succeeds.
+  Pins pins = {};
+  // How closely tensors that have checksums of their own are looked at.
+  VerifyPolicy verify = VerifyPolicy::kFast;
+};
+
+// Asked once at the beginning of a load; thread-safe.
+using RulesOf = std::function<LoadRules(const Uri&)>;
+
 struct LoaderOptions {
   // Largest single read that is asked of a source.
   uint64_t chunk_bytes = 32 << 20;
   // Of host memory, for a load whose destinations are GPUs only: what its bytes go through. More
   // where a tensor is encrypted that has to be there whole, less for a model that is smaller.
   uint64_t staging_bytes = 256 << 20;
-  // What files of models have to be, by the model's URI: no load that differs succeeds.
-  std::map<std::string, Pins> pins = {};
-  // How closely tensors that have checksums of their own are looked at, by the model's URI.
-  std::map<std::string, VerifyPolicy> verify = {};
-  // Of models that are not named there.
-  VerifyPolicy verify_by_default = VerifyPolicy::kFast;
+  RulesOf rules_of = [](const Uri&) { return LoadRules(); };
   KeyOf key_of = [](const Uri&) { return std::nullopt; };
   // Outlive the loader; null: no load has a GPU among its destinations.
   device::Gpus* gpus = nullptr;

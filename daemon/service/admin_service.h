@@ -35,6 +35,9 @@ class AdminService final : public v1::Admin::CallbackService {
     std::function<std::string()> current;
     std::function<absl::StatusOr<std::string>(const std::string& level)> change;
   };
+  // May read files and wait for loads to be cancelled.
+  using ReadAgain = std::function<absl::StatusOr<v1::ReloadConfigResponse>()>;
+  using ConfiguredModels = std::function<std::vector<v1::ConfiguredModel>()>;
 
   // Everything outlives the service.
   struct Daemon {
@@ -45,6 +48,8 @@ class AdminService final : public v1::Admin::CallbackService {
     const Peers* peers;
     CallObserver* observer;
     LogLevels log_levels;
+    ReadAgain read_config_again = {};
+    ConfiguredModels configured_models = {};
   };
 
   explicit AdminService(Daemon daemon);
@@ -76,6 +81,12 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* SetLogLevel(grpc::CallbackServerContext* context,
                                         const v1::SetLogLevelRequest* request,
                                         v1::SetLogLevelResponse* response) override;
+  grpc::ServerUnaryReactor* ListConfiguredModels(
+      grpc::CallbackServerContext* context, const v1::ListConfiguredModelsRequest* request,
+      v1::ListConfiguredModelsResponse* response) override;
+  grpc::ServerUnaryReactor* ReloadConfig(grpc::CallbackServerContext* context,
+                                         const v1::ReloadConfigRequest* request,
+                                         v1::ReloadConfigResponse* response) override;
   // Both may wait for a process to end, and so run on threads of their own.
   grpc::ServerUnaryReactor* DrainGpu(grpc::CallbackServerContext* context,
                                      const v1::DrainGpuRequest* request,

@@ -16,18 +16,25 @@ constexpr size_t kLongestModel = 8192;
 
 }  // namespace
 
-absl::Status ModelNames::Add(const std::string& name, absl::string_view uri) {
-  absl::StatusOr<Uri> parsed = Uri::Parse(uri);
-  if (!parsed.ok()) {
-    return Annotate(parsed.status(), absl::StrCat("model ", name));
+absl::Status ModelNames::Set(const std::vector<Named>& models) {
+  std::map<std::string, Uri> by_name;
+  std::map<std::string, std::vector<std::string>> aliases;
+  for (const Named& model : models) {
+    absl::StatusOr<Uri> parsed = Uri::Parse(model.uri);
+    if (!parsed.ok()) {
+      return Annotate(parsed.status(), absl::StrCat("model ", model.name));
+    }
+    aliases[parsed->ToString()].push_back(model.name);
+    if (!by_name.emplace(model.name, *std::move(parsed)).second) {
+      return Error(Reason::kInvalidArgument, absl::StrCat("two models are named ", model.name));
+    }
   }
-  if (by_name_.count(name) > 0) {
-    return Error(Reason::kInvalidArgument, absl::StrCat("two models are named ", name));
+  for (auto& [uri, names] : aliases) {
+    std::sort(names.begin(), names.end());
   }
-  std::vector<std::string>& aliases = aliases_[parsed->ToString()];
-  aliases.push_back(name);
-  std::sort(aliases.begin(), aliases.end());
-  by_name_.emplace(name, *std::move(parsed));
+  absl::MutexLock lock(&mutex_);
+  by_name_.swap(by_name);
+  aliases_.swap(aliases);
   return absl::OkStatus();
 }
 
@@ -38,9 +45,12 @@ absl::StatusOr<Uri> ModelNames::Resolve(absl::string_view model) const {
                               kLongestModel, " are allowed"),
                  "give a shorter URI, or ask the operator for an alias");
   }
-  const auto found = by_name_.find(std::string(model));
-  if (found != by_name_.end()) {
-    return found->second;
+  {
+    absl::ReaderMutexLock lock(&mutex_);
+    const auto found = by_name_.find(std::string(model));
+    if (found != by_name_.end()) {
+      return found->second;
+    }
   }
   if (!absl::StrContains(model, ':') && !absl::StartsWith(model, "/")) {
     return Error(
@@ -53,6 +63,7 @@ absl::StatusOr<Uri> ModelNames::Resolve(absl::string_view model) const {
 }
 
 std::vector<std::string> ModelNames::AliasesOf(const Uri& uri) const {
+  absl::ReaderMutexLock lock(&mutex_);
   const auto found = aliases_.find(uri.ToString());
   return found == aliases_.end() ? std::vector<std::string>() : found->second;
 }
@@ -72,6 +83,7 @@ std::vector<std::string> ModelNames::AliasesAround(const Uri& uri) const {
 }
 
 std::vector<Uri> ModelNames::Configured() const {
+  absl::ReaderMutexLock lock(&mutex_);
   std::vector<Uri> uris;
   uris.reserve(aliases_.size());
   for (const auto& [uri, names] : aliases_) {

@@ -5,37 +5,45 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "common/uri.h"
 
 namespace weightd::service {
 
-// The models of the config's list, and what clients call them. Filled at start, then read from any
-// thread.
+// The models of the config's list, and what clients call them. Thread-safe.
 class ModelNames {
  public:
-  // INVALID_ARGUMENT for a name given twice and for a malformed URI.
-  absl::Status Add(const std::string& name, absl::string_view uri);
+  struct Named {
+    std::string name;
+    std::string uri;
+  };
+
+  // These and no others from now on. INVALID_ARGUMENT for a name given twice and for a malformed
+  // URI; then nothing changes.
+  absl::Status Set(const std::vector<Named>& models) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // What a client's word for a model stands for: the alias's URI, or the word itself as a URI.
   // INVALID_URI if it is neither, or longer than 8192 bytes.
-  absl::StatusOr<Uri> Resolve(absl::string_view model) const;
+  absl::StatusOr<Uri> Resolve(absl::string_view model) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Names of that URI, sorted; empty if it isn't on the list.
-  std::vector<std::string> AliasesOf(const Uri& uri) const;
+  std::vector<std::string> AliasesOf(const Uri& uri) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Names of that URI and of every folder that it lies in, whatever their queries and last slashes.
   std::vector<std::string> AliasesAround(const Uri& uri) const;
 
   // Each URI of the list once.
-  std::vector<Uri> Configured() const;
+  std::vector<Uri> Configured() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  std::map<std::string, Uri> by_name_;
+  mutable absl::Mutex mutex_;
+  std::map<std::string, Uri> by_name_ ABSL_GUARDED_BY(mutex_);
   // By normalised URI.
-  std::map<std::string, std::vector<std::string>> aliases_;
+  std::map<std::string, std::vector<std::string>> aliases_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace weightd::service

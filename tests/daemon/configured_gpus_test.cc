@@ -67,13 +67,8 @@ v1::Config Config(const std::string& text) {
   return *std::move(config);
 }
 
-std::map<std::string, cache::Placement> Placed(const std::string& text, uint8_t gpus) {
-  const v1::Config config = Config(text);
-  service::ModelNames names;
-  for (const v1::ModelConfig& model : config.models()) {
-    EXPECT_TRUE(names.Add(model.name(), model.uri()).ok());
-  }
-  auto placements = PlacementsOf(config, names, ListedGpus(gpus));
+cache::Placements Placed(const std::string& text, uint8_t gpus) {
+  auto placements = PlacementsOf(Config(text), ListedGpus(gpus));
   EXPECT_TRUE(placements.ok()) << placements.status();
   return *std::move(placements);
 }

@@ -46,7 +46,10 @@ class Daemon:
         config: str | None = None,
         arguments: tuple[str, ...] = (),
         socket_dir: pathlib.Path | None = None,
+        before: tuple[str, ...] = (),
     ) -> None:
+        """`before` goes before the command: what runs it somewhere else."""
+        self._before = before
         self.socket_dir = socket_dir or folder / "run"
         self.log_path = folder / "weightd.log"
         self._arguments = ["--socket-dir", str(self.socket_dir), *arguments]
@@ -59,7 +62,10 @@ class Daemon:
         """Starts the daemon and waits until it serves."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [binary("daemon/weightd"), *self._arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [*self._before, binary("daemon/weightd"), *self._arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         if wait:
             wait_until(self.serves, "the daemon serves")

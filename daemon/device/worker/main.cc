@@ -30,6 +30,7 @@ void PrepareWorkerProcess(const char* name) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // It ends when the daemon closes the socket, not by what a terminal or a service manager sends to
   // the whole group.
+  signal(SIGHUP, SIG_IGN);
   signal(SIGINT, SIG_IGN);
   signal(SIGTERM, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);

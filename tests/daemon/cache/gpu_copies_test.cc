@@ -86,6 +86,25 @@ TEST_F(GpuCopiesTest, APlacedModelIsLoadedToItsGpus) {
   EXPECT_EQ(store_.loads(), 1);
 }
 
+TEST_F(GpuCopiesTest, OtherPlacementsAreKeptFromThenOn) {
+  StartWithGpus(4, Placed("m", {.gpus = {kGpu}}));
+  Put("m", 4);
+  Put("new", 4);
+  Load("m");
+  const LeaseId lease = Lease("new");
+  cache_->SetPlacements({{Named("m").ToString(), {.gpus = {kOtherGpu}}},
+                         {Named("new").ToString(), {.gpus = {kGpu}}}});
+  trail_->Await(EventKind::kGpuCopied, 3);
+  EXPECT_EQ(Where("m"), (std::vector<GpuId>{kGpu, kOtherGpu}));
+  EXPECT_EQ(Where("new"), std::vector<GpuId>{kGpu});
+  EXPECT_EQ(store_.loads(), 2);
+  Release(lease);
+  cache_->SetPlacements({});
+  ASSERT_TRUE(cache_->Evict(Named("m"), false).ok());
+  Load("m");
+  EXPECT_TRUE(Where("m").empty());
+}
+
 TEST_F(GpuCopiesTest, AModelOnlyOnGpusTakesNoHostMemory) {
   StartWithGpus(4, Placed("m", {.host = false, .gpus = {kGpu}}));
   Put("m", 4);

@@ -132,6 +132,94 @@ TEST_F(OperatorsTest, PinsAreForResidentModels) {
   EXPECT_EQ(trail_->Count(EventKind::kUnpinned), 1);
 }
 
+TEST_F(OperatorsTest, AnOperatorsPinOutlastsTheConfigs) {
+  Start(100);
+  Put("m", 4);
+  Load("m");
+  cache_->PinForConfig(Named("m"), true);
+  EXPECT_TRUE(cache_->Model(Named("m"))->pinned);
+  ASSERT_TRUE(cache_->Pin(Named("m"), true).ok());
+  cache_->PinForConfig(Named("m"), false);
+  EXPECT_TRUE(cache_->Model(Named("m"))->pinned);
+  cache_->LetGo(Named("m"));
+  EXPECT_TRUE(IsResident("m"));
+  EXPECT_FALSE(cache_->Pin(Named("m"), false)->pinned);
+  EXPECT_TRUE(IsResident("m"));
+  EXPECT_EQ(trail_->Count(EventKind::kPinned), 1);
+}
+
+TEST_F(OperatorsTest, AnOperatorsUnpinEndsTheConfigsPin) {
+  Start(100);
+  Put("m", 4);
+  Load("m");
+  cache_->PinForConfig(Named("m"), true);
+  EXPECT_FALSE(cache_->Pin(Named("m"), false)->pinned);
+  EXPECT_EQ(trail_->Count(EventKind::kUnpinned), 1);
+}
+
+TEST_F(OperatorsTest, WhatIsLetGoLeavesWhenNobodyHoldsIt) {
+  Start(100);
+  Put("m", 4);
+  cache_->LetGo(Named("m"));
+  Load("m");
+  EXPECT_TRUE(IsResident("m"));
+  cache_->LetGo(Named("m"));
+  EXPECT_FALSE(IsResident("m"));
+  EXPECT_EQ(trail_->Count(EventKind::kEvicted), 1);
+
+  const LeaseId one = Lease("m");
+  cache_->LetGo(Named("m"));
+  const LeaseId two = Lease("m", kBob);
+  Release(one);
+  EXPECT_TRUE(IsResident("m"));
+  EXPECT_TRUE(cache_->Claim(kBob, two).ok());
+  Release(two, kBob);
+  EXPECT_FALSE(IsResident("m"));
+  EXPECT_EQ(trail_->Count(EventKind::kEvicted), 2);
+  AwaitResidentPages(0);
+}
+
+TEST_F(OperatorsTest, WhatWasLetGoStaysIfItIsAskedForAgain) {
+  Start(100);
+  for (const char* name : {"preloaded", "pinned"}) {
+    Put(name, 4);
+    const LeaseId lease = Lease(name);
+    cache_->LetGo(Named(name));
+    if (name == std::string("pinned")) {
+      ASSERT_TRUE(cache_->Pin(Named(name), true).ok());
+    } else {
+      Load(name);
+    }
+    Release(lease);
+    EXPECT_TRUE(IsResident(name));
+  }
+}
+
+TEST_F(OperatorsTest, APreloadThatDoesNotGoOnEndsWithItsWait) {
+  Start(100);
+  Put("m", 4);
+  store_.CloseGate();
+  const auto begin = [this] {
+    auto call = std::make_unique<Call>();
+    call->Keep(
+        cache_->Preload({.uri = Named("m"), .policy = {}, .goes_on = false}, call->ForPreload()));
+    return call;
+  };
+  auto alone = begin();
+  store_.AwaitLoads(1);
+  EXPECT_FALSE(store_.awaited());
+  alone->Leave();
+  store_.AwaitIdle();
+  EXPECT_EQ(trail_->Await(EventKind::kLoadFailed).uri, Named("m"));
+
+  auto with_a_client = begin();
+  store_.AwaitLoads(2);
+  const auto client = Acquire("m");
+  with_a_client->Leave();
+  store_.OpenGate();
+  EXPECT_TRUE(client->Await().ok());
+}
+
 TEST_F(OperatorsTest, ModelsAreListedInOrderWithTheirStates) {
   Start(100);
   for (const char* name : {"c", "a", "b"}) {

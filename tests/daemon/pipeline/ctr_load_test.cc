@@ -52,7 +52,12 @@ class CtrLoad : public LoadFromMemory {
  protected:
   CtrLoad()
       : LoadFromMemory([](const ModelIndex&) { return "index"; },
-                       {.verify = {{"http://host/full.safetensors", VerifyPolicy::kFull}},
+                       {.rules_of =
+                            [](const Uri& uri) {
+                              return LoadRules{.verify = uri.FileName() == "full.safetensors"
+                                                             ? VerifyPolicy::kFull
+                                                             : VerifyPolicy::kFast};
+                            },
                         .key_of = [this](const Uri&) { return key_; }}) {}
 
   absl::StatusOr<ResidentModel> LoadFile(std::string bytes) {

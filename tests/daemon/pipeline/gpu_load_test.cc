@@ -214,7 +214,7 @@ TEST_P(GpuLoad, PinsDecideWhatComesToTheGpu) {
   const std::string right = source::ShowDigest(source::HashOf(ChecksumKind::kSha256, file), 0);
   for (const std::string& digest : {right, std::string(64, '0')}) {
     LoaderOptions options = Options();
-    options.pins[Uri::Parse(kModel)->ToString()] = {{"", digest}};
+    options.rules_of = [digest](const Uri&) { return LoadRules{.pins = {{"", digest}}}; };
     Remake(options);
     const auto model = ResolveAndLoad();
     if (digest == right) {

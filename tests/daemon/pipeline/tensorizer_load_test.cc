@@ -60,7 +60,7 @@ class TensorizerLoad : public LoadFromMemory {
  protected:
   TensorizerLoad()
       : LoadFromMemory([](const ModelIndex&) { return "index"; },
-                       {.verify = {}, .key_of = [this](const Uri&) { return key_; }}) {}
+                       {.key_of = [this](const Uri&) { return key_; }}) {}
 
   absl::StatusOr<ResidentModel> LoadFile(std::string bytes) {
     source_->Put(kFile, std::move(bytes));

@@ -216,7 +216,9 @@ TEST_F(VerifiedLoadTest, WhatTheStoreVerifiedNeedsNoSecondLook) {
 TEST_F(VerifiedLoadTest, PinsOfTheConfigDecideWhatLoads) {
   const auto with_pins = [this](Pins pins) {
     LoaderOptions options;
-    options.pins[Uri::Parse(kModel)->ToString()] = std::move(pins);
+    options.rules_of = [pins = std::move(pins)](const Uri& uri) {
+      return LoadRules{.pins = uri == *Uri::Parse(kModel) ? pins : Pins()};
+    };
     loader_ = MakeModelLoader(
         &registry_, [](const ModelIndex&) { return std::string("index"); }, options);
     return ResolveAndLoad();

@@ -18,8 +18,7 @@ class AdminServiceTest : public testing::Test {
  protected:
   AdminServiceTest() {
     daemon_.Put(kModel);
-    EXPECT_TRUE(daemon_.names.Add("alias", kModel).ok());
-    EXPECT_TRUE(daemon_.names.Add("absent", "file:///models/none").ok());
+    EXPECT_TRUE(daemon_.names.Set({{"alias", kModel}, {"absent", "file:///models/none"}}).ok());
     daemon_.Listen("default", Access::Everything());
     admin_ = daemon_.Admin();
   }

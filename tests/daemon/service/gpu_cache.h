@@ -56,6 +56,11 @@ class GpuCache final : public cache::Cache {
   absl::StatusOr<cache::ModelSnapshot> Pin(const Uri& uri, bool pinned) override {
     return host_->Pin(uri, pinned);
   }
+  void PinForConfig(const Uri& uri, bool pinned) override { host_->PinForConfig(uri, pinned); }
+  void LetGo(const Uri& uri) override { host_->LetGo(uri); }
+  void SetPlacements(cache::Placements placements) override {
+    host_->SetPlacements(std::move(placements));
+  }
   std::vector<cache::ModelSnapshot> Models() const override { return host_->Models(); }
   absl::StatusOr<cache::ModelSnapshot> Model(const Uri& uri) const override {
     return host_->Model(uri);

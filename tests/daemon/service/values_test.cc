@@ -72,15 +72,23 @@ TEST(PagingTest, LimitsThePageAndRefusesForeignTokens) {
 
 TEST(ModelNamesTest, ResolvesAliasesAndUris) {
   ModelNames names;
-  ASSERT_TRUE(names.Add("b", "file:///models/x").ok());
-  ASSERT_TRUE(names.Add("a", "/models/x").ok());
-  EXPECT_FALSE(names.Add("a", "/models/y").ok());
-  EXPECT_FALSE(names.Add("c", "nowhere").ok());
+  ASSERT_TRUE(names.Set({{"b", "file:///models/x"}, {"a", "/models/x"}}).ok());
+  EXPECT_FALSE(names.Set({{"a", "/models/x"}, {"a", "/models/y"}}).ok());
+  EXPECT_FALSE(names.Set({{"c", "nowhere"}}).ok());
   EXPECT_EQ(names.Resolve("a")->ToString(), "file:///models/x");
   EXPECT_EQ(names.Resolve("http://H/z")->ToString(), "http://h/z");
   EXPECT_FALSE(names.Resolve("unknown").ok());
   EXPECT_EQ(names.AliasesOf(*names.Resolve("a")), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(names.Configured().size(), 1);
+}
+
+TEST(ModelNamesTest, OthersTakeTheirPlace) {
+  ModelNames names;
+  ASSERT_TRUE(names.Set({{"a", "/models/x"}, {"b", "/models/y"}}).ok());
+  ASSERT_TRUE(names.Set({{"b", "/models/z"}}).ok());
+  EXPECT_FALSE(names.Resolve("a").ok());
+  EXPECT_EQ(names.Resolve("b")->path(), "/models/z");
+  EXPECT_TRUE(names.AliasesOf(*Uri::Parse("/models/y")).empty());
 }
 
 TEST(PagingTest, APageOfLargeEntriesEndsEarly) {
