@@ -222,20 +222,28 @@ absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
   ASSIGN_OR_RETURN(auto listener,
                    service::ClientListener::Start(
                        std::move(calls), std::move(handles), std::move(access), std::move(options),
-                       {cache_.get(), &sessions_, &names_, in_flight_.get()}));
+                       {cache_.get(), &sessions_, &names_, in_flight_.get(), &call_observers_}));
   listeners_.push_back(std::move(listener));
   return absl::OkStatus();
 }
 
 absl::Status Daemon::StartAdmin(const v1::Config& config) {
   admin_service_ = std::make_unique<service::AdminService>(service::AdminService::Daemon{
-      cache_.get(), &names_, [this] { return ListenerStatuses(); }, absl::Now()});
+      .cache = cache_.get(),
+      .names = &names_,
+      .listeners = [this] { return ListenerStatuses(); },
+      .started = absl::Now(),
+      .peers = &admin_peers_,
+      .observer = &call_observers_,
+      .log_levels = {.current = [] { return std::string(NameOf(CurrentLogLevel())); },
+                     .change = ChangeLogLevel}});
   ASSIGN_OR_RETURN(
       Fd listening,
       FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
   ASSIGN_OR_RETURN(
-      admin_, service::GrpcListener::Start(std::move(listening), {.connections = kAdminConnections},
-                                           admin_service_.get(), &admin_peers_));
+      admin_, service::GrpcListener::Start(
+                  std::move(listening), {.connections = kAdminConnections}, admin_service_.get(),
+                  {service::kAdminListener, &admin_peers_, &call_observers_}));
   return absl::OkStatus();
 }
 

@@ -15,6 +15,7 @@
 #include "daemon/host/ready_keeper.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/service/admin_service.h"
+#include "daemon/service/call_observers.h"
 #include "daemon/service/client_listener.h"
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/grpc_listener.h"
@@ -64,6 +65,7 @@ class Daemon {
   std::unique_ptr<cache::Cache> cache_;
   std::unique_ptr<host::ReadyKeeper> ready_keeper_;
   std::unique_ptr<cache::EventLog::Subscription> event_lines_;
+  service::CallObservers call_observers_;
   service::Sessions sessions_;
   std::unique_ptr<service::UserShares> in_flight_;
   std::vector<std::unique_ptr<service::ClientListener>> listeners_;

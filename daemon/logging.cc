@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <cmath>
 #include <memory>
 
 #include "absl/strings/escaping.h"
@@ -21,35 +22,8 @@ constexpr size_t kWaitingLines = 8192;
 
 // Set by StartLogging, before any other thread logs.
 std::atomic<LogFormat> format_in_use = LogFormat::kJson;
+std::atomic<LogLevel> least_in_use = LogLevel::kInfo;
 std::atomic<bool> started = false;
-
-absl::string_view NameOf(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug:
-      return "debug";
-    case LogLevel::kInfo:
-      return "info";
-    case LogLevel::kWarning:
-      return "warning";
-    case LogLevel::kError:
-      return "error";
-  }
-  return "error";
-}
-
-spdlog::level::level_enum ToSpdlog(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug:
-      return spdlog::level::debug;
-    case LogLevel::kInfo:
-      return spdlog::level::info;
-    case LogLevel::kWarning:
-      return spdlog::level::warn;
-    case LogLevel::kError:
-      return spdlog::level::err;
-  }
-  return spdlog::level::err;
-}
 
 // A JSON string (RFC 8259, section 7).
 std::string Quoted(absl::string_view text) {
@@ -67,7 +41,29 @@ std::string Quoted(absl::string_view text) {
   return quoted + '"';
 }
 
+// Levels are ours: spdlog writes whatever gets this far.
+void Write(LogLevel level, absl::string_view event, absl::Span<const LogField> fields) {
+  const std::string time =
+      absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+  const std::string line = LogLine(format_in_use, time, level, event, fields);
+  spdlog::info(spdlog::string_view_t(line.data(), line.size()));
+}
+
 }  // namespace
+
+absl::string_view NameOf(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
+  }
+  return "error";
+}
 
 absl::StatusOr<LogLevel> LogLevelFromName(absl::string_view name) {
   for (const LogLevel level :
@@ -94,11 +90,11 @@ absl::StatusOr<LogFormat> LogFormatFromName(absl::string_view name) {
 LogField::LogField(absl::string_view key, absl::string_view text)
     : key_(key), value_(text), is_number_(false) {}
 
-LogField::LogField(absl::string_view key, uint64_t number)
-    : key_(key), value_(absl::StrCat(number)), is_number_(true) {}
+LogField::LogField(absl::string_view key, double number)
+    : key_(key), value_(std::isfinite(number) ? absl::StrCat(number) : "null"), is_number_(true) {}
 
 std::string LogLine(LogFormat format, absl::string_view time, LogLevel level,
-                    absl::string_view event, std::initializer_list<LogField> fields) {
+                    absl::string_view event, absl::Span<const LogField> fields) {
   if (format == LogFormat::kText) {
     std::string line = absl::StrFormat("%s %-7s %s", time, NameOf(level), event);
     for (const LogField& field : fields) {
@@ -120,10 +116,10 @@ void StartLogging(LogLevel least, LogFormat format) {
   spdlog::init_thread_pool(kWaitingLines, 1);
   const auto logger = spdlog::create_async_nb<spdlog::sinks::stderr_sink_mt>("weightd");
   logger->set_pattern("%v");
-  logger->set_level(ToSpdlog(least));
-  logger->flush_on(spdlog::level::debug);
+  logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(logger);
   format_in_use = format;
+  least_in_use = least;
   started = true;
 }
 
@@ -133,14 +129,25 @@ void StopLogging() {
   }
 }
 
-void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields) {
-  if (!started || !spdlog::should_log(ToSpdlog(level))) {
-    return;
+void Log(LogLevel level, absl::string_view event, absl::Span<const LogField> fields) {
+  if (started && level >= least_in_use) {
+    Write(level, event, fields);
   }
-  const std::string time =
-      absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
-  const std::string line = LogLine(format_in_use, time, level, event, fields);
-  spdlog::log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
+}
+
+void LogAlways(absl::string_view event, absl::Span<const LogField> fields) {
+  if (started) {
+    Write(LogLevel::kInfo, event, fields);
+  }
+}
+
+LogLevel CurrentLogLevel() { return least_in_use; }
+
+absl::StatusOr<std::string> ChangeLogLevel(absl::string_view name) {
+  ASSIGN_OR_RETURN(const LogLevel level, LogLevelFromName(name));
+  const LogLevel previous = least_in_use.exchange(level);
+  LogAlways("log.level_changed", {{"from", NameOf(previous)}, {"to", NameOf(level)}});
+  return std::string(NameOf(previous));
 }
 
 }  // namespace weightd

@@ -39,13 +39,13 @@ void AcceptWaiting(int listening, SpareDescriptor& spare, absl::FunctionRef<void
   }
 }
 
-absl::StatusOr<uint32_t> PeerUid(int socket) {
+absl::StatusOr<PeerUser> UserAt(int socket) {
   ucred credentials{};
   socklen_t size = sizeof(credentials);
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
     return ErrnoError(errno, "ask for the peer's user");
   }
-  return credentials.uid;
+  return PeerUser{credentials.uid, credentials.gid};
 }
 
 absl::StatusOr<Wakeup> MakeWakeup(uint64_t key) {

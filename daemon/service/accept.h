@@ -26,8 +26,12 @@ class SpareDescriptor {
 // non-blocking. Those for which no descriptor is left are closed.
 void AcceptWaiting(int listening, SpareDescriptor& spare, absl::FunctionRef<void(Fd)> accepted);
 
-// The user at the other end, as the kernel saw it when the connection was made (SO_PEERCRED).
-absl::StatusOr<uint32_t> PeerUid(int socket);
+// Who is at the other end, as the kernel saw it when the connection was made (SO_PEERCRED).
+struct PeerUser {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+};
+absl::StatusOr<PeerUser> UserAt(int socket);
 
 // An eventfd that is readable once somebody wrote to it, and an epoll set that watches it under
 // `key`.

@@ -8,6 +8,8 @@
 namespace weightd::service {
 namespace {
 
+absl::Status Cancelled() { return Error(Reason::kCancelled, "the call was cancelled"); }
+
 absl::Status SessionEnded() { return Error(Reason::kSessionInvalid, "the session has ended"); }
 
 }  // namespace
@@ -75,7 +77,7 @@ std::unique_ptr<cache::Wait> AcquireCall::TakeWait() {
 void AcquireCall::OnCancel() {
   // Outside the lock: waits for a callback that runs.
   TakeWait().reset();
-  End(Error(Reason::kCancelled, "the call was cancelled"));
+  End(Cancelled());
 }
 
 void AcquireCall::OnDone() {
@@ -87,6 +89,7 @@ void AcquireCall::OnDone() {
   }
   if (lease != LeaseId() && context().IsCancelled()) {
     daemon_.cache->Release(session_, lease).IgnoreError();
+    SetOutcome(Cancelled());
   }
   if (session_ != SessionId()) {
     daemon_.sessions->EndCall(session_);

@@ -2,13 +2,14 @@
 #define WEIGHTD_DAEMON_SERVICE_ACQUIRE_CALL_H_
 
 #include <memory>
-#include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "common/ids.h"
 #include "daemon/cache/cache.h"
+#include "daemon/service/call.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/progress_stream.h"
 #include "daemon/service/sessions.h"
@@ -27,8 +28,8 @@ class AcquireCall final : public ProgressStream<v1::AcquireResponse> {
     const ModelNames* names;
   };
 
-  AcquireCall(grpc::CallbackServerContext* context, std::string model, Daemon daemon)
-      : ProgressStream(context, std::move(model)), daemon_(daemon) {}
+  AcquireCall(grpc::CallbackServerContext* context, Call call, Daemon daemon)
+      : ProgressStream(context, std::move(call)), daemon_(daemon) {}
 
   // In the call's handler; once.
   void Start(cache::AcquireRequest request);

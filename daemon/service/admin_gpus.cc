@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "common/utf8.h"
 #include "daemon/device/gpus.h"
 #include "daemon/service/admin_service.h"
 #include "daemon/service/convert.h"
-#include "daemon/service/grpc_status.h"
 
 namespace weightd::service {
 namespace {
@@ -15,6 +16,13 @@ namespace {
 constexpr absl::string_view kAllGpus = "all";
 
 }  // namespace
+
+std::string AdminService::DetailsOf(absl::string_view gpus, absl::string_view flag) {
+  // Longer than any name of a GPU.
+  constexpr size_t kLongest = 100;
+  return absl::StrCat(gpus.empty() ? "" : "gpu=", ToUtf8(gpus.substr(0, kLongest)),
+                      gpus.empty() || flag.empty() ? "" : " ", flag);
+}
 
 absl::StatusOr<std::vector<GpuId>> AdminService::GpusNamed(
     const google::protobuf::RepeatedPtrField<std::string>& names) const {
@@ -68,30 +76,20 @@ absl::Status AdminService::Resume(const v1::ResumeGpuRequest& request,
   return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* AdminService::AnswerLater(grpc::CallbackServerContext* context,
-                                                    std::function<absl::Status()> answer) {
-  // Requested here: gRPC takes the handler's return for the call's reactor. The call, its request
-  // and its answer live until it is finished, also if the caller leaves.
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const absl::Status begun = blocking_calls_.Run([context, reactor, answer = std::move(answer)] {
-    reactor->Finish(ToGrpcStatus(answer(), "", *context));
-  });
-  if (!begun.ok()) {
-    reactor->Finish(ToGrpcStatus(begun, "", *context));
-  }
-  return reactor;
-}
-
 grpc::ServerUnaryReactor* AdminService::DrainGpu(grpc::CallbackServerContext* context,
                                                  const v1::DrainGpuRequest* request,
                                                  v1::DrainGpuResponse* response) {
-  return AnswerLater(context, [this, request, response] { return Drain(*request, *response); });
+  const std::string details = DetailsOf(request->gpu(), request->force() ? "force" : "");
+  return calls_.AnswerLater(context, {"DrainGpu", {}, details}, blocking_calls_,
+                            [this, request, response] { return Drain(*request, *response); });
 }
 
 grpc::ServerUnaryReactor* AdminService::ResumeGpu(grpc::CallbackServerContext* context,
                                                   const v1::ResumeGpuRequest* request,
                                                   v1::ResumeGpuResponse* response) {
-  return AnswerLater(context, [this, request, response] { return Resume(*request, *response); });
+  return calls_.AnswerLater(context, {"ResumeGpu", {}, DetailsOf(request->gpu(), "")},
+                            blocking_calls_,
+                            [this, request, response] { return Resume(*request, *response); });
 }
 
 }  // namespace weightd::service

@@ -6,13 +6,15 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
+#include "common/utf8.h"
 #include "common/version.h"
 #include "daemon/pipeline/digests.h"
 #include "daemon/pipeline/model.h"
 #include "daemon/service/convert.h"
-#include "daemon/service/grpc_status.h"
 #include "daemon/service/paging.h"
 #include "daemon/service/preload_call.h"
 #include "daemon/service/request_key.h"
@@ -20,11 +22,18 @@
 
 namespace weightd::service {
 
-AdminService::AdminService(Daemon daemon) : daemon_(std::move(daemon)) {}
+AdminService::AdminService(Daemon daemon)
+    : daemon_(std::move(daemon)), calls_(kAdminListener, daemon_.peers, daemon_.observer) {}
 
-absl::StatusOr<cache::PreloadRequest> AdminService::Admit(v1::PreloadRequest& request) const {
+absl::StatusOr<cache::PreloadRequest> AdminService::Admit(const Caller& caller,
+                                                          v1::PreloadRequest& request) const {
   cache::PreloadRequest admitted;
   ASSIGN_OR_RETURN(admitted.key, TakeKey(request));
+  if (admitted.key.has_value() && caller.listener != kAdminListener) {
+    return Error(Reason::kUnsupported,
+                 "a key that comes with a preload is only taken on admin.sock",
+                 "preload on the node itself, or name the key under `keys` in the daemon's config");
+  }
   ASSIGN_OR_RETURN(admitted.uri, daemon_.names->Resolve(request.model()));
   admitted.policy = {true, true, true};
   admitted.pin = request.pin();
@@ -35,9 +44,13 @@ absl::StatusOr<cache::PreloadRequest> AdminService::Admit(v1::PreloadRequest& re
 
 grpc::ServerWriteReactor<v1::PreloadResponse>* AdminService::Preload(
     grpc::CallbackServerContext* context, const v1::PreloadRequest* request) {
-  auto* const call = new PreloadCall(context, request->model(), daemon_.names);
+  Asked asked = {"Preload", request->model(),
+                 DetailsOf(absl::StrJoin(request->gpus(), ","), request->pin() ? "pin" : "")};
+  Call begun = calls_.Begin(*context, std::move(asked));
   // The message is this call's own, made by gRPC, and nobody else reads it.
-  absl::StatusOr<cache::PreloadRequest> admitted = Admit(const_cast<v1::PreloadRequest&>(*request));
+  absl::StatusOr<cache::PreloadRequest> admitted =
+      Admit(begun.caller(), const_cast<v1::PreloadRequest&>(*request));
+  auto* const call = new PreloadCall(context, std::move(begun), daemon_.names);
   if (admitted.ok()) {
     call->Start(daemon_.cache, *std::move(admitted));
   } else {
@@ -58,12 +71,14 @@ absl::StatusOr<cache::EvictResult> AdminService::EvictFrom(const v1::EvictReques
 grpc::ServerUnaryReactor* AdminService::Evict(grpc::CallbackServerContext* context,
                                               const v1::EvictRequest* request,
                                               v1::EvictResponse* response) {
-  const absl::StatusOr<cache::EvictResult> evicted = EvictFrom(*request);
-  if (evicted.ok()) {
-    response->set_freed_bytes(evicted->freed_bytes);
-    response->set_draining_bytes(evicted->draining_bytes);
-  }
-  return Finish(context, evicted.status(), request->model());
+  const std::string details = DetailsOf(request->gpu(), request->force() ? "force" : "");
+  return calls_.Answer(context, {"Evict", request->model(), details},
+                       [&](const Caller&) -> absl::Status {
+                         ASSIGN_OR_RETURN(const cache::EvictResult evicted, EvictFrom(*request));
+                         response->set_freed_bytes(evicted.freed_bytes);
+                         response->set_draining_bytes(evicted.draining_bytes);
+                         return absl::OkStatus();
+                       });
 }
 
 absl::StatusOr<v1::ModelSummary> AdminService::SetPinned(const std::string& model,
@@ -76,28 +91,27 @@ absl::StatusOr<v1::ModelSummary> AdminService::SetPinned(const std::string& mode
 grpc::ServerUnaryReactor* AdminService::Pin(grpc::CallbackServerContext* context,
                                             const v1::PinRequest* request,
                                             v1::PinResponse* response) {
-  absl::StatusOr<v1::ModelSummary> model = SetPinned(request->model(), true);
-  if (model.ok()) {
-    *response->mutable_model() = *model;
-  }
-  return Finish(context, model.status(), request->model());
+  return calls_.Answer(context, {"Pin", request->model()}, [&](const Caller&) -> absl::Status {
+    ASSIGN_OR_RETURN(*response->mutable_model(), SetPinned(request->model(), true));
+    return absl::OkStatus();
+  });
 }
 
 grpc::ServerUnaryReactor* AdminService::Unpin(grpc::CallbackServerContext* context,
                                               const v1::UnpinRequest* request,
                                               v1::UnpinResponse* response) {
-  absl::StatusOr<v1::ModelSummary> model = SetPinned(request->model(), false);
-  if (model.ok()) {
-    *response->mutable_model() = *model;
-  }
-  return Finish(context, model.status(), request->model());
+  return calls_.Answer(context, {"Unpin", request->model()}, [&](const Caller&) -> absl::Status {
+    ASSIGN_OR_RETURN(*response->mutable_model(), SetPinned(request->model(), false));
+    return absl::OkStatus();
+  });
 }
 
 grpc::ServerUnaryReactor* AdminService::ListModels(grpc::CallbackServerContext* context,
                                                    const v1::ListModelsRequest* request,
                                                    v1::ListModelsResponse* response) {
-  return Finish(context, FillPage(AllModels(*daemon_.cache, *daemon_.names), *daemon_.names,
-                                  *request, *response));
+  return calls_.Answer(context, {"ListModels"}, [&](const Caller&) {
+    return FillPage(AllModels(*daemon_.cache, *daemon_.names), *daemon_.names, *request, *response);
+  });
 }
 
 absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
@@ -138,7 +152,8 @@ absl::Status AdminService::Describe(const v1::DescribeModelRequest& request,
 grpc::ServerUnaryReactor* AdminService::DescribeModel(grpc::CallbackServerContext* context,
                                                       const v1::DescribeModelRequest* request,
                                                       v1::DescribeModelResponse* response) {
-  return Finish(context, Describe(*request, *response), request->model());
+  return calls_.Answer(context, {"DescribeModel", request->model()},
+                       [&](const Caller&) { return Describe(*request, *response); });
 }
 
 absl::Status AdminService::Leases(const v1::ListLeasesRequest& request,
@@ -158,16 +173,19 @@ absl::Status AdminService::Leases(const v1::ListLeasesRequest& request,
 grpc::ServerUnaryReactor* AdminService::ListLeases(grpc::CallbackServerContext* context,
                                                    const v1::ListLeasesRequest* request,
                                                    v1::ListLeasesResponse* response) {
-  return Finish(context, Leases(*request, *response), request->model());
+  return calls_.Answer(context, {"ListLeases", request->model()},
+                       [&](const Caller&) { return Leases(*request, *response); });
 }
 
 grpc::ServerWriteReactor<v1::WatchEventsResponse>* AdminService::WatchEvents(
-    grpc::CallbackServerContext* /*context*/, const v1::WatchEventsRequest* /*request*/) {
-  return new EventStream(&daemon_.cache->events(), &event_writer_);
+    grpc::CallbackServerContext* context, const v1::WatchEventsRequest* /*request*/) {
+  return new EventStream(calls_.Begin(*context, {"WatchEvents"}), &daemon_.cache->events(),
+                         &event_writer_);
 }
 
 void AdminService::FillStatus(v1::GetStatusResponse& response) const {
   response.set_version(std::string(kVersion));
+  response.set_log_level(daemon_.log_levels.current());
   response.mutable_uptime()->set_seconds(absl::ToInt64Seconds(absl::Now() - daemon_.started));
   *response.mutable_host() = ToProto(daemon_.cache->Usage());
   response.set_loads_running(daemon_.cache->LoadsRunning());
@@ -194,8 +212,23 @@ void AdminService::FillStatus(v1::GetStatusResponse& response) const {
 grpc::ServerUnaryReactor* AdminService::GetStatus(grpc::CallbackServerContext* context,
                                                   const v1::GetStatusRequest* /*request*/,
                                                   v1::GetStatusResponse* response) {
-  FillStatus(*response);
-  return Finish(context, absl::OkStatus());
+  return calls_.Answer(context, {"GetStatus"}, [&](const Caller&) {
+    FillStatus(*response);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* AdminService::SetLogLevel(grpc::CallbackServerContext* context,
+                                                    const v1::SetLogLevelRequest* request,
+                                                    v1::SetLogLevelResponse* response) {
+  // As long as the names of levels are, and then some.
+  constexpr size_t kLongest = 20;
+  const std::string details =
+      absl::StrCat("level=", ToUtf8(absl::string_view(request->level()).substr(0, kLongest)));
+  return calls_.Answer(context, {"SetLogLevel", {}, details}, [&](const Caller&) -> absl::Status {
+    ASSIGN_OR_RETURN(*response->mutable_previous(), daemon_.log_levels.change(request->level()));
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace weightd::service

@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_SERVICE_ADMIN_SERVICE_H_
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -10,11 +11,18 @@
 #include "common/gpu_id.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/blocking_calls.h"
+#include "daemon/service/call_record.h"
+#include "daemon/service/calls.h"
+#include "daemon/service/connection_acceptor.h"
 #include "daemon/service/event_stream.h"
 #include "daemon/service/model_names.h"
 #include "weightd/v1/admin.grpc.pb.h"
 
 namespace weightd::service {
+
+// The listeners of calls on admin.sock and over TCP.
+inline constexpr char kAdminListener[] = "admin";
+inline constexpr char kAdminTcpListener[] = "admin-tcp";
 
 // What operators may call: everything. Who may connect is the admin socket's mode.
 class AdminService final : public v1::Admin::CallbackService {
@@ -22,12 +30,21 @@ class AdminService final : public v1::Admin::CallbackService {
   // Names, folders and sessions of the listeners; leases and draining bytes are filled in here.
   using Listeners = std::function<std::vector<v1::ListenerStatus>()>;
 
+  // The names of the level in use, and of the one before that another name puts in its place.
+  struct LogLevels {
+    std::function<std::string()> current;
+    std::function<absl::StatusOr<std::string>(const std::string& level)> change;
+  };
+
   // Everything outlives the service.
   struct Daemon {
     cache::Cache* cache;
     const ModelNames* names;
     Listeners listeners;
     absl::Time started;
+    const Peers* peers;
+    CallObserver* observer;
+    LogLevels log_levels;
   };
 
   explicit AdminService(Daemon daemon);
@@ -56,6 +73,9 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
+  grpc::ServerUnaryReactor* SetLogLevel(grpc::CallbackServerContext* context,
+                                        const v1::SetLogLevelRequest* request,
+                                        v1::SetLogLevelResponse* response) override;
   // Both may wait for a process to end, and so run on threads of their own.
   grpc::ServerUnaryReactor* DrainGpu(grpc::CallbackServerContext* context,
                                      const v1::DrainGpuRequest* request,
@@ -69,7 +89,8 @@ class AdminService final : public v1::Admin::CallbackService {
                         v1::DescribeModelResponse& response) const;
   absl::Status Leases(const v1::ListLeasesRequest& request, v1::ListLeasesResponse& response) const;
   // Takes the request's secret.
-  absl::StatusOr<cache::PreloadRequest> Admit(v1::PreloadRequest& request) const;
+  absl::StatusOr<cache::PreloadRequest> Admit(const Caller& caller,
+                                              v1::PreloadRequest& request) const;
   // Each once; "all" is every GPU of the node.
   absl::StatusOr<std::vector<GpuId>> GpusNamed(
       const google::protobuf::RepeatedPtrField<std::string>& names) const;
@@ -77,13 +98,13 @@ class AdminService final : public v1::Admin::CallbackService {
   absl::Status Drain(const v1::DrainGpuRequest& request, v1::DrainGpuResponse& response) const;
   absl::Status Resume(const v1::ResumeGpuRequest& request, v1::ResumeGpuResponse& response) const;
   v1::GpuStatus StatusOf(const GpuId& gpu) const;
-  // Answers the call with what `answer` returns, later.
-  grpc::ServerUnaryReactor* AnswerLater(grpc::CallbackServerContext* context,
-                                        std::function<absl::Status()> answer);
+  // What of a request the audit log shows beside the model.
+  static std::string DetailsOf(absl::string_view gpus, absl::string_view flag);
   absl::StatusOr<v1::ModelSummary> SetPinned(const std::string& model, bool pinned) const;
   void FillStatus(v1::GetStatusResponse& response) const;
 
   const Daemon daemon_;
+  const Calls calls_;
   EventWriter event_writer_;
   BlockingCalls blocking_calls_;
 };

@@ -18,8 +18,9 @@ struct Caller {
   // As the kernel saw the peer of a UNIX socket when it connected (SO_PEERCRED).
   std::optional<uint32_t> uid = {};
   std::optional<uint32_t> gid = {};
-  // On TCP: the name in the certificate by which the caller was let in.
+  // On TCP: the name in the certificate by which the caller was let in, and where it calls from.
   std::string certificate = {};
+  std::string address = {};
 };
 
 // A call that is over, for those who count and those who write down.
@@ -32,6 +33,8 @@ struct CallRecord {
   absl::string_view method;
   // As it was named, credentials and query redacted; empty if the call is of no model.
   std::string model;
+  // What else was asked, for people: "gpu=0 force"; may be empty.
+  std::string details;
   absl::Status outcome;
   absl::Duration took;
 };

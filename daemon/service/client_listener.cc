@@ -9,7 +9,7 @@ namespace weightd::service {
 ClientListener::ClientListener(Access access, ClientListenerOptions options, const Daemon& daemon)
     : options_(std::move(options)),
       service_(options_.name, std::move(access),
-               {daemon.cache, daemon.sessions, daemon.names, &peers_}) {}
+               {daemon.cache, daemon.sessions, daemon.names, &peers_, daemon.observer}) {}
 
 absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, Fd handles,
                                                                       Access access,
@@ -21,10 +21,11 @@ absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, 
   ASSIGN_OR_RETURN(
       listener->handles_,
       HandleChannel::Start(std::move(handles), {known.name, known.max_sessions, known.users},
-                           daemon.sessions, daemon.cache, daemon.in_flight));
-  ASSIGN_OR_RETURN(listener->calls_,
-                   GrpcListener::Start(std::move(calls), {known.max_connections, known.users},
-                                       &listener->service_, &listener->peers_));
+                           {daemon.sessions, daemon.cache, daemon.in_flight, daemon.observer}));
+  ASSIGN_OR_RETURN(
+      listener->calls_,
+      GrpcListener::Start(std::move(calls), {known.max_connections, known.users},
+                          &listener->service_, {known.name, &listener->peers_, daemon.observer}));
   return listener;
 }
 

@@ -10,6 +10,7 @@
 #include "common/fd.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/access.h"
+#include "daemon/service/call_record.h"
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/grpc_listener.h"
 #include "daemon/service/handle_channel.h"
@@ -38,6 +39,7 @@ class ClientListener {
     Sessions* sessions;
     const ModelNames* names;
     UserShares* in_flight;
+    CallObserver* observer;
   };
 
   // `calls` listens on weightd.sock, `handles` on handles.sock.

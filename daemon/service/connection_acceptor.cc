@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
+#include "daemon/service/call.h"
 
 namespace weightd::service {
 namespace {
@@ -20,7 +21,7 @@ constexpr uint64_t kListenKey = std::numeric_limits<uint64_t>::max();
 
 }  // namespace
 
-std::optional<uint32_t> Peers::UidOf(absl::string_view grpc_peer) const {
+std::optional<Caller> Peers::CallerAt(absl::string_view grpc_peer) const {
   int descriptor = -1;
   if (!absl::ConsumePrefix(&grpc_peer, "fd:") || !absl::SimpleAtoi(grpc_peer, &descriptor)) {
     return std::nullopt;
@@ -30,12 +31,17 @@ std::optional<uint32_t> Peers::UidOf(absl::string_view grpc_peer) const {
   if (found == by_descriptor_.end()) {
     return std::nullopt;
   }
-  return found->second.uid;
+  return found->second;
+}
+
+void Peers::Add(int descriptor, Caller caller) {
+  absl::MutexLock lock(&mutex_);
+  by_descriptor_[descriptor] = std::move(caller);
 }
 
 absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(Fd listening,
                                                                               Limits limits,
-                                                                              Peers* peers,
+                                                                              Reception reception,
                                                                               Serve serve) {
   ASSIGN_OR_RETURN(Wakeup wakeup, MakeWakeup(kStopKey));
   epoll_event event{};
@@ -45,17 +51,17 @@ absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(Fd
     return ErrnoError(errno, "watch a listening socket");
   }
   std::unique_ptr<ConnectionAcceptor> acceptor(new ConnectionAcceptor(
-      std::move(listening), std::move(wakeup), limits, peers, std::move(serve)));
+      std::move(listening), std::move(wakeup), limits, std::move(reception), std::move(serve)));
   acceptor->thread_ = std::thread([self = acceptor.get()] { self->Run(); });
   return acceptor;
 }
 
-ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits, Peers* peers,
-                                       Serve serve)
+ConnectionAcceptor::ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits,
+                                       Reception reception, Serve serve)
     : listening_(std::move(listening)),
       wakeup_(std::move(wakeup)),
       shares_(limits.connections, limits.users),
-      peers_(peers),
+      reception_(std::move(reception)),
       serve_(std::move(serve)) {}
 
 ConnectionAcceptor::~ConnectionAcceptor() {
@@ -94,17 +100,26 @@ void ConnectionAcceptor::ForgetEnded() {
   } while (connections_.size() < before);
 }
 
+bool ConnectionAcceptor::TakeShare(uint32_t uid) {
+  if (shares_.TryTake(uid, 1)) {
+    return true;
+  }
+  ForgetEnded();
+  return shares_.TryTake(uid, 1);
+}
+
 void ConnectionAcceptor::Accept(Fd connection) {
-  const absl::StatusOr<uint32_t> uid = PeerUid(connection.get());
+  const absl::StatusOr<PeerUser> user = UserAt(connection.get());
   absl::StatusOr<Fd> watched = connection.Duplicate();
-  if (!uid.ok() || !watched.ok()) {
+  if (!user.ok() || !watched.ok()) {
     return;
   }
-  if (!shares_.TryTake(*uid, 1)) {
-    ForgetEnded();
-    if (!shares_.TryTake(*uid, 1)) {
-      return;
-    }
+  Caller caller{reception_.listener, user->uid, user->gid};
+  if (!TakeShare(user->uid)) {
+    ReportRefusedConnection(
+        *reception_.observer, std::move(caller),
+        Error(Reason::kTooManyRequests, "this listener has no connection left for this user"));
+    return;
   }
   const uint64_t id = ++last_id_;
   // EPOLLHUP, which is always reported: both directions are shut down, by a peer that closed or by
@@ -112,14 +127,11 @@ void ConnectionAcceptor::Accept(Fd connection) {
   epoll_event event{};
   event.data.u64 = id;
   if (epoll_ctl(wakeup_.epoll.get(), EPOLL_CTL_ADD, watched->get(), &event) != 0) {
-    shares_.GiveBack(*uid, 1);
+    shares_.GiveBack(user->uid, 1);
     return;
   }
-  {
-    absl::MutexLock lock(&peers_->mutex_);
-    peers_->by_descriptor_[connection.get()] = {id, *uid};
-  }
-  connections_.emplace(id, Connection{*std::move(watched), connection.get(), *uid});
+  reception_.peers->Add(connection.get(), std::move(caller));
+  connections_.emplace(id, Connection{*std::move(watched), user->uid});
   serve_(std::move(connection));
 }
 
@@ -127,13 +139,6 @@ void ConnectionAcceptor::Forget(uint64_t id) {
   const auto found = connections_.find(id);
   if (found == connections_.end()) {
     return;
-  }
-  {
-    absl::MutexLock lock(&peers_->mutex_);
-    const auto peer = peers_->by_descriptor_.find(found->second.descriptor);
-    if (peer != peers_->by_descriptor_.end() && peer->second.connection == id) {
-      peers_->by_descriptor_.erase(peer);
-    }
   }
   shares_.GiveBack(found->second.uid, 1);
   connections_.erase(found);

@@ -15,27 +15,33 @@
 #include "absl/synchronization/mutex.h"
 #include "common/fd.h"
 #include "daemon/service/accept.h"
+#include "daemon/service/call_record.h"
 #include "daemon/service/user_shares.h"
 
 namespace weightd::service {
 
 // Who is at the other end of a gRPC connection. gRPC names a connection that it was handed by its
-// descriptor's number, "fd:7"; numbers are used again, so that a call which outlives its connection
-// may find the next one's user here: this is a second proof beside the session's token, not the
-// only one. Thread-safe.
+// descriptor's number, "fd:7". A call may outlive its connection, so that who made it stays known
+// until the number is used again; from then on it is taken for the next one's: this is a second
+// proof beside a session's token, not the only one. Thread-safe.
 class Peers {
  public:
-  std::optional<uint32_t> UidOf(absl::string_view grpc_peer) const;
+  std::optional<Caller> CallerAt(absl::string_view grpc_peer) const;
+
+  // Before the descriptor is handed to gRPC.
+  void Add(int descriptor, Caller caller);
 
  private:
-  friend class ConnectionAcceptor;
-  struct Peer {
-    uint64_t connection = 0;
-    uint32_t uid = 0;
-  };
-
   mutable absl::Mutex mutex_;
-  absl::flat_hash_map<int, Peer> by_descriptor_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<int, Caller> by_descriptor_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Where the connections of a listener are noted. All but the name outlive it.
+struct Reception {
+  std::string listener;
+  Peers* peers;
+  // Told of connections that are refused.
+  CallObserver* observer;
 };
 
 // Accepts the connections of one listening socket, notes who they are, and passes them on, up to a
@@ -50,9 +56,9 @@ class ConnectionAcceptor {
   // Takes the connection over; called on the acceptor's thread.
   using Serve = std::function<void(Fd connection)>;
 
-  // `peers` outlives it.
   static absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> Start(Fd listening, Limits limits,
-                                                                   Peers* peers, Serve serve);
+                                                                   Reception reception,
+                                                                   Serve serve);
   // Accepts no more. Connections that were passed on live on.
   ~ConnectionAcceptor();
   ConnectionAcceptor(const ConnectionAcceptor&) = delete;
@@ -60,14 +66,13 @@ class ConnectionAcceptor {
  private:
   struct Connection {
     Fd watched;
-    // The number that the connection was passed on with.
-    int descriptor = -1;
     uint32_t uid = 0;
   };
 
-  ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits, Peers* peers, Serve serve);
+  ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits, Reception reception, Serve serve);
   void Run();
   void Accept(Fd connection);
+  bool TakeShare(uint32_t uid);
   void Forget(uint64_t id);
   // Those whose end we were not told of yet.
   void ForgetEnded();
@@ -75,7 +80,7 @@ class ConnectionAcceptor {
   const Fd listening_;
   const Wakeup wakeup_;
   UserShares shares_;
-  Peers* const peers_;
+  const Reception reception_;
   const Serve serve_;
   SpareDescriptor spare_;
   // Only the thread touches these.

@@ -38,7 +38,8 @@ void EventWriter::Run() {
   }
 }
 
-EventStream::EventStream(cache::EventLog* events, EventWriter* writer) : writer_(writer) {
+EventStream::EventStream(Call call, cache::EventLog* events, EventWriter* writer)
+    : call_(std::move(call)), writer_(writer) {
   // So that the caller knows from when on it sees everything.
   StartSendInitialMetadata();
   subscription_ = events->Subscribe([this](const cache::Event& event) { OnEvent(event); });

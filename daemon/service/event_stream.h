@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "daemon/cache/events.h"
+#include "daemon/service/call.h"
 #include "weightd/v1/admin.pb.h"
 
 namespace weightd::service {
@@ -43,14 +44,14 @@ class EventWriter {
 };
 
 // One running WatchEvents: events in order, the oldest dropped and counted where the caller reads
-// too slowly. Deletes itself when the call is over.
+// too slowly. Deletes itself when the call is over, which always is when the caller leaves.
 class EventStream final : public grpc::ServerWriteReactor<v1::WatchEventsResponse> {
  public:
   // Events that wait for the caller.
   static constexpr size_t kMaxWaiting = 1024;
 
   // Both outlive the stream.
-  EventStream(cache::EventLog* events, EventWriter* writer);
+  EventStream(Call call, cache::EventLog* events, EventWriter* writer);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -63,6 +64,7 @@ class EventStream final : public grpc::ServerWriteReactor<v1::WatchEventsRespons
   // whoever owns the stream.
   void Next();
 
+  const Call call_;
   EventWriter* const writer_;
   std::unique_ptr<cache::EventLog::Subscription> subscription_;
   absl::Mutex mutex_;

@@ -54,19 +54,22 @@ std::unique_ptr<grpc::Server> BuildServer(grpc::Service* service) {
 absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(Fd listening,
                                                                   ConnectionAcceptor::Limits limits,
                                                                   grpc::Service* service,
-                                                                  Peers* peers) {
+                                                                  Reception reception) {
   std::unique_ptr<grpc::Server> server = BuildServer(service);
   if (server == nullptr) {
     return Error(Reason::kInternal, "gRPC could not build a server");
   }
   std::unique_ptr<GrpcListener> listener(new GrpcListener(std::move(server)));
   ASSIGN_OR_RETURN(listener->acceptor_,
-                   ConnectionAcceptor::Start(std::move(listening), limits, peers,
-                                             [server = listener->server_.get()](Fd connection) {
-                                               grpc::AddInsecureChannelFromFd(server,
-                                                                              connection.Release());
+                   ConnectionAcceptor::Start(std::move(listening), limits, std::move(reception),
+                                             [self = listener.get()](Fd connection) {
+                                               self->Serve(std::move(connection));
                                              }));
   return listener;
+}
+
+void GrpcListener::Serve(Fd connection) {
+  grpc::AddInsecureChannelFromFd(server_.get(), connection.Release());
 }
 
 GrpcListener::GrpcListener(std::unique_ptr<grpc::Server> server) : server_(std::move(server)) {}

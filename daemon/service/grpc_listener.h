@@ -21,13 +21,17 @@ namespace weightd::service {
 // successor's socket: so we accept, and hand the connections over.
 class GrpcListener {
  public:
-  // `listening` is a non-blocking SOCK_STREAM socket; `service` and `peers` outlive the listener.
+  // `listening` is a non-blocking SOCK_STREAM socket; `service` outlives the listener.
   static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(Fd listening,
                                                              ConnectionAcceptor::Limits limits,
-                                                             grpc::Service* service, Peers* peers);
+                                                             grpc::Service* service,
+                                                             Reception reception);
   // Shuts down at once if that wasn't done.
   ~GrpcListener();
   GrpcListener(const GrpcListener&) = delete;
+
+  // Serves a connection that somebody else accepted; before Shutdown().
+  void Serve(Fd connection);
 
   // Takes no new connections and calls, waits for running calls until `deadline`, then cancels
   // them. Returns when the last is over.

@@ -7,30 +7,25 @@ namespace weightd::service {
 namespace {
 
 constexpr const char* kErrorKey = "weightd-error-bin";
+constexpr const char* kRequestIdKey = "weightd-request-id";
 // gRPC peers refuse more than 8 KiB of metadata in all, and message and detail both count.
 constexpr size_t kLongestMessage = 1500;
 
 }  // namespace
 
-grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view model,
-                          grpc::ServerContextBase& context) {
-  if (status.ok()) {
+grpc::Status EndCall(Call& call, const absl::Status& outcome, grpc::ServerContextBase& context) {
+  call.SetOutcome(outcome);
+  if (outcome.ok()) {
     return grpc::Status::OK;
   }
-  v1::ErrorDetail detail = ToErrorDetail(status, model);
+  v1::ErrorDetail detail = ToErrorDetail(outcome, call.model());
   if (detail.message().size() > kLongestMessage) {
     detail.set_message(ToUtf8(absl::string_view(detail.message()).substr(0, kLongestMessage)));
   }
   context.AddTrailingMetadata(kErrorKey, detail.SerializeAsString());
+  context.AddTrailingMetadata(kRequestIdKey, call.request_id());
   // The codes of Abseil are gRPC's.
-  return {static_cast<grpc::StatusCode>(status.code()), detail.message()};
-}
-
-grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const absl::Status& status,
-                                 absl::string_view model) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status, model, *context));
-  return reactor;
+  return {static_cast<grpc::StatusCode>(outcome.code()), detail.message()};
 }
 
 }  // namespace weightd::service

@@ -2,23 +2,17 @@
 #define WEIGHTD_DAEMON_SERVICE_GRPC_STATUS_H_
 
 #include <grpcpp/server_context.h>
-#include <grpcpp/support/server_callback.h>
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
+#include "daemon/service/call.h"
 
 namespace weightd::service {
 
-// The one place where errors leave as gRPC's: code and message, and an ErrorDetail in the trailing
-// metadata `weightd-error-bin` of `context`. `model` is what the caller called it; empty if the
-// failure has no model. OK stays OK. Before the call's Finish.
-grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view model,
-                          grpc::ServerContextBase& context);
-
-// Ends a call with one answer, which the service returns.
-grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const absl::Status& status,
-                                 absl::string_view model = {});
+// The one place where calls get their outcome, and where errors leave as gRPC's: code and message,
+// and in the trailing metadata of `context` an ErrorDetail (`weightd-error-bin`) and the call's
+// request id (`weightd-request-id`). OK stays OK. Before the call's Finish.
+grpc::Status EndCall(Call& call, const absl::Status& outcome, grpc::ServerContextBase& context);
 
 }  // namespace weightd::service
 

@@ -11,9 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/fd_passing.h"
 #include "common/status.h"
 #include "common/version.h"
+#include "daemon/service/call.h"
 #include "daemon/service/error_detail.h"
 #include "weightd/v1/handles.pb.h"
 
@@ -61,9 +63,7 @@ v1::HandleReply HandlesOf(LeaseId lease, absl::Span<const cache::ClaimedHandle> 
 
 absl::StatusOr<std::unique_ptr<HandleChannel>> HandleChannel::Start(Fd listening,
                                                                     HandleChannelOptions options,
-                                                                    Sessions* sessions,
-                                                                    cache::Cache* cache,
-                                                                    UserShares* in_flight) {
+                                                                    Daemon daemon) {
   ASSIGN_OR_RETURN(Wakeup wakeup, MakeWakeup(kStopKey));
   epoll_event event{};
   event.events = EPOLLIN;
@@ -73,17 +73,15 @@ absl::StatusOr<std::unique_ptr<HandleChannel>> HandleChannel::Start(Fd listening
   }
   std::unique_ptr<HandleChannel> channel(
       new HandleChannel(std::move(listening), std::move(wakeup.epoll), std::move(wakeup.stop),
-                        std::move(options), sessions, cache, in_flight));
+                        std::move(options), daemon));
   channel->thread_ = std::thread([self = channel.get()] { self->Run(); });
   return channel;
 }
 
 HandleChannel::HandleChannel(Fd listening, Fd epoll, Fd stop, HandleChannelOptions options,
-                             Sessions* sessions, cache::Cache* cache, UserShares* in_flight)
+                             Daemon daemon)
     : options_(std::move(options)),
-      sessions_(sessions),
-      cache_(cache),
-      in_flight_(in_flight),
+      daemon_(daemon),
       listening_(std::move(listening)),
       epoll_(std::move(epoll)),
       stop_(std::move(stop)),
@@ -123,21 +121,26 @@ void HandleChannel::AcceptAll() {
   AcceptWaiting(listening_.get(), spare_, [this](Fd socket) { Welcome(std::move(socket)); });
 }
 
+Caller HandleChannel::CallerOf(const PeerUser& user) const {
+  return {options_.listener, user.uid, user.gid};
+}
+
 void HandleChannel::Welcome(Fd socket) {
-  const absl::StatusOr<uint32_t> uid = PeerUid(socket.get());
-  if (!uid.ok()) {
+  const absl::StatusOr<PeerUser> user = UserAt(socket.get());
+  if (!user.ok()) {
     return;
   }
-  if (!shares_.TryTake(*uid, 1)) {
+  if (!shares_.TryTake(user->uid, 1)) {
     const absl::Status full =
         Error(Reason::kTooManyRequests, "this listener has no session left for this user",
               "end other clients, or raise max_sessions of the listener");
     Send(socket.get(), Failure(LeaseId(), full)).IgnoreError();
+    ReportRefusedConnection(*daemon_.observer, CallerOf(*user), full);
     return;
   }
-  absl::StatusOr<Sessions::Opened> session = sessions_->Open(options_.listener, *uid);
+  absl::StatusOr<Sessions::Opened> session = daemon_.sessions->Open(options_.listener, user->uid);
   if (!session.ok()) {
-    shares_.GiveBack(*uid, 1);
+    shares_.GiveBack(user->uid, 1);
     return;
   }
   v1::HandleReply reply;
@@ -151,7 +154,7 @@ void HandleChannel::Welcome(Fd socket) {
   const bool watched = epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket.get(), &event) == 0;
   Peer& peer = peers_[session->id];
   peer.socket = std::move(socket);
-  peer.uid = *uid;
+  peer.user = *user;
   ++session_count_;
   if (!watched || !Send(peer.socket.get(), reply).ok() || !Await(session->id, peer, true)) {
     End(session->id);
@@ -166,7 +169,7 @@ bool HandleChannel::Serve(SessionId id, Peer& peer) {
     return true;
   }
   if (peer.descriptors > 0) {
-    in_flight_->GiveBack(peer.uid, std::exchange(peer.descriptors, 0U));
+    daemon_.in_flight->GiveBack(peer.user.uid, std::exchange(peer.descriptors, 0U));
   }
   return Await(id, peer, false);
 }
@@ -190,18 +193,26 @@ bool HandleChannel::AnswerNext(SessionId id, Peer& peer) {
 }
 
 bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
+  Call call(daemon_.observer, CallerOf(peer.user),
+            {"Claim", {}, absl::StrCat("lease=", lease.value())});
+  const absl::Status claimed = Claim(id, lease, peer);
+  call.SetOutcome(claimed);
+  return claimed.ok() || Send(peer.socket.get(), Failure(lease, claimed)).ok();
+}
+
+absl::Status HandleChannel::Claim(SessionId id, LeaseId lease, Peer& peer) {
   // At the most.
   constexpr uint32_t kDescriptors = 2;
   const absl::Status too_many =
       Error(Reason::kTooManyRequests, "too many descriptors wait for clients to receive them",
             "try again");
-  if (!in_flight_->TryTake(peer.uid, kDescriptors)) {
-    return Send(peer.socket.get(), Failure(lease, too_many)).ok();
+  if (!daemon_.in_flight->TryTake(peer.user.uid, kDescriptors)) {
+    return too_many;
   }
-  const absl::StatusOr<std::vector<cache::ClaimedHandle>> claimed = cache_->Claim(id, lease);
+  const absl::StatusOr<std::vector<cache::ClaimedHandle>> claimed = daemon_.cache->Claim(id, lease);
   if (!claimed.ok()) {
-    in_flight_->GiveBack(peer.uid, kDescriptors);
-    return Send(peer.socket.get(), Failure(lease, claimed.status())).ok();
+    daemon_.in_flight->GiveBack(peer.user.uid, kDescriptors);
+    return claimed.status();
   }
   std::vector<int> fds;
   for (const cache::ClaimedHandle& one : *claimed) {
@@ -209,11 +220,11 @@ bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
   }
   if (!Send(peer.socket.get(), HandlesOf(lease, *claimed), fds).ok()) {
     // The peer is gone, or the kernel has no room for descriptors in flight (ETOOMANYREFS).
-    in_flight_->GiveBack(peer.uid, kDescriptors);
-    return Send(peer.socket.get(), Failure(lease, too_many)).ok();
+    daemon_.in_flight->GiveBack(peer.user.uid, kDescriptors);
+    return too_many;
   }
   peer.descriptors = kDescriptors;
-  return true;
+  return absl::OkStatus();
 }
 
 bool HandleChannel::Await(SessionId id, Peer& peer, bool answered) {
@@ -229,12 +240,12 @@ bool HandleChannel::Await(SessionId id, Peer& peer, bool answered) {
 void HandleChannel::End(SessionId id) {
   const auto found = peers_.find(id);
   if (found->second.descriptors > 0) {
-    in_flight_->GiveBack(found->second.uid, found->second.descriptors);
+    daemon_.in_flight->GiveBack(found->second.user.uid, found->second.descriptors);
   }
-  shares_.GiveBack(found->second.uid, 1);
+  shares_.GiveBack(found->second.user.uid, 1);
   peers_.erase(found);
-  sessions_->Close(id);
-  cache_->EndSession(id);
+  daemon_.sessions->Close(id);
+  daemon_.cache->EndSession(id);
   --session_count_;
 }
 

@@ -8,11 +8,13 @@
 #include <thread>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/fd.h"
 #include "common/ids.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/accept.h"
+#include "daemon/service/call_record.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/user_shares.h"
 
@@ -31,12 +33,18 @@ struct HandleChannelOptions {
 // garbage, floods or doesn't read gets nothing, and costs the others nothing.
 class HandleChannel {
  public:
-  // `listening` is a non-blocking SOCK_SEQPACKET socket. The others outlive the channel.
+  // All outlive the channel.
+  struct Daemon {
+    Sessions* sessions;
+    cache::Cache* cache;
+    UserShares* in_flight;
+    CallObserver* observer;
+  };
+
+  // `listening` is a non-blocking SOCK_SEQPACKET socket.
   static absl::StatusOr<std::unique_ptr<HandleChannel>> Start(Fd listening,
                                                               HandleChannelOptions options,
-                                                              Sessions* sessions,
-                                                              cache::Cache* cache,
-                                                              UserShares* in_flight);
+                                                              Daemon daemon);
   // Ends all sessions and their leases.
   ~HandleChannel();
   HandleChannel(const HandleChannel&) = delete;
@@ -46,30 +54,30 @@ class HandleChannel {
  private:
   struct Peer {
     Fd socket;
-    uint32_t uid = 0;
+    PeerUser user;
     // Whether the last answer may be unread, and descriptors that went with it.
     bool answered = false;
     uint32_t descriptors = 0;
   };
 
-  HandleChannel(Fd listening, Fd epoll, Fd stop, HandleChannelOptions options, Sessions* sessions,
-                cache::Cache* cache, UserShares* in_flight);
+  HandleChannel(Fd listening, Fd epoll, Fd stop, HandleChannelOptions options, Daemon daemon);
 
   void Run();
   void AcceptAll();
   void Welcome(Fd socket);
+  Caller CallerOf(const PeerUser& user) const;
   // One request, or the news that the last answer was read. False if the session is over.
   bool Serve(SessionId id, Peer& peer);
   bool AnswerNext(SessionId id, Peer& peer);
   bool AnswerClaim(SessionId id, LeaseId lease, Peer& peer);
+  // Sends the lease's descriptors.
+  absl::Status Claim(SessionId id, LeaseId lease, Peer& peer);
   // Waits for the peer to read (`answered`) or for its next request.
   bool Await(SessionId id, Peer& peer, bool answered);
   void End(SessionId id);
 
   const HandleChannelOptions options_;
-  Sessions* const sessions_;
-  cache::Cache* const cache_;
-  UserShares* const in_flight_;
+  const Daemon daemon_;
   const Fd listening_;
   const Fd epoll_;
   const Fd stop_;

@@ -2,11 +2,12 @@
 #define WEIGHTD_DAEMON_SERVICE_PRELOAD_CALL_H_
 
 #include <memory>
-#include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "daemon/cache/cache.h"
+#include "daemon/service/call.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/progress_stream.h"
 #include "weightd/v1/admin.pb.h"
@@ -17,8 +18,8 @@ namespace weightd::service {
 class PreloadCall final : public ProgressStream<v1::PreloadResponse> {
  public:
   // `names` outlives the call.
-  PreloadCall(grpc::CallbackServerContext* context, std::string model, const ModelNames* names)
-      : ProgressStream(context, std::move(model)), names_(names) {}
+  PreloadCall(grpc::CallbackServerContext* context, Call call, const ModelNames* names)
+      : ProgressStream(context, std::move(call)), names_(names) {}
 
   // In the call's handler; once.
   void Start(cache::Cache* cache, cache::PreloadRequest request);

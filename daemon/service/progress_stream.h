@@ -4,12 +4,12 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <optional>
-#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "daemon/service/call.h"
 #include "daemon/service/grpc_status.h"
 
 namespace weightd::service {
@@ -19,9 +19,8 @@ namespace weightd::service {
 template <typename Response>
 class ProgressStream : public grpc::ServerWriteReactor<Response> {
  public:
-  // `model` is what the caller called it.
-  ProgressStream(grpc::CallbackServerContext* context, std::string model)
-      : context_(context), model_(std::move(model)) {}
+  ProgressStream(grpc::CallbackServerContext* context, Call call)
+      : context_(context), call_(std::move(call)) {}
 
   // Ends the call: `last` if `status` is OK, else an error. Only the first end counts; false if
   // this is not it. The stream may be gone when this returns.
@@ -83,11 +82,13 @@ class ProgressStream : public grpc::ServerWriteReactor<Response> {
 
  protected:
   const grpc::CallbackServerContext& context() const { return *context_; }
+  // In OnDone, for a call that turned out otherwise than it ended.
+  void SetOutcome(absl::Status outcome) { call_.SetOutcome(std::move(outcome)); }
 
  private:
   // By whoever sets `ending_`, or when the write that was under way then is done: once.
   void SendEnd() {
-    grpc::Status status = ToGrpcStatus(status_, model_, *context_);
+    grpc::Status status = EndCall(call_, status_, *context_);
     if (status.ok()) {
       this->StartWriteAndFinish(&last_, grpc::WriteOptions(), std::move(status));
     } else {
@@ -96,7 +97,8 @@ class ProgressStream : public grpc::ServerWriteReactor<Response> {
   }
 
   grpc::CallbackServerContext* const context_;
-  const std::string model_;
+  // Touched by SendEnd, then by OnDone.
+  Call call_;
   absl::Mutex mutex_;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;

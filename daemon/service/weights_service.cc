@@ -3,10 +3,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/service/acquire_call.h"
 #include "daemon/service/convert.h"
-#include "daemon/service/grpc_status.h"
 
 namespace weightd::service {
 namespace {
@@ -23,25 +23,28 @@ absl::Status NotAllowed() {
 }  // namespace
 
 WeightsService::WeightsService(std::string listener, Access access, Daemon daemon)
-    : listener_(std::move(listener)), access_(std::move(access)), daemon_(daemon) {}
+    : listener_(std::move(listener)),
+      access_(std::move(access)),
+      daemon_(daemon),
+      calls_(listener_, daemon.peers, daemon.observer) {}
 
-absl::StatusOr<cache::Holder> WeightsService::HolderOf(
-    const grpc::CallbackServerContext& context) const {
-  const std::optional<uint32_t> uid = daemon_.peers->UidOf(context.peer());
+absl::StatusOr<cache::Holder> WeightsService::HolderOf(const grpc::CallbackServerContext& context,
+                                                       const Caller& caller) const {
   const auto token = context.client_metadata().find(kSessionKey);
   absl::string_view sent;
-  if (uid.has_value() && token != context.client_metadata().end()) {
+  if (caller.uid.has_value() && token != context.client_metadata().end()) {
     sent = absl::string_view(token->second.data(), token->second.size());
   }
   ASSIGN_OR_RETURN(const SessionId session,
-                   daemon_.sessions->Find(sent, listener_, uid.value_or(0)));
-  return cache::Holder{session, listener_, *uid};
+                   daemon_.sessions->Find(sent, listener_, caller.uid.value_or(0)));
+  return cache::Holder{session, listener_, *caller.uid};
 }
 
 absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
-    const grpc::CallbackServerContext& context, const v1::AcquireRequest& request) const {
+    const grpc::CallbackServerContext& context, const Caller& caller,
+    const v1::AcquireRequest& request) const {
   cache::AcquireRequest admitted;
-  ASSIGN_OR_RETURN(admitted.holder, HolderOf(context));
+  ASSIGN_OR_RETURN(admitted.holder, HolderOf(context, caller));
   ASSIGN_OR_RETURN(admitted.uri, daemon_.names->Resolve(request.model()));
   const Decision decision = access_.Decide(admitted.uri, daemon_.names->AliasesOf(admitted.uri));
   if (!decision.visible()) {
@@ -59,9 +62,10 @@ absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
 
 grpc::ServerWriteReactor<v1::AcquireResponse>* WeightsService::Acquire(
     grpc::CallbackServerContext* context, const v1::AcquireRequest* request) {
+  Call begun = calls_.Begin(*context, {"Acquire", request->model()});
+  absl::StatusOr<cache::AcquireRequest> admitted = Admit(*context, begun.caller(), *request);
   auto* const call =
-      new AcquireCall(context, request->model(), {daemon_.cache, daemon_.sessions, daemon_.names});
-  absl::StatusOr<cache::AcquireRequest> admitted = Admit(*context, *request);
+      new AcquireCall(context, std::move(begun), {daemon_.cache, daemon_.sessions, daemon_.names});
   if (admitted.ok()) {
     call->Start(*std::move(admitted));
   } else {
@@ -73,16 +77,16 @@ grpc::ServerWriteReactor<v1::AcquireResponse>* WeightsService::Acquire(
 grpc::ServerUnaryReactor* WeightsService::Release(grpc::CallbackServerContext* context,
                                                   const v1::ReleaseRequest* request,
                                                   v1::ReleaseResponse* /*response*/) {
-  const absl::StatusOr<cache::Holder> holder = HolderOf(*context);
-  return Finish(context, holder.ok()
-                             ? daemon_.cache->Release(holder->session, LeaseId(request->lease_id()))
-                             : holder.status());
+  return calls_.Answer(context, {"Release", {}, absl::StrCat("lease=", request->lease_id())},
+                       [&](const Caller& caller) -> absl::Status {
+                         ASSIGN_OR_RETURN(const cache::Holder holder, HolderOf(*context, caller));
+                         return daemon_.cache->Release(holder.session,
+                                                       LeaseId(request->lease_id()));
+                       });
 }
 
-absl::Status WeightsService::List(const grpc::CallbackServerContext& context,
-                                  const v1::ListModelsRequest& request,
+absl::Status WeightsService::List(const v1::ListModelsRequest& request,
                                   v1::ListModelsResponse& response) const {
-  RETURN_IF_ERROR(HolderOf(context).status());
   std::vector<cache::ModelSnapshot> visible;
   for (cache::ModelSnapshot& model : AllModels(*daemon_.cache, *daemon_.names)) {
     if (access_.Decide(model.uri, daemon_.names->AliasesOf(model.uri)).visible()) {
@@ -95,13 +99,14 @@ absl::Status WeightsService::List(const grpc::CallbackServerContext& context,
 grpc::ServerUnaryReactor* WeightsService::ListModels(grpc::CallbackServerContext* context,
                                                      const v1::ListModelsRequest* request,
                                                      v1::ListModelsResponse* response) {
-  return Finish(context, List(*context, *request, *response));
+  return calls_.Answer(context, {"ListModels"}, [&](const Caller& caller) -> absl::Status {
+    RETURN_IF_ERROR(HolderOf(*context, caller).status());
+    return List(*request, *response);
+  });
 }
 
-absl::Status WeightsService::Get(const grpc::CallbackServerContext& context,
-                                 const v1::GetModelRequest& request,
+absl::Status WeightsService::Get(const v1::GetModelRequest& request,
                                  v1::GetModelResponse& response) const {
-  RETURN_IF_ERROR(HolderOf(context).status());
   ASSIGN_OR_RETURN(const Uri uri, daemon_.names->Resolve(request.model()));
   if (!access_.Decide(uri, daemon_.names->AliasesOf(uri)).visible()) {
     return NotAllowed();
@@ -114,7 +119,11 @@ absl::Status WeightsService::Get(const grpc::CallbackServerContext& context,
 grpc::ServerUnaryReactor* WeightsService::GetModel(grpc::CallbackServerContext* context,
                                                    const v1::GetModelRequest* request,
                                                    v1::GetModelResponse* response) {
-  return Finish(context, Get(*context, *request, *response), request->model());
+  return calls_.Answer(context, {"GetModel", request->model()},
+                       [&](const Caller& caller) -> absl::Status {
+                         RETURN_IF_ERROR(HolderOf(*context, caller).status());
+                         return Get(*request, *response);
+                       });
 }
 
 }  // namespace weightd::service

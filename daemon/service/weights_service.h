@@ -9,6 +9,8 @@
 #include "common/uri.h"
 #include "daemon/cache/cache.h"
 #include "daemon/service/access.h"
+#include "daemon/service/call_record.h"
+#include "daemon/service/calls.h"
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/sessions.h"
@@ -26,6 +28,7 @@ class WeightsService final : public v1::Weights::CallbackService {
     Sessions* sessions;
     const ModelNames* names;
     const Peers* peers;
+    CallObserver* observer;
   };
 
   WeightsService(std::string listener, Access access, Daemon daemon);
@@ -44,17 +47,18 @@ class WeightsService final : public v1::Weights::CallbackService {
 
  private:
   // The session whose token the call carries, and its user.
-  absl::StatusOr<cache::Holder> HolderOf(const grpc::CallbackServerContext& context) const;
+  absl::StatusOr<cache::Holder> HolderOf(const grpc::CallbackServerContext& context,
+                                         const Caller& caller) const;
   absl::StatusOr<cache::AcquireRequest> Admit(const grpc::CallbackServerContext& context,
+                                              const Caller& caller,
                                               const v1::AcquireRequest& request) const;
-  absl::Status List(const grpc::CallbackServerContext& context,
-                    const v1::ListModelsRequest& request, v1::ListModelsResponse& response) const;
-  absl::Status Get(const grpc::CallbackServerContext& context, const v1::GetModelRequest& request,
-                   v1::GetModelResponse& response) const;
+  absl::Status List(const v1::ListModelsRequest& request, v1::ListModelsResponse& response) const;
+  absl::Status Get(const v1::GetModelRequest& request, v1::GetModelResponse& response) const;
 
   const std::string listener_;
   const Access access_;
   const Daemon daemon_;
+  const Calls calls_;
 };
 
 }  // namespace weightd::service

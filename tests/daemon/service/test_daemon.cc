@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/fd_passing.h"
+#include "common/status.h"
 #include "daemon/host/host_tier.h"
 
 namespace weightd::service {
@@ -43,21 +44,32 @@ TestDaemon::TestDaemon(const WrapCache& wrap)
   if (wrap != nullptr) {
     cache = wrap(std::move(cache));
   }
-  admin_service_ = std::make_unique<AdminService>(
-      AdminService::Daemon{cache.get(), &names,
-                           [this] {
-                             std::vector<v1::ListenerStatus> statuses(listeners_.size());
-                             for (size_t i = 0; i < listeners_.size(); ++i) {
-                               statuses[i].set_name(listeners_[i]->options().name);
-                               statuses[i].set_sessions(listeners_[i]->sessions());
-                             }
-                             return statuses;
-                           },
-                           absl::Now()});
+  admin_service_ = std::make_unique<AdminService>(AdminService::Daemon{
+      cache.get(),
+      &names,
+      [this] {
+        std::vector<v1::ListenerStatus> statuses(listeners_.size());
+        for (size_t i = 0; i < listeners_.size(); ++i) {
+          statuses[i].set_name(listeners_[i]->options().name);
+          statuses[i].set_sessions(listeners_[i]->sessions());
+        }
+        return statuses;
+      },
+      absl::Now(),
+      &admin_peers_,
+      &observers,
+      {.current = [this] { return log_level; },
+       .change = [this](const std::string& level) -> absl::StatusOr<std::string> {
+         if (level.empty()) {
+           return Error(Reason::kInvalidArgument, "no level");
+         }
+         return std::exchange(log_level, level);
+       }}});
   auto folder = SocketFolder::Open({.path = root_ + "/admin"}, cancellation_);
   EXPECT_TRUE(folder.ok()) << folder.status();
-  admin_ = *GrpcListener::Start(*(*folder)->Bind(kAdminSocket, SOCK_STREAM, 0600),
-                                {.connections = 16}, admin_service_.get(), &admin_peers_);
+  admin_ =
+      *GrpcListener::Start(*(*folder)->Bind(kAdminSocket, SOCK_STREAM, 0600), {.connections = 16},
+                           admin_service_.get(), {kAdminListener, &admin_peers_, &observers});
   folders_.push_back(*std::move(folder));
 }
 
@@ -74,10 +86,10 @@ void TestDaemon::Listen(const std::string& name, Access access, ClientListenerOp
   ASSERT_TRUE(folder.ok()) << folder.status();
   options.name = name;
   options.directory = FolderOf(name);
-  auto listener = ClientListener::Start(*(*folder)->Bind(kWeightsSocket, SOCK_STREAM, 0600),
-                                        *(*folder)->Bind(kHandlesSocket, SOCK_SEQPACKET, 0600),
-                                        std::move(access), std::move(options),
-                                        {cache.get(), &sessions, &names, in_flight.get()});
+  auto listener = ClientListener::Start(
+      *(*folder)->Bind(kWeightsSocket, SOCK_STREAM, 0600),
+      *(*folder)->Bind(kHandlesSocket, SOCK_SEQPACKET, 0600), std::move(access), std::move(options),
+      {cache.get(), &sessions, &names, in_flight.get(), &observers});
   ASSERT_TRUE(listener.ok()) << listener.status();
   listeners_.push_back(*std::move(listener));
   folders_.push_back(*std::move(folder));

@@ -15,6 +15,7 @@
 #include "daemon/cache/cache.h"
 #include "daemon/service/access.h"
 #include "daemon/service/admin_service.h"
+#include "daemon/service/call_observers.h"
 #include "daemon/service/client_listener.h"
 #include "daemon/service/socket_folder.h"
 #include "tests/fakes/fake_loader.h"
@@ -49,6 +50,10 @@ class TestDaemon {
   fakes::FakeLoader loader;
   ModelNames names;
   Sessions sessions;
+  // Observers are added before the first Listen().
+  CallObservers observers;
+  // That of the log.
+  std::string log_level = "info";
   std::unique_ptr<UserShares> in_flight;
   std::unique_ptr<cache::Cache> cache;
 
