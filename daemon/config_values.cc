@@ -1,8 +1,14 @@
 #include "daemon/config_values.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -38,6 +44,24 @@ absl::Status CheckAbsolutePath(absl::string_view path, absl::string_view field,
     return absl::OkStatus();
   }
   return lines.ErrorAt(field, "not an absolute path without ..", "write it from / on");
+}
+
+absl::Status CheckListenAddress(absl::string_view value, absl::string_view path,
+                                const FieldLines& lines) {
+  const size_t colon = std::min(value.rfind(':'), value.size());
+  std::string host(value.substr(0, colon));
+  const absl::string_view port_text = value.substr(std::min(colon + 1, value.size()));
+  uint32_t port = 0;
+  const bool is_port = std::all_of(port_text.begin(), port_text.end(), absl::ascii_isdigit) &&
+                       absl::SimpleAtoi(port_text, &port) && port >= 1 && port <= 65535;
+  in6_addr address;
+  const bool is_ipv6 = host.size() > 2 && host.front() == '[' && host.back() == ']' &&
+                       inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), &address) == 1;
+  if (is_port && (is_ipv6 || inet_pton(AF_INET, host.c_str(), &address) == 1)) {
+    return absl::OkStatus();
+  }
+  return lines.ErrorAt(path, "not an IP address and a port",
+                       "write address:port, such as 127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464");
 }
 
 }  // namespace weightd

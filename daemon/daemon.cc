@@ -16,6 +16,7 @@
 #include "common/version.h"
 #include "daemon/config.h"
 #include "daemon/configured_gpus.h"
+#include "daemon/configured_metrics.h"
 #include "daemon/configured_sources.h"
 #include "daemon/event_lines.h"
 #include "daemon/host/host_tier.h"
@@ -64,6 +65,35 @@ pipeline::VerifyPolicy VerifyPolicyOf(absl::string_view name) {
                            : pipeline::VerifyPolicy::kFast;
 }
 
+v1::ConfiguredModel::State StateOf(const v1::ModelConfig& promise, const Uri& uri,
+                                   const cache::Cache& cache) {
+  const absl::StatusOr<cache::ModelSnapshot> model = cache.Model(uri);
+  if (model.ok() && model->state == cache::ModelState::kLoading) {
+    return v1::ConfiguredModel::LOADING;
+  }
+  if (!promise.preload() && !promise.pin()) {
+    return v1::ConfiguredModel::ON_DEMAND;
+  }
+  if (model.ok() && model->state == cache::ModelState::kResident) {
+    return v1::ConfiguredModel::READY;
+  }
+  return model.ok() && !model->last_error.empty() ? v1::ConfiguredModel::RETRYING
+                                                  : v1::ConfiguredModel::EVICTED;
+}
+
+// How the promises of the config's model list are kept.
+std::vector<v1::ConfiguredModel> KeptOf(
+    const google::protobuf::RepeatedPtrField<v1::ModelConfig>& promises,
+    const service::ModelNames& names, const cache::Cache& cache) {
+  std::vector<v1::ConfiguredModel> kept;
+  for (const v1::ModelConfig& promise : promises) {
+    v1::ConfiguredModel& model = kept.emplace_back();
+    model.set_name(promise.name());
+    model.set_state(StateOf(promise, names.Resolve(promise.name()).value_or(Uri()), cache));
+  }
+  return kept;
+}
+
 absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
   if (!config.has_access()) {
     return service::Access::Everything();
@@ -85,8 +115,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config,
   RETURN_IF_ERROR(daemon->FindGpus(config));
   RETURN_IF_ERROR(daemon->BuildCache(config));
   RETURN_IF_ERROR(daemon->StartListeners(config));
+  daemon->ShowMetrics(config);
   RETURN_IF_ERROR(daemon->StartAdmin(config));
   daemon->KeepConfiguredModels(config);
+  if (!config.metrics().address().empty()) {
+    RETURN_IF_ERROR(daemon->metrics_->Serve(config.metrics().address()));
+  }
   Log(LogLevel::kInfo, "daemon.serving",
       {{"version", absl::string_view(kVersion)},
        {"socket_dir", config.socket_dir()},
@@ -107,10 +141,12 @@ void Daemon::Stop() {
   for (const auto& listener : listeners_) {
     listener->ShutdownCalls(deadline);
   }
+  metrics_.reset();
   listeners_.clear();
   admin_.reset();
   admin_service_.reset();
   event_lines_.reset();
+  counting_.reset();
 }
 
 absl::Status Daemon::NameModels(const v1::Config& config) {
@@ -138,11 +174,13 @@ absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stoppin
 absl::Status Daemon::FindGpus(const v1::Config& config) {
   ASSIGN_OR_RETURN(gpus_, device::MakeGpus(GpusOptionsOf(config)));
   LogGpus(*gpus_);
+  counters_ = MakeCounters(config, *gpus_);
+  call_observers_.Add(counters_.get());
   return absl::OkStatus();
 }
 
 absl::Status Daemon::BuildCache(const v1::Config& config) {
-  RETURN_IF_ERROR(AddSources(config.sources(), sources_));
+  RETURN_IF_ERROR(AddSources(config.sources(), *counters_, sources_));
   host::HostTierOptions tier;
   tier.budget = config.host().budget();
   if (tier.budget == 0) {
@@ -186,6 +224,8 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
   }
   event_lines_ = cache_->events().Subscribe(LogEvent);
+  counting_ = cache_->events().Subscribe(
+      [counters = counters_.get()](const cache::Event& event) { counters->Happened(event); });
   return absl::OkStatus();
 }
 
@@ -236,7 +276,8 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
       .peers = &admin_peers_,
       .observer = &call_observers_,
       .log_levels = {.current = [] { return std::string(NameOf(CurrentLogLevel())); },
-                     .change = ChangeLogLevel}});
+                     .change = ChangeLogLevel},
+      .metrics = [this] { return metrics_->Text(); }});
   ASSIGN_OR_RETURN(
       Fd listening,
       FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
@@ -255,6 +296,17 @@ void Daemon::KeepConfiguredModels(const v1::Config& config) {
         {model.name(), names_.Resolve(model.name()).value_or(Uri()), model.preload(), model.pin()});
   }
   configured_models_ = std::make_unique<ConfiguredModels>(std::move(models), cache_.get());
+}
+
+void Daemon::ShowMetrics(const v1::Config& config) {
+  metrics_ = MakeExposition(
+      config,
+      {.counters = counters_.get(),
+       .cache = cache_.get(),
+       .names = &names_,
+       .listeners = [this] { return ListenerStatuses(); },
+       .models = [this, models = config.models()] { return KeptOf(models, names_, *cache_); },
+       .started = absl::Now()});
 }
 
 std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {

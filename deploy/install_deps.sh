@@ -12,8 +12,11 @@ packages=(
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libcurl4-openssl-dev liburing-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev
   libexpat1-dev libisal-dev libyaml-cpp-dev libsimdjson-dev libsodium-dev libgtest-dev libgmock-dev
+  prometheus-cpp-dev
   # Tests and the quick start.
   python3-venv nginx-light curl openssl ca-certificates git procps
+  # What reads metrics; tests let it scrape, and check queries and rules with its promtool.
+  prometheus
   # An S3 server for tests: Ceph's RADOS Gateway.
   ceph-mon ceph-osd radosgw ceph-common
 )

@@ -45,6 +45,8 @@ class AdminService final : public v1::Admin::CallbackService {
     const Peers* peers;
     CallObserver* observer;
     LogLevels log_levels;
+    // In Prometheus' text format.
+    std::function<std::string()> metrics = {};
   };
 
   explicit AdminService(Daemon daemon);
@@ -76,6 +78,9 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* SetLogLevel(grpc::CallbackServerContext* context,
                                         const v1::SetLogLevelRequest* request,
                                         v1::SetLogLevelResponse* response) override;
+  grpc::ServerUnaryReactor* GetMetrics(grpc::CallbackServerContext* context,
+                                       const v1::GetMetricsRequest* request,
+                                       v1::GetMetricsResponse* response) override;
   // Both may wait for a process to end, and so run on threads of their own.
   grpc::ServerUnaryReactor* DrainGpu(grpc::CallbackServerContext* context,
                                      const v1::DrainGpuRequest* request,
