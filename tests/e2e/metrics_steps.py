@@ -23,6 +23,7 @@ Change = typing.Callable[[float, float], bool]
 MODEL_BYTES = 4 * MIB
 BUDGET = 96 * MIB
 QUOTA = 64 * MIB
+TRICKLE = 1 << 10
 
 
 def by(delta: float) -> Change:
@@ -46,14 +47,22 @@ def above_zero(before: float, after: float) -> bool:
 
 
 class Held:
-    """A behaviour of a server: answers when it is let."""
+    """A behaviour of a server: a trickle that is no stall, until it may answer."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
 
     def __call__(self, handler: Handler) -> None:
-        self.go.wait(60)
-        handler.answer()
+        begin, end = handler.wanted()
+        handler.answer(body=b"", length=end - begin)
+        while begin < end and not self.go.wait(0.1):
+            begin = self._send(handler, begin, min(begin + TRICKLE, end))
+        self._send(handler, begin, end)
+
+    @staticmethod
+    def _send(handler: Handler, begin: int, end: int) -> int:
+        handler.wfile.write(handler.server.data[begin:end])
+        return end
 
 
 def fails(status: int) -> Behaviour:

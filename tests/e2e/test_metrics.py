@@ -13,7 +13,7 @@ import pytest
 import yaml
 from gpu_node import GpuNode
 from metrics_steps import Daemons, Step, World, start, steps
-from processes import ROOT, Daemon, binary, wait_until
+from processes import PATIENCE, ROOT, Daemon, binary, wait_until
 from prometheus import Prometheus, Scrape, free_port
 from weightd.v1 import admin_pb2
 
@@ -39,7 +39,7 @@ def take(world: World, step: Step) -> None:
         return not wrong
 
     try:
-        wait_until(moved, "the metrics move")
+        wait_until(moved, "the metrics move", timeout=3 * PATIENCE)
     except AssertionError:
         pytest.fail(f"{step.action}: (before, after) of what did not move as it should: {wrong}")
 
@@ -195,6 +195,6 @@ def test_an_address_that_is_taken_is_said(daemons: Daemons) -> None:
     wait_until(lambda: listening(first.pid) == 1, "metrics are served")
     second = daemons(f"metrics:\n  address: 127.0.0.1:{port}\n", wait=False)
     assert second.process is not None
-    assert second.process.wait(20) != 0
+    assert second.process.wait(PATIENCE) != 0
     assert "metrics.address" in second.log() and str(port) in second.log()
     second.process = None
