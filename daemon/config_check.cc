@@ -218,6 +218,9 @@ absl::Status CheckOthers(const v1::Config& config, const FieldLines& lines) {
     return lines.ErrorAt("cache.revalidate", "must be never, always or a time such as 60s");
   }
   RETURN_IF_ERROR(CheckRange(cache.max_loads(), {1, 64}, "cache.max_loads", lines));
+  if (!config.metrics().address().empty()) {
+    RETURN_IF_ERROR(CheckListenAddress(config.metrics().address(), "metrics.address", lines));
+  }
   RETURN_IF_ERROR(
       CheckOneOf(config.log().level(), {"debug", "info", "warning", "error"}, "log.level", lines));
   return CheckOneOf(config.log().format(), {"json", "text"}, "log.format", lines);

@@ -7,7 +7,6 @@
 #include "absl/strings/string_view.h"
 #include "common/status.h"
 #include "daemon/config_values.h"
-#include "daemon/service/tcp_address.h"
 
 namespace weightd {
 
@@ -21,10 +20,7 @@ absl::Status CheckAdmin(const v1::AdminConfig& admin, const FieldLines& lines) {
                          "write where to listen under address, such as 10.0.0.7:7443, or leave "
                          "admin.tcp out");
   }
-  if (const absl::Status address = service::ParseTcpAddress(tcp.address()).status();
-      !address.ok()) {
-    return lines.ErrorAt("admin.tcp.address", address.message(), HintOf(address));
-  }
+  RETURN_IF_ERROR(CheckListenAddress(tcp.address(), "admin.tcp.address", lines));
   for (const auto& [field, file] :
        {std::pair("certificate_file", tcp.certificate_file()),
         std::pair("key_file", tcp.key_file()), std::pair("client_ca_file", tcp.client_ca_file())}) {

@@ -1,6 +1,7 @@
 #include "daemon/config_values.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -9,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "common/status.h"
 #include "daemon/service/access.h"
+#include "daemon/service/tcp_address.h"
 
 namespace weightd {
 namespace {
@@ -67,6 +69,12 @@ absl::Status CheckAbsolutePath(absl::string_view path, absl::string_view field,
     return absl::OkStatus();
   }
   return lines.ErrorAt(field, "not an absolute path without ..", "write it from / on");
+}
+
+absl::Status CheckListenAddress(absl::string_view value, absl::string_view path,
+                                const FieldLines& lines) {
+  const absl::Status status = service::ParseTcpAddress(value).status();
+  return status.ok() ? status : lines.ErrorAt(path, status.message(), HintOf(status));
 }
 
 }  // namespace weightd

@@ -34,6 +34,10 @@ absl::Status CheckOneOf(const std::string& value, absl::Span<const absl::string_
 absl::Status CheckPatterns(const google::protobuf::RepeatedPtrField<std::string>& patterns,
                            absl::string_view path, const FieldLines& lines);
 
+// That it is an IP address and a port to listen at, "127.0.0.1:9464" or "[::]:9464".
+absl::Status CheckListenAddress(absl::string_view value, absl::string_view path,
+                                const FieldLines& lines);
+
 // That the path which the field `field` holds begins at / and has no `..`.
 absl::Status CheckAbsolutePath(absl::string_view path, absl::string_view field,
                                const FieldLines& lines);

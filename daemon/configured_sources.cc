@@ -15,6 +15,7 @@
 #include "daemon/source/http/http_source.h"
 #include "daemon/source/s3/s3_source.h"
 #include "daemon/source/s3/s3_store.h"
+#include "daemon/source/traffic.h"
 
 namespace weightd {
 namespace {
@@ -35,12 +36,14 @@ Limits LimitsOf(const StoreConfig& config, const Limits& common) {
   return limits;
 }
 
-source::HttpSourceOptions HttpOptions(const v1::HttpSourceConfig& config, Limits limits) {
+source::HttpSourceOptions HttpOptions(const v1::HttpSourceConfig& config, Limits limits,
+                                      source::Traffic* traffic) {
   return {.connections = static_cast<int>(config.connections()),
           .chunk_bytes = config.chunk(),
           .stall_timeout = ToDuration(config.stall_timeout()),
           .attempts = static_cast<int>(config.attempts()),
           .limits = std::move(limits),
+          .traffic = traffic,
           .ca_file = config.ca_file(),
           .allowed_networks = Strings(config.allowed_networks())};
 }
@@ -67,9 +70,10 @@ std::shared_ptr<source::CredentialProvider> CredentialsOf(const v1::S3StoreConfi
 }
 
 absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& config,
-                                                       const Limits& common) {
+                                                       const Limits& common,
+                                                       metrics::Counters& counters) {
   source::S3SourceOptions options;
-  options.http = HttpOptions(config.http(), common);
+  options.http = HttpOptions(config.http(), common, counters.TrafficOf("s3"));
   options.elsewhere = source::LocationOfEnvironment(source::Environment::OfProcess());
   options.credentials = source::MakeCredentialProvider({});
   for (const v1::S3StoreConfig& store : config.s3().stores()) {
@@ -80,26 +84,30 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& 
                               .credentials = CredentialsOf(store),
                               .requester_pays = store.requester_pays(),
                               .ca_file = store.ca_file(),
-                              .limits = LimitsOf(store, common)});
+                              .limits = LimitsOf(store, common),
+                              .traffic = counters.TrafficOf(store.name())});
   }
   return source::MakeS3Source(std::move(options));
 }
 
 }  // namespace
 
-absl::Status AddSources(const v1::SourcesConfig& config, source::Registry& sources) {
+absl::Status AddSources(const v1::SourcesConfig& config, metrics::Counters& counters,
+                        source::Registry& sources) {
   sources.Add("file", source::MakeFileSource({.roots = Strings(config.file().roots()),
-                                              .direct_io = config.file().direct_io()}));
+                                              .direct_io = config.file().direct_io(),
+                                              .traffic = counters.TrafficOf("file")}));
   Limits common;
   if (config.has_bandwidth()) {
     common.push_back(std::make_shared<source::Bandwidth>(config.bandwidth()));
   }
   ASSIGN_OR_RETURN(
       std::shared_ptr<source::Source> http,
-      source::MakeHttpSource(HttpOptions(config.http(), LimitsOf(config.http(), common))));
+      source::MakeHttpSource(
+          HttpOptions(config.http(), LimitsOf(config.http(), common), counters.TrafficOf("http"))));
   sources.Add("http", http);
   sources.Add("https", std::move(http));
-  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> s3, MakeS3(config, common));
+  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> s3, MakeS3(config, common, counters));
   sources.Add("s3", std::move(s3));
   return absl::OkStatus();
 }

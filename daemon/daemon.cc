@@ -21,6 +21,7 @@
 #include "daemon/admin_tcp.h"
 #include "daemon/config.h"
 #include "daemon/configured_gpus.h"
+#include "daemon/configured_metrics.h"
 #include "daemon/configured_sources.h"
 #include "daemon/event_lines.h"
 #include "daemon/host/host_tier.h"
@@ -118,7 +119,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config, 
     return models->Replace(changed);
   };
   ASSIGN_OR_RETURN(daemon->reloader_, ConfigReloader::Start(config, std::move(file), use_models));
+  daemon->ShowMetrics(config);
   RETURN_IF_ERROR(daemon->StartAdmin(config));
+  if (!config.metrics().address().empty()) {
+    RETURN_IF_ERROR(daemon->metrics_->Serve(config.metrics().address()));
+  }
   std::vector<LogField> serving = {{"version", absl::string_view(kVersion)},
                                    {"socket_dir", config.socket_dir()},
                                    {"budget_bytes", daemon->cache_->Usage().budget}};
@@ -155,6 +160,7 @@ void Daemon::Stop() {
   for (const auto& listener : listeners_) {
     listener->ShutdownCalls(deadline);
   }
+  metrics_.reset();
   listeners_.clear();
   audit_log_.WriteLeftOut();
   admin_.reset();
@@ -162,6 +168,7 @@ void Daemon::Stop() {
   reloader_.reset();
   event_lines_.reset();
   models_.StopKeeping();
+  counting_.reset();
 }
 
 absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stopping) {
@@ -184,11 +191,13 @@ absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stoppin
 absl::Status Daemon::FindGpus(const v1::Config& config) {
   ASSIGN_OR_RETURN(gpus_, device::MakeGpus(GpusOptionsOf(config)));
   LogGpus(*gpus_);
+  counters_ = MakeCounters(config, *gpus_);
+  call_observers_.Add(counters_.get());
   return absl::OkStatus();
 }
 
 absl::Status Daemon::BuildCache(const v1::Config& config) {
-  RETURN_IF_ERROR(AddSources(config.sources(), sources_));
+  RETURN_IF_ERROR(AddSources(config.sources(), *counters_, sources_));
   host::HostTierOptions tier;
   tier.budget = config.host().budget();
   if (tier.budget == 0) {
@@ -223,6 +232,8 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
   }
   event_lines_ = cache_->events().Subscribe(LogEvent);
+  counting_ = cache_->events().Subscribe(
+      [counters = counters_.get()](const cache::Event& event) { counters->Happened(event); });
   return absl::OkStatus();
 }
 
@@ -279,7 +290,8 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
       .log_levels = {.current = [] { return std::string(NameOf(CurrentLogLevel())); },
                      .change = ChangeLogLevel},
       .read_config_again = [this] { return reloader_->Reload("admin"); },
-      .configured_models = [this] { return models_.Snapshot(); }});
+      .configured_models = [this] { return models_.Snapshot(); },
+      .metrics = [this] { return metrics_->Text(); }});
   ASSIGN_OR_RETURN(
       Fd listening,
       FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
@@ -291,6 +303,15 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
                    StartAdminTcp(config.admin().tcp(), admin_.get(),
                                  {service::kAdminTcpListener, &admin_peers_, &call_observers_}));
   return absl::OkStatus();
+}
+
+void Daemon::ShowMetrics(const v1::Config& config) {
+  metrics_ = MakeExposition(config, {.counters = counters_.get(),
+                                     .cache = cache_.get(),
+                                     .names = &models_.names(),
+                                     .listeners = [this] { return ListenerStatuses(); },
+                                     .models = [this] { return models_.Snapshot(); },
+                                     .started = absl::Now()});
 }
 
 std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {

@@ -14,6 +14,8 @@
 #include "daemon/config_reloader.h"
 #include "daemon/device/gpus.h"
 #include "daemon/host/ready_keeper.h"
+#include "daemon/metrics/counters.h"
+#include "daemon/metrics/exposition.h"
 #include "daemon/model_list.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/service/admin_service.h"
@@ -55,12 +57,14 @@ class Daemon {
   absl::Status StartListeners(const v1::Config& config);
   absl::Status StartListener(const v1::ListenerConfig& config);
   absl::Status StartAdmin(const v1::Config& config);
+  void ShowMetrics(const v1::Config& config);
   service::SocketFolder* FolderAt(const std::string& path) const;
   std::vector<v1::ListenerStatus> ListenerStatuses() const;
 
   // In the order they are built; they die in the opposite one.
   ModelList models_;
   std::vector<std::unique_ptr<service::SocketFolder>> folders_;
+  std::unique_ptr<metrics::Counters> counters_;
   source::Registry sources_;
   std::unique_ptr<device::Gpus> gpus_;
   std::unique_ptr<pipeline::ModelLoader> loader_;
@@ -69,10 +73,12 @@ class Daemon {
   std::unique_ptr<cache::EventLog::Subscription> event_lines_;
   service::CallObservers call_observers_;
   AuditLog audit_log_;
+  std::unique_ptr<cache::EventLog::Subscription> counting_;
   service::Sessions sessions_;
   std::unique_ptr<service::UserShares> in_flight_;
   std::vector<std::unique_ptr<service::ClientListener>> listeners_;
   std::unique_ptr<ConfigReloader> reloader_;
+  std::unique_ptr<metrics::Exposition> metrics_;
   service::Peers admin_peers_;
   std::unique_ptr<service::AdminService> admin_service_;
   std::unique_ptr<service::GrpcListener> admin_;

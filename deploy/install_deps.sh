@@ -13,11 +13,14 @@ build_packages=(
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libcurl4-openssl-dev liburing-dev libssl-dev libspdlog-dev libfmt-dev libcli11-dev
   libexpat1-dev libisal-dev libyaml-cpp-dev libsimdjson-dev libsodium-dev libgtest-dev libgmock-dev
+  prometheus-cpp-dev
   binutils patchelf
 )
 test_packages=(
   # Tests and the quick start.
   python3-venv nginx-light curl openssl ca-certificates git procps iproute2
+  # What reads metrics; tests let it scrape, and check queries and rules with its promtool.
+  prometheus
   # The chart is rendered in tests with what Helm is made of.
   golang-go golang-github-masterminds-sprig-dev golang-github-ghodss-yaml-dev
   # An S3 server for tests: Ceph's RADOS Gateway.

@@ -5,6 +5,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -14,6 +17,7 @@
 #include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
+#include "daemon/pipeline/progress.h"
 
 namespace weightd::cache {
 
@@ -45,6 +49,14 @@ struct Event {
   uint64_t bytes = 0;
   absl::Status error;
   std::optional<GpuId> gpu = {};
+  // How long a load took that ended, or a client waited for its lease.
+  std::optional<absl::Duration> took = {};
+  // Of a load that ended: how much of it was spent in each phase.
+  std::vector<std::pair<pipeline::Phase, absl::Duration>> phases = {};
+  // Of leases: whose client.
+  std::string listener = {};
+  // Of leases granted: the model was there when it was asked for.
+  bool was_resident = false;
 };
 
 // Passes events on to whoever listens at the moment. Thread-safe.

@@ -69,6 +69,9 @@ struct Interest {
   std::vector<GpuId> required_gpus = {};
   // The private copy that was made for it.
   std::shared_ptr<device::Segment> private_copy = {};
+  // The uptime when it was asked for, and whether it was where it was wanted then.
+  absl::Duration asked = {};
+  bool was_resident = false;
 };
 
 // What somebody is to be told, once no lock is held.

@@ -106,7 +106,7 @@ void NodeCache::TurnAwayOthers(Flight& flight, const pipeline::ResolvedModel& co
 void NodeCache::Crash(const Load& load, const absl::Status& error, Outcomes& outcomes) {
   auto extracted = flights_.extract(load.uri.ToString());
   Flight& flight = extracted.mapped();
-  Publish(EventKind::kLoadFailed, load.uri, flight.revision, 0, LeaseId(), error);
+  PublishLoadEnd(EventKind::kLoadFailed, load, flight.revision, 0, error);
   std::vector<Interest> riders =
       flight.Split([&flight](const Interest& interest) { return flight.Carries(interest); });
   for (Interest& interest : riders) {
@@ -124,7 +124,7 @@ void NodeCache::Abort(const Uri& uri, const absl::Status& reason, Outcomes& outc
   }
   Flight& flight = extracted.mapped();
   flight.load->cancellation.Cancel(reason);
-  Publish(EventKind::kLoadFailed, uri, flight.revision, 0, LeaseId(), reason);
+  PublishLoadEnd(EventKind::kLoadFailed, *flight.load, flight.revision, 0, reason);
   for (Interest& interest : flight.interests) {
     outcomes.push_back({.interest = std::move(interest), .result = reason});
   }

@@ -87,7 +87,8 @@ LeaseTable::Ended LeaseTable::Erase(absl::btree_map<LeaseId, Lease>::iterator le
   return {.lease = id,
           .entry = ended.model == nullptr ? EntryId() : ended.entry,
           .copy = CopyOf(ended.segment),
-          .segment = std::move(ended.segment)};
+          .segment = std::move(ended.segment),
+          .listener = std::move(ended.snapshot.listener)};
 }
 
 absl::StatusOr<LeaseTable::Ended> LeaseTable::Release(SessionId session, LeaseId lease) {
@@ -142,7 +143,10 @@ std::vector<LeaseTable::Ended> LeaseTable::Revoke(EntryId entry, const std::opti
     }
     Uncount(lease);
     lease.model = nullptr;
-    ended.push_back({.lease = id, .entry = entry, .copy = CopyOf(lease.segment)});
+    ended.push_back({.lease = id,
+                     .entry = entry,
+                     .copy = CopyOf(lease.segment),
+                     .listener = lease.snapshot.listener});
     if (lease.segment != nullptr && !(lease.snapshot.claimed && ended.back().copy.has_value())) {
       ended.back().segment = std::move(lease.segment);  // which no client has
     }
@@ -165,7 +169,10 @@ std::vector<LeaseTable::Ended> LeaseTable::RevokePrivateOn(const GpuId& gpu) {
     }
     Uncount(lease);
     lease.model = nullptr;
-    ended.push_back({.lease = id, .entry = lease.entry, .segment = std::move(lease.segment)});
+    ended.push_back({.lease = id,
+                     .entry = lease.entry,
+                     .segment = std::move(lease.segment),
+                     .listener = lease.snapshot.listener});
     const auto entry = entries_.find(lease.entry);
     entry->second.erase(id);
     if (entry->second.empty()) {

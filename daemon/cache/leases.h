@@ -42,6 +42,7 @@ class LeaseTable {
     std::optional<GpuId> copy = {};
     // What nobody holds for it any more: to be dropped without a lock.
     std::shared_ptr<device::Segment> segment = {};
+    std::string listener = {};
   };
 
   // What a lease is on.

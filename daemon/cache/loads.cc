@@ -46,7 +46,7 @@ void NodeCache::RunLoad(Load& load) {
       const bool news = current != nullptr && FlightOf(load)->revision != current->revision();
       if (news && !std::exchange(record->stale, true)) {
         Publish(EventKind::kStale, load.uri, current->revision(), current->model->charged_bytes(),
-                LeaseId(), status);
+                status);
       }
       SettleWithout(load, status, outcomes);
       Crash(load, status, outcomes);
@@ -114,7 +114,7 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
 }
 
 void NodeCache::Land(const Load& load, SharedModel model, LoadedCopies copies, Outcomes& outcomes) {
-  Publish(EventKind::kLoadFinished, load.uri, model->index.revision, model->charged_bytes());
+  PublishLoadEnd(EventKind::kLoadFinished, load, model->index.revision, model->charged_bytes());
   const Entry* same = catalog_.Find(load.uri, model->index.revision.hex());
   const EntryId id = same != nullptr
                          ? same->id

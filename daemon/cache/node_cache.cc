@@ -85,14 +85,43 @@ NodeCache::~NodeCache() {
 }
 
 void NodeCache::Publish(EventKind kind, const Uri& uri, const RevisionId& revision, uint64_t bytes,
-                        LeaseId lease, const absl::Status& error) {
+                        const absl::Status& error) {
   events_.Publish({.time = absl::Now(),
                    .kind = kind,
                    .uri = uri,
                    .revision = revision,
-                   .lease = lease,
+                   .lease = {},
                    .bytes = bytes,
                    .error = error});
+}
+
+void NodeCache::PublishLoadEnd(EventKind kind, const Load& load, const RevisionId& revision,
+                               uint64_t bytes, const absl::Status& error) {
+  Event event = {.time = absl::Now(),
+                 .kind = kind,
+                 .uri = load.uri,
+                 .revision = revision,
+                 .lease = {},
+                 .bytes = bytes,
+                 .error = error,
+                 .took = absl::ZeroDuration()};
+  event.phases.reserve(pipeline::kTimedPhases.size());
+  for (const pipeline::Phase phase : pipeline::kTimedPhases) {
+    event.phases.emplace_back(phase, load.progress.phase.In(phase));
+    *event.took += event.phases.back().second;
+  }
+  events_.Publish(event);
+}
+
+void NodeCache::PublishLeaseEnd(const Entry& entry, const LeaseTable::Ended& lease) {
+  events_.Publish({.time = absl::Now(),
+                   .kind = EventKind::kLeaseEnded,
+                   .uri = entry.uri,
+                   .revision = entry.revision(),
+                   .lease = lease.lease,
+                   .bytes = entry.model->charged_bytes(),
+                   .error = {},
+                   .listener = lease.listener});
 }
 
 void NodeCache::PublishOn(const GpuId& gpu, EventKind kind, const Uri& uri,

@@ -265,7 +265,10 @@ class NodeCache final : public Cache {
   void ExpireUnclaimed() ABSL_LOCKS_EXCLUDED(mutex_);
 
   void Publish(EventKind kind, const Uri& uri, const RevisionId& revision, uint64_t bytes = 0,
-               LeaseId lease = {}, const absl::Status& error = absl::OkStatus());
+               const absl::Status& error = absl::OkStatus());
+  void PublishLoadEnd(EventKind kind, const Load& load, const RevisionId& revision, uint64_t bytes,
+                      const absl::Status& error = absl::OkStatus());
+  void PublishLeaseEnd(const Entry& entry, const LeaseTable::Ended& lease);
   void PublishOn(const GpuId& gpu, EventKind kind, const Uri& uri, const RevisionId& revision,
                  uint64_t bytes, const absl::Status& error = absl::OkStatus());
 

@@ -99,8 +99,7 @@ absl::StatusOr<EvictResult> NodeCache::Evict(const Uri& uri, bool force) {
 Leaver NodeCache::TakeOut(EntryId id) {
   const Entry& entry = *catalog_.Find(id);
   for (LeaseTable::Ended& lease : leases_.Revoke(id)) {
-    Publish(EventKind::kLeaseEnded, entry.uri, entry.revision(), entry.model->charged_bytes(),
-            lease.lease);
+    PublishLeaseEnd(entry, lease);
     if (lease.segment != nullptr) {
       DropCopyLater(std::move(lease.segment));
     }

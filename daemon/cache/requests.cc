@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "common/status.h"
 #include "daemon/cache/node_cache.h"
 #include "daemon/pipeline/digests.h"
@@ -45,6 +46,11 @@ absl::Status CheckRevision(absl::string_view digits) {
   }
   return Error(Reason::kInvalidArgument, absl::StrCat("\"", digits, "\" names no revision"),
                "give 8 to 64 lower-case hexadecimal digits");
+}
+
+bool HasCopies(const Entry& entry, absl::Span<const GpuId> gpus) {
+  return std::all_of(gpus.begin(), gpus.end(),
+                     [&](const GpuId& gpu) { return entry.CopyOn(gpu) != nullptr; });
 }
 
 absl::Status NotResident(const Uri& uri, absl::string_view revision) {
@@ -115,6 +121,8 @@ std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest) {
       refusal = ShuttingDown();
     }
     const Entry* entry = catalog_.Find(uri, interest.revision);
+    interest.asked = Uptime();
+    interest.was_resident = entry != nullptr && HasCopies(*entry, interest.gpus);
     if (refusal.ok() && entry == nullptr && !interest.may_load) {
       refusal = NotResident(uri, interest.revision);
     }
@@ -150,8 +158,16 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
     }
     grant.lease = leases_.Grant(*interest.holder, id, entry.uri, entry.model, std::move(segment),
                                 now, Uptime());
-    Publish(EventKind::kLeaseGranted, entry.uri, entry.revision(), entry.model->charged_bytes(),
-            grant.lease);
+    events_.Publish({.time = now,
+                     .kind = EventKind::kLeaseGranted,
+                     .uri = entry.uri,
+                     .revision = entry.revision(),
+                     .lease = grant.lease,
+                     .bytes = entry.model->charged_bytes(),
+                     .error = {},
+                     .took = Uptime() - interest.asked,
+                     .listener = interest.holder->listener,
+                     .was_resident = interest.was_resident});
     WakeTickerBefore(Uptime() + options_.unclaimed_lease);
   } else {
     catalog_.Touch(id, now);
@@ -183,8 +199,7 @@ void NodeCache::EndLeases(std::vector<LeaseTable::Ended> ended) {
       continue;
     }
     const Uri uri = entry->uri;
-    Publish(EventKind::kLeaseEnded, uri, entry->revision(), entry->model->charged_bytes(),
-            lease.lease);
+    PublishLeaseEnd(*entry, lease);
     if (Leaver gone = catalog_.EndLease(lease.entry, lease.copy, now)) {
       DropLater(uri, std::move(gone));
     }

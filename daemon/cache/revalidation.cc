@@ -34,7 +34,7 @@ void NodeCache::Check(const Uri& uri, const source::ReadPolicy& policy) {
   if (!newest.ok()) {
     if (!std::exchange(record->stale, true)) {
       Publish(EventKind::kStale, uri, current->revision(), current->model->charged_bytes(),
-              LeaseId(), newest.status());
+              newest.status());
     }
   } else if (newest->revision == current->revision()) {
     record->stale = false;

@@ -231,4 +231,13 @@ grpc::ServerUnaryReactor* AdminService::SetLogLevel(grpc::CallbackServerContext*
   });
 }
 
+grpc::ServerUnaryReactor* AdminService::GetMetrics(grpc::CallbackServerContext* context,
+                                                   const v1::GetMetricsRequest* /*request*/,
+                                                   v1::GetMetricsResponse* response) {
+  return calls_.Answer(context, {"GetMetrics"}, [&](const Caller&) {
+    response->set_text(daemon_.metrics());
+    return absl::OkStatus();
+  });
+}
+
 }  // namespace weightd::service

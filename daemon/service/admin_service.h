@@ -50,6 +50,8 @@ class AdminService final : public v1::Admin::CallbackService {
     LogLevels log_levels;
     ReadAgain read_config_again = {};
     ConfiguredModels configured_models = {};
+    // In Prometheus' text format.
+    std::function<std::string()> metrics = {};
   };
 
   explicit AdminService(Daemon daemon);
@@ -87,6 +89,9 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* ReloadConfig(grpc::CallbackServerContext* context,
                                          const v1::ReloadConfigRequest* request,
                                          v1::ReloadConfigResponse* response) override;
+  grpc::ServerUnaryReactor* GetMetrics(grpc::CallbackServerContext* context,
+                                       const v1::GetMetricsRequest* request,
+                                       v1::GetMetricsResponse* response) override;
   // Both may wait for a process to end, and so run on threads of their own.
   grpc::ServerUnaryReactor* DrainGpu(grpc::CallbackServerContext* context,
                                      const v1::DrainGpuRequest* request,

@@ -25,6 +25,14 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   return timestamp;
 }
 
+google::protobuf::Duration ToProtoDuration(absl::Duration duration) {
+  google::protobuf::Duration proto;
+  const int64_t nanos = absl::ToInt64Nanoseconds(duration);
+  proto.set_seconds(nanos / 1'000'000'000);
+  proto.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  return proto;
+}
+
 cache::ModelSnapshot Absent(Uri uri) {
   cache::ModelSnapshot model;
   model.uri = std::move(uri);
@@ -117,6 +125,10 @@ v1::Event ToProto(const cache::Event& event) {
   if (event.gpu.has_value()) {
     proto.set_gpu(event.gpu->ToText());
   }
+  if (event.took.has_value()) {
+    *proto.mutable_took() = ToProtoDuration(*event.took);
+  }
+  proto.set_listener(event.listener);
   return proto;
 }
 

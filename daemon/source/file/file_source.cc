@@ -31,13 +31,16 @@ struct FileSet {
 // Tells an observer of steps, from any thread.
 class Progress {
  public:
-  Progress(const ReadObserver& observer, size_t requests)
-      : observer_(observer), steps_left_(requests) {}
+  Progress(const ReadObserver& observer, Traffic* traffic, size_t requests)
+      : observer_(observer), traffic_(traffic), steps_left_(requests) {}
 
   void Expect(size_t request, size_t steps) { steps_left_[request] = steps; }
 
   void Done(const ReadStep& step) {
     observer_.on_bytes(step.wanted.size());
+    if (traffic_ != nullptr) {
+      traffic_->Received(step.wanted.size());
+    }
     if (--steps_left_[step.request] == 0) {
       observer_.on_request_done(step.request);
     }
@@ -45,6 +48,7 @@ class Progress {
 
  private:
   const ReadObserver& observer_;
+  Traffic* const traffic_;
   std::vector<std::atomic<size_t>> steps_left_;
 };
 
@@ -63,8 +67,9 @@ class FileSource final : public Source {
   absl::StatusOr<ObjectVersion> Stat(const Uri& uri, const ReadPolicy& policy,
                                      Cancellation& cancellation) override {
     RETURN_IF_ERROR(cancellation.status());
-    ASSIGN_OR_RETURN(const Fd located, Locate(uri, options_.roots, policy));
-    return VersionOf(located, uri);
+    absl::StatusOr<ObjectVersion> version = Find(uri, policy);
+    TellEnded(version.status());
+    return version;
   }
 
   absl::StatusOr<std::vector<std::string>> List(const Uri& folder, const ReadPolicy& policy,
@@ -73,9 +78,31 @@ class FileSource final : public Source {
   bool copies() const override { return false; }
 
   absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
-                    const ReadObserver& observer, Cancellation& cancellation) override;
+                    const ReadObserver& observer, Cancellation& cancellation) override {
+    RETURN_IF_ERROR(cancellation.status());
+    RETURN_IF_ERROR(CheckRanges(requests));
+    absl::Status read = ReadAll(requests, policy, observer, cancellation);
+    if (!cancellation.cancelled()) {
+      TellEnded(read);
+    }
+    return read;
+  }
 
  private:
+  absl::StatusOr<ObjectVersion> Find(const Uri& uri, const ReadPolicy& policy) const {
+    ASSIGN_OR_RETURN(const Fd located, Locate(uri, options_.roots, policy));
+    return VersionOf(located, uri);
+  }
+
+  absl::Status ReadAll(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
+                       const ReadObserver& observer, Cancellation& cancellation) const;
+
+  void TellEnded(const absl::Status& outcome) const {
+    if (options_.traffic != nullptr) {
+      options_.traffic->Ended(outcome);
+    }
+  }
+
   // Whether it is, or links to, something that may be reached and is no file.
   bool LeadsToOther(const Uri& uri, const ReadPolicy& policy) const {
     const absl::StatusOr<Fd> located = Locate(uri, options_.roots, policy);
@@ -157,12 +184,10 @@ absl::StatusOr<FileSet> FileSource::OpenAll(absl::Span<const ReadRequest> reques
   return set;
 }
 
-absl::Status FileSource::Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
-                              const ReadObserver& observer, Cancellation& cancellation) {
-  RETURN_IF_ERROR(cancellation.status());
-  RETURN_IF_ERROR(CheckRanges(requests));
+absl::Status FileSource::ReadAll(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
+                                 const ReadObserver& observer, Cancellation& cancellation) const {
   ASSIGN_OR_RETURN(const FileSet set, OpenAll(requests, policy));
-  Progress progress(observer, requests.size());
+  Progress progress(observer, options_.traffic, requests.size());
   std::vector<ReadStep> steps;
   for (uint32_t i = 0; i < requests.size(); ++i) {
     const uint32_t file = set.index.at(requests[i].object);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "daemon/source/source.h"
+#include "daemon/source/traffic.h"
 
 namespace weightd::source {
 
@@ -16,6 +17,8 @@ struct FileSourceOptions {
   bool direct_io = true;
   // For tests: false reads as if the kernel refused io_uring.
   bool io_uring = true;
+  // Told of all requests. Outlives the source; null: nobody.
+  Traffic* traffic = nullptr;
 };
 
 // file: URIs. Reads with io_uring, or with plain reads on threads where the kernel refuses

@@ -18,6 +18,7 @@
 #include "daemon/source/http/http_run.h"
 #include "daemon/source/http/http_wire.h"
 #include "daemon/source/http/retry_policy.h"
+#include "daemon/source/traffic.h"
 
 namespace weightd::source {
 namespace {
@@ -50,6 +51,7 @@ class Driver {
         run_(*run),
         cancellation_(*cancellation),
         pace_(&run->regulator().allowance()),
+        traffic_(settings->options.traffic),
         stall_(absl::ToChronoNanoseconds(settings->options.stall_timeout)),
         least_(static_cast<uint64_t>(absl::ToDoubleSeconds(settings->options.stall_timeout) *
                                      kLeastBytesPerSecond) +
@@ -72,6 +74,7 @@ class Driver {
         Wait();
       }
     }
+    TellReceived();
     slots_.clear();
   }
 
@@ -113,16 +116,31 @@ class Driver {
         slot.arrived_before = slot.exchange->arrived();
         slot.due = now + stall_;
         if (absl::Status status = slot.wire.Begin(slot.exchange); !status.ok()) {
-          run_.Fail(status);
+          Fail(status);
           return;
         }
       }
     }
   }
 
+  void TellReceived() {
+    const uint64_t bytes = pace_.received() - std::exchange(told_, pace_.received());
+    run_.regulator().Received(bytes);
+    if (traffic_ != nullptr && bytes > 0) {
+      traffic_->Received(bytes);
+    }
+  }
+
+  void Fail(const absl::Status& status) {
+    if (traffic_ != nullptr) {
+      traffic_->Ended(status);
+    }
+    run_.Fail(status);
+  }
+
   void TickIfDue() {
+    TellReceived();
     Regulator& regulator = run_.regulator();
-    regulator.Received(pace_.received() - std::exchange(told_, pace_.received()));
     const SteadyClock::time_point now = SteadyClock::now();
     if (ticks() && now >= next_tick_) {
       next_tick_ = now + Regulator::kTick;
@@ -214,6 +232,9 @@ class Driver {
       case Transfer::End::kDone:
         slot.exchange = nullptr;
         run_.retries().Succeeded();
+        if (traffic_ != nullptr) {
+          traffic_->Ended(absl::OkStatus());
+        }
         break;
       case Transfer::End::kFailed:
         TryAgain(slot);
@@ -224,7 +245,7 @@ class Driver {
   void TryAgain(Slot& slot) {
     const HttpFailure& failure = slot.wire.failure();
     if (!failure.passing) {
-      run_.Fail(failure.status);
+      Fail(failure.status);
       return;
     }
     const uint64_t successes = run_.retries().successes();
@@ -237,9 +258,12 @@ class Driver {
         NextTry(slot.failed, settings_.options.attempts, failure.wait,
                 std::uniform_real_distribution<double>(0, 1)(random_));
     if (!wait.has_value() || !run_.retries().Take()) {
-      run_.Fail(
+      Fail(
           Annotate(failure.status, absl::StrCat("gave up after ", slot.failed.in_a_row, " tries")));
       return;
+    }
+    if (traffic_ != nullptr) {
+      traffic_->TriesAgain(failure.retry);
     }
     slot.due = SteadyClock::now() + absl::ToChronoNanoseconds(*wait);
   }
@@ -273,6 +297,7 @@ class Driver {
   Run& run_;
   Cancellation& cancellation_;
   Pace pace_;
+  Traffic* const traffic_;
   const SteadyClock::duration stall_;
   // Bytes that a transfer must bring in that time: a server that sends one now and then would hold
   // a load for ever.
@@ -285,7 +310,7 @@ class Driver {
   SteadyClock::time_point refilled_;
   bool held_back_ = false;
   SteadyClock::time_point next_tick_ = SteadyClock::now() + Regulator::kTick;
-  // Of the bytes received, what the regulator knows.
+  // Of the bytes received, what others know.
   uint64_t told_ = 0;
 };
 

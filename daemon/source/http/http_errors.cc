@@ -15,9 +15,18 @@ HttpFailure Final(Reason reason, absl::string_view name, absl::string_view what,
   return {.status = Error(reason, absl::StrCat(name, ": ", what), hint)};
 }
 
-HttpFailure Passing(absl::string_view name, absl::string_view what) {
+HttpFailure Passing(absl::string_view name, absl::string_view what, RetryReason retry) {
   return {.status = Error(Reason::kSourceUnavailable, absl::StrCat(name, ": ", what), kLaterHint),
-          .passing = true};
+          .passing = true,
+          .retry = retry};
+}
+
+HttpFailure Busy(int status, absl::Duration retry_after, absl::string_view name,
+                 absl::string_view what) {
+  HttpFailure failure = Passing(
+      name, what, MeansThrottled(status) ? RetryReason::kThrottled : RetryReason::kServerError);
+  failure.wait = retry_after;
+  return failure;
 }
 
 }  // namespace
@@ -39,19 +48,14 @@ HttpFailure FailureOfStatus(int status, absl::Duration retry_after, absl::string
                    "try again when nobody writes to it");
     case 408:
     case 425:
-    case 429: {
-      HttpFailure failure = Passing(name, what);
-      failure.wait = retry_after;
-      return failure;
-    }
+    case 429:
+      return Busy(status, retry_after, name, what);
     case 501:
     case 505:
       break;
     default:
       if (status >= 500 && status < 600) {
-        HttpFailure failure = Passing(name, what);
-        failure.wait = retry_after;
-        return failure;
+        return Busy(status, retry_after, name, what);
       }
   }
   return Final(Reason::kSourceProtocol, name, what, "check the model's URI and the server");
@@ -85,15 +89,18 @@ HttpFailure FailureOfCurl(CURLcode code, absl::string_view tls_detail, absl::str
       return Final(Reason::kSourceProtocol, name, text,
                    "look at the server, or at a proxy on the way to it");
     case CURLE_OPERATION_TIMEDOUT:
-      return Passing(name, "the server stalls: too few bytes came in time");
+      return Passing(name, "the server stalls: too few bytes came in time", RetryReason::kStalled);
+    case CURLE_PARTIAL_FILE:
+    case CURLE_GOT_NOTHING:
+      return Passing(name, text, RetryReason::kCutShort);
     default:
       // Names that don't resolve, connections that are refused, reset or cut short.
-      return Passing(name, text);
+      return Passing(name, text, RetryReason::kConnection);
   }
 }
 
 HttpFailure ShortBody(absl::string_view name) {
-  return Passing(name, "the server sent less than it announced");
+  return Passing(name, "the server sent less than it announced", RetryReason::kCutShort);
 }
 
 absl::Status HeadTooLong(absl::string_view name) {

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "daemon/source/traffic.h"
 
 // The one place where HTTP status and CURLcode become absl::Status.
 
@@ -17,9 +18,14 @@ namespace weightd::source {
 struct HttpFailure {
   absl::Status status;
   bool passing = false;
+  // If it may.
+  RetryReason retry = RetryReason::kServerError;
   // What the server asked us to wait (Retry-After).
   absl::Duration wait = absl::ZeroDuration();
 };
+
+// Whether a server that answers so is asked too much (S3 calls it SlowDown).
+inline bool MeansThrottled(int status) { return status == 429 || status == 503; }
 
 // `name` is the redacted URI. For every status but 200, 206 and redirects.
 HttpFailure FailureOfStatus(int status, absl::Duration retry_after, absl::string_view name);

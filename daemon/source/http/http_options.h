@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "daemon/source/http/bandwidth.h"
+#include "daemon/source/traffic.h"
 
 namespace weightd::source {
 
@@ -23,6 +24,8 @@ struct HttpSourceOptions {
   int attempts = 5;
   // Limits that all reads keep: this store's own, and those that it shares.
   std::vector<std::shared_ptr<Bandwidth>> limits;
+  // Told of all requests. Outlives the source; null: nobody.
+  Traffic* traffic = nullptr;
   // Certificate authorities to trust; empty: the system's.
   std::string ca_file;
   // Networks (CIDR) that a read without ReadPolicy::any_address may reach though it could not

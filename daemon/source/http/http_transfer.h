@@ -78,10 +78,8 @@ class Transfer final : private AnswerSink {
 
   // Of the last kFailed.
   const HttpFailure& failure() const { return failure_; }
-  // Whether it was for that (429, 503; S3 calls it SlowDown).
-  bool AskedTooMuch() const {
-    return head_done_ && (answer_.status == 429 || answer_.status == 503);
-  }
+  // Whether it was for that.
+  bool AskedTooMuch() const { return head_done_ && MeansThrottled(answer_.status); }
 
  private:
   absl::Status Prepare();

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
+#include "daemon/source/traffic.h"
 
 namespace weightd::source {
 namespace {
@@ -132,7 +133,8 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
         .status =
             Error(Reason::kSourceUnavailable,
                   absl::StrCat(name, ": the store answers ", Said(answer, error)), "try again"),
-        .passing = true};
+        .passing = true,
+        .retry = RetryReason::kCorrected};
     return failure;
   }
   if (MeansDamage(error.code)) {
@@ -168,6 +170,7 @@ HttpFailure S3Dialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
         !proof.refused_before) {
       Drop(*proof.credentials);
       failure.passing = true;
+      failure.retry = RetryReason::kCorrected;
     }
     return failure;
   }

@@ -261,6 +261,7 @@ absl::StatusOr<std::unique_ptr<Source>> MakeS3Source(S3SourceOptions options) {
       http.ca_file = named.ca_file;
     }
     http.limits = std::move(named.limits);
+    http.traffic = named.traffic;
     buckets.push_back(std::move(named.buckets));
     ASSIGN_OR_RETURN(Store store, MakeStore({.location = std::move(named.location),
                                              .credentials = std::move(named.credentials),

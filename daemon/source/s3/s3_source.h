@@ -10,6 +10,7 @@
 #include "daemon/source/http/http_options.h"
 #include "daemon/source/s3/s3_store.h"
 #include "daemon/source/source.h"
+#include "daemon/source/traffic.h"
 
 namespace weightd::source {
 
@@ -25,6 +26,7 @@ struct S3StoreOptions {
   std::string ca_file;
   // As HttpSourceOptions'; those of `http` don't count here.
   std::vector<std::shared_ptr<Bandwidth>> limits;
+  Traffic* traffic = nullptr;
 };
 
 struct S3SourceOptions {

@@ -4,6 +4,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "tests/daemon/cache/cache_fixture.h"
 
 namespace weightd::cache {
@@ -175,6 +177,35 @@ TEST_F(SingleFlightTest, APreloadSurvivesItsCaller) {
   trail_->Await(EventKind::kLoadFinished);
   EXPECT_TRUE(IsResident("m"));
   EXPECT_FALSE(preload->done());
+}
+
+TEST_F(SingleFlightTest, EventsSayHowLongItTookAndForWhom) {
+  Start(100);
+  Put("m", 4);
+  store_.CloseGate();
+  const auto client = Acquire("m");
+  store_.AwaitLoads(1);
+  absl::SleepFor(absl::Milliseconds(20));  // what is measured
+  store_.OpenGate();
+  const Event loaded = trail_->Await(EventKind::kLoadFinished);
+  ASSERT_TRUE(loaded.took.has_value());
+  EXPECT_GE(*loaded.took, absl::Milliseconds(20));
+  absl::Duration phases;
+  for (const auto& [phase, time] : loaded.phases) {
+    phases += time;
+  }
+  EXPECT_EQ(phases, *loaded.took);
+
+  const Event waited = trail_->Await(EventKind::kLeaseGranted);
+  EXPECT_GE(waited.took.value_or(absl::ZeroDuration()), absl::Milliseconds(20));
+  EXPECT_FALSE(waited.was_resident);
+  EXPECT_EQ(waited.listener, "test");
+  const LeaseId lease = Lease("m", kBob);
+  const Event at_once = trail_->Await(EventKind::kLeaseGranted, 2);
+  EXPECT_TRUE(at_once.was_resident);
+  EXPECT_LT(at_once.took.value_or(absl::InfiniteDuration()), *waited.took);
+  Release(lease, kBob);
+  EXPECT_EQ(trail_->Await(EventKind::kLeaseEnded).listener, "test");
 }
 
 TEST_F(SingleFlightTest, ProgressIsTold) {

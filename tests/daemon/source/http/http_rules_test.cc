@@ -9,6 +9,7 @@
 #include "daemon/source/http/http_errors.h"
 #include "daemon/source/http/proxy_choice.h"
 #include "daemon/source/http/retry_policy.h"
+#include "daemon/source/traffic.h"
 
 namespace weightd::source {
 namespace {
@@ -120,6 +121,28 @@ TEST(ProxyChoiceTest, TheEnvironmentDecides) {
 }
 
 // libcurl repeats names of a certificate, which whoever made it has chosen.
+TEST(HttpErrorsTest, WhatPassesSaysWhyItIsTriedAgain) {
+  const std::map<int, RetryReason> of_statuses = {{429, RetryReason::kThrottled},
+                                                  {503, RetryReason::kThrottled},
+                                                  {408, RetryReason::kServerError},
+                                                  {500, RetryReason::kServerError}};
+  for (const auto& [status, reason] : of_statuses) {
+    const HttpFailure failure = FailureOfStatus(status, absl::ZeroDuration(), "m");
+    EXPECT_TRUE(failure.passing && failure.retry == reason) << status;
+  }
+  const std::map<CURLcode, RetryReason> of_codes = {
+      {CURLE_OPERATION_TIMEDOUT, RetryReason::kStalled},
+      {CURLE_PARTIAL_FILE, RetryReason::kCutShort},
+      {CURLE_GOT_NOTHING, RetryReason::kCutShort},
+      {CURLE_COULDNT_CONNECT, RetryReason::kConnection},
+      {CURLE_RECV_ERROR, RetryReason::kConnection}};
+  for (const auto& [code, reason] : of_codes) {
+    const HttpFailure failure = FailureOfCurl(code, "", "m");
+    EXPECT_TRUE(failure.passing && failure.retry == reason) << code;
+  }
+  EXPECT_EQ(ShortBody("m").retry, RetryReason::kCutShort);
+}
+
 TEST(HttpErrorsTest, WordsOfACertificateAreEscaped) {
   const absl::Status status =
       FailureOfCurl(CURLE_PEER_FAILED_VERIFICATION, "subject 'a\x1b[2J\nb\xff'", "m").status;

@@ -1,0 +1,88 @@
+#include "daemon/configured_metrics.h"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "common/source_revision.h"
+#include "common/uri.h"
+#include "common/version.h"
+#include "daemon/metrics/node.h"
+
+namespace weightd {
+namespace {
+
+// By listener; those without one are not there.
+using Quotas = std::map<std::string, uint64_t>;
+
+Quotas QuotasOf(const v1::Config& config) {
+  Quotas quotas;
+  for (const v1::ListenerConfig& listener : config.listeners()) {
+    if (listener.has_max_bytes()) {
+      quotas[listener.name()] = listener.max_bytes();
+    }
+  }
+  return quotas;
+}
+
+std::vector<metrics::ListenerState> ListenersOf(const std::vector<v1::ListenerStatus>& statuses,
+                                                const Quotas& quotas) {
+  std::vector<metrics::ListenerState> listeners;
+  listeners.reserve(statuses.size());
+  for (const v1::ListenerStatus& status : statuses) {
+    const auto quota = quotas.find(status.name());
+    listeners.push_back({.name = status.name(),
+                         .sessions = status.sessions(),
+                         .max_bytes = quota == quotas.end() ? 0 : quota->second});
+  }
+  return listeners;
+}
+
+std::vector<metrics::ConfiguredModel> ModelsOf(const std::vector<v1::ConfiguredModel>& configured,
+                                               const service::ModelNames& names) {
+  std::vector<metrics::ConfiguredModel> models;
+  models.reserve(configured.size());
+  for (const v1::ConfiguredModel& model : configured) {
+    // One that left the list meanwhile is nobody's name any more.
+    if (absl::StatusOr<Uri> uri = names.Resolve(model.name()); uri.ok()) {
+      models.push_back(
+          {.name = model.name(),
+           .uri = *std::move(uri),
+           .state = absl::AsciiStrToLower(v1::ConfiguredModel::State_Name(model.state()))});
+    }
+  }
+  return models;
+}
+
+}  // namespace
+
+std::unique_ptr<metrics::Counters> MakeCounters(const v1::Config& config,
+                                                const device::Gpus& gpus) {
+  metrics::Counters::Known known;
+  for (const v1::ListenerConfig& listener : config.listeners()) {
+    known.listeners.push_back(listener.name());
+  }
+  for (const device::GpuStatus& gpu : gpus.List()) {
+    known.gpus.push_back(gpu.id);
+  }
+  return std::make_unique<metrics::Counters>(known);
+}
+
+std::unique_ptr<metrics::Exposition> MakeExposition(const v1::Config& config, Shown shown) {
+  metrics::Node node;
+  node.cache = shown.cache;
+  node.listeners = [listeners = std::move(shown.listeners), quotas = QuotasOf(config)] {
+    return ListenersOf(listeners(), quotas);
+  };
+  node.models = [models = std::move(shown.models), names = shown.names] {
+    return ModelsOf(models(), *names);
+  };
+  return std::make_unique<metrics::Exposition>(
+      shown.counters, std::move(node),
+      metrics::Build{
+          .version = kVersion, .source_revision = SourceRevision(), .started = shown.started});
+}
+
+}  // namespace weightd
