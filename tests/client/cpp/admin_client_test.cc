@@ -93,5 +93,26 @@ TEST_F(AdminClientTest, MissingDaemonIsUnavailable) {
   EXPECT_EQ(ReasonOf(status), Reason::kDaemonUnreachable) << status;
 }
 
+TEST_F(AdminClientTest, EventsComeUntilTheDaemonEndsThem) {
+  FakeDaemon::Faults script;
+  script.events.resize(2);
+  script.events[1].set_model("a");
+  daemon_.Set(script);
+  const AdminClient client = Connect();
+  const auto events = client.OpenEvents();
+  v1::WatchEventsResponse event;
+  ASSERT_TRUE(events->Next(event));
+  ASSERT_TRUE(events->Next(event));
+  EXPECT_EQ(event.event().model(), "a");
+  EXPECT_FALSE(events->Next(event));
+  EXPECT_TRUE(events->Finish().ok());
+}
+
+TEST_F(AdminClientTest, EventsThatNobodyReadsAreLeftAlone) {
+  daemon_.Set({.events = std::vector<v1::Event>(3)});
+  const AdminClient client = Connect();
+  client.OpenEvents()->Cancel();
+}
+
 }  // namespace
 }  // namespace weightd::client
