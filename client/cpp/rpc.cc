@@ -99,6 +99,10 @@ absl::Status FromRpc(const grpc::Status& status, const grpc::ClientContext& cont
     return Error(Reason::kDeadline, "the daemon did not answer before the deadline",
                  "allow more time, or see with weightctl status what it does");
   }
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+    return Error(Reason::kUnsupported, "the daemon does not know this call",
+                 "it is of another version than its client: update the older one");
+  }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 

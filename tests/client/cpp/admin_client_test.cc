@@ -87,6 +87,12 @@ TEST_F(AdminClientTest, ErrorsKeepReasonAndHint) {
   EXPECT_EQ(HintOf(status), "buy some");
 }
 
+TEST_F(AdminClientTest, ACallOfAnotherVersionIsUnsupported) {
+  const absl::Status status = Connect().ListLeases("").status();
+  EXPECT_EQ(ReasonOf(status), Reason::kUnsupported) << status;
+  EXPECT_NE(status.message(), "");
+}
+
 TEST_F(AdminClientTest, MissingDaemonIsUnavailable) {
   const absl::Status status =
       AdminClient::Connect({"/nonexistent/weightd", absl::Seconds(5)}).status();
