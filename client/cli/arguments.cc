@@ -2,13 +2,17 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <iterator>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/cli/command_line_form.h"
 #include "client/cli/key_option.h"
+#include "client/cli/remote_options.h"
 #include "common/pins.h"
 #include "common/source_revision.h"
 #include "common/status.h"
@@ -20,7 +24,13 @@ constexpr char kFooter[] =
     "Exit codes: 0 good, 64 usage, 65 malformed data, 66 no such object, 69 daemon not reachable,\n"
     "70 our own bug, 73 output can't be made, 74 output lost (a full disk), 75 try again (no room\n"
     "in the budget, busy, store down), 77 not allowed.\n"
-    "The socket folder is --socket-dir, the environment variable WEIGHTD_DIR, or /run/weightd.";
+    "The socket folder is --socket-dir, the environment variable WEIGHTD_DIR, or /run/weightd.\n"
+    "A daemon of another node: --address, --ca, --cert and --key before the command, or the\n"
+    "environment variables WEIGHTD_ADDRESS, WEIGHTD_CA, WEIGHTD_CERT and WEIGHTD_KEY.";
+
+// What takes no time, or as long as it takes, unless --timeout says otherwise.
+constexpr absl::Duration kProbeTimeout = absl::Seconds(3);
+constexpr absl::Duration kWaitTimeout = absl::Hours(1);
 
 CLI::App* AddCommand(CLI::App& app, Arguments& arguments, Command command, const char* name,
                      const char* what) {
@@ -49,7 +59,8 @@ void AddStore(CLI::App* command, StoreAccess& store) {
                       "https://host of the store (default: AWS_ENDPOINT_URL_S3, then AWS)");
   command->add_option("--region", store.region, "Its region (default: AWS_REGION, then us-east-1)");
   command->add_option("--profile", store.profile, "Profile of ~/.aws to take credentials from");
-  command->add_option("--ca-file", store.ca_file, "Authorities to trust instead of the system's");
+  command->add_option("--ca-file", store.ca_file, "Authorities to trust instead of the system's")
+      ->type_name("FILE");
 }
 
 CLI::Option* AddKey(CLI::App* command, std::string& key) {
@@ -109,12 +120,7 @@ void AddPush(CLI::App* command, PushRequest& push) {
                     "Also push what links lead to outside of the folder");
 }
 
-void AddCommands(CLI::App& app, Arguments& arguments) {
-  const auto add = [&](Command command, const char* name, const char* what) {
-    return AddCommand(app, arguments, command, name, what);
-  };
-  add(Command::kStatus, "status", "Budget, sessions and listeners of the daemon");
-  CLI::App* preload = add(Command::kPreload, "preload", "Load a model and wait until it is there");
+void AddPreload(CLI::App* preload, Arguments& arguments) {
   AddModel(preload, arguments);
   preload->add_flag("--pin", arguments.pin, "Never evict it to make room");
   CLI::Option* const no_wait =
@@ -139,6 +145,17 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
                    "Also to this GPU: index, UUID, or all; repeated for several")
       ->type_name("GPU")
       ->allow_extra_args(false);  // one each time
+}
+
+void AddModelCommands(CLI::App& app, Arguments& arguments) {
+  const auto add = [&](Command command, const char* name, const char* what) {
+    return AddCommand(app, arguments, command, name, what);
+  };
+  AddPreload(add(Command::kPreload, "preload", "Load a model and wait until it is there"),
+             arguments);
+  AddModel(add(Command::kWait, "wait",
+               "Wait until a client can attach a model; over the clients' sockets"),
+           arguments);
   add(Command::kList, "ls", "List models");
   CLI::App* show = add(Command::kShow, "show", "Describe one model");
   AddModel(show, arguments);
@@ -147,6 +164,32 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
   AddModel(evict, arguments);
   evict->add_flag("--force", arguments.force, "Also while it is leased or pinned");
   AddGpu(evict, arguments, "Only its copy on this GPU");
+  AddModel(add(Command::kPin, "pin", "Never evict a model to make room"), arguments);
+  AddModel(add(Command::kUnpin, "unpin", "Undo pin"), arguments);
+  add(Command::kLeases, "leases", "List who holds what")
+      ->add_option("MODEL", arguments.model, "Only leases on this model");
+}
+
+void AddNodeCommands(CLI::App& app, Arguments& arguments) {
+  const auto add = [&](Command command, const char* name, const char* what) {
+    return AddCommand(app, arguments, command, name, what);
+  };
+  add(Command::kStatus, "status", "Budget, sessions and listeners of the daemon");
+  add(Command::kWatch, "watch", "Show what the daemon does, until interrupted")
+      ->add_flag("--events", arguments.events,
+                 "A line for each event, as where output is no terminal");
+  CLI::App* health =
+      add(Command::kHealth, "health", "Whether the daemon serves: for probes, by the exit code");
+  health->add_flag("--ready", arguments.ready,
+                   "And has every model that its config says to preload");
+  health->add_option("--model", arguments.model, "And has this model")->type_name("MODEL");
+  add(Command::kConfigured, "configured", "List the models of the config, and what became of them");
+  add(Command::kReload, "reload", "Have the config file read again");
+  add(Command::kLogLevel, "log-level", "Say how much the daemon logs, until it ends")
+      ->add_option("LEVEL", arguments.log_level, "How much")
+      ->required()
+      ->check(CLI::IsMember(std::array<std::string, 4>{"debug", "info", "warning", "error"}));
+  add(Command::kMetrics, "metrics", "Print what Prometheus would scrape");
   CLI::App* drain = add(Command::kDrain, "drain",
                         "Take weightd off a GPU: drop what is there, end our process on it");
   AddGpu(drain, arguments, "Which")->required();
@@ -154,11 +197,19 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
   AddGpu(add(Command::kResume, "resume", "Undo drain: what is placed there comes back"), arguments,
          "Which")
       ->required();
-  AddModel(add(Command::kPin, "pin", "Never evict a model to make room"), arguments);
-  AddModel(add(Command::kUnpin, "unpin", "Undo pin"), arguments);
-  add(Command::kLeases, "leases", "List who holds what")
-      ->add_option("MODEL", arguments.model, "Only leases on this model");
-  add(Command::kWatch, "watch", "Print what happens, a line for each event, until interrupted");
+  CLI::App* doctor = add(Command::kDoctor, "doctor",
+                         "What on this node limits weightd, what it costs, what to do");
+  doctor->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");
+  doctor
+      ->add_option("--cuda-driver", arguments.cuda_driver,
+                   "Library of the CUDA driver (default: libcuda.so.1, if the node has one)")
+      ->type_name("FILE");
+}
+
+void AddToolCommands(CLI::App& app, Arguments& arguments) {
+  const auto add = [&](Command command, const char* name, const char* what) {
+    return AddCommand(app, arguments, command, name, what);
+  };
   add(Command::kInspect, "inspect",
       "Tensor table of a local weight file or folder; no daemon needed")
       ->add_option("FILE", arguments.model, "Weight file, or folder with an index or one file")
@@ -171,46 +222,89 @@ void AddCommands(CLI::App& app, Arguments& arguments) {
   AddInput(add(Command::kVerify, "verify",
                "Hold every tensor against every checksum in its file; no daemon needed"),
            arguments.convert);
-  CLI::App* doctor = add(Command::kDoctor, "doctor",
-                         "What on this node limits weightd, what it costs, what to do");
-  doctor->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");
-  doctor->add_option("--cuda-driver", arguments.cuda_driver,
-                     "Library of the CUDA driver (default: libcuda.so.1, if the node has one)");
+  add(Command::kCompletion, "completion", "Print what has a shell complete weightctl's words")
+      ->add_option("SHELL", arguments.shell, "Whose")
+      ->required()
+      ->check(CLI::IsMember(std::vector<std::string>(std::begin(kShells), std::end(kShells))));
+}
+
+// The parser, which writes to what it is given.
+struct Parser {
+  Arguments arguments;
+  double seconds = absl::ToDoubleSeconds(arguments.timeout);
+  std::string output = "table";
+  CLI::App app{"Looks after weightd, which keeps one copy of each model's weights on a node.",
+               "weightctl"};
+
+  Parser() {
+    app.footer(kFooter);
+    app.set_version_flag("--version", VersionText("weightctl"));
+    app.require_subcommand(1);
+    app.add_option("--socket-dir", arguments.socket_dir, "Folder of the daemon's sockets")
+        ->type_name("FILE");
+    AddRemote(app, arguments.remote);
+    app.add_option("--output,-o", output, "table or json")
+        ->check(CLI::IsMember(std::array<std::string, 2>{"table", "json"}));
+    app.add_option("--timeout", seconds,
+                   "Seconds to wait for an answer of the daemon (health: 3; wait: for the model, "
+                   "3600)")
+        ->check(CLI::Range(0.001, 86400.0))
+        ->capture_default_str();
+    AddModelCommands(app, arguments);
+    AddNodeCommands(app, arguments);
+    AddToolCommands(app, arguments);
+  }
+  Parser(const Parser&) = delete;
+};
+
+// `complete -- WORD...`, which no parser may take for anything but words.
+bool AsksForCompletion(int argc, const char* const* argv) {
+  return argc >= 3 && absl::string_view(argv[1]) == "complete" &&
+         absl::string_view(argv[2]) == "--";
+}
+
+absl::Duration TimeoutOf(const Parser& parser) {
+  if (parser.app.get_option("--timeout")->count() == 0) {
+    if (parser.arguments.command == Command::kHealth) {
+      return kProbeTimeout;
+    }
+    if (parser.arguments.command == Command::kWait) {
+      return kWaitTimeout;
+    }
+  }
+  return absl::Seconds(parser.seconds);
 }
 
 }  // namespace
 
 absl::StatusOr<Arguments> ParseArguments(int argc, const char* const* argv) {
-  Arguments arguments;
-  double seconds = absl::ToDoubleSeconds(arguments.timeout);
-  std::string output = "table";
-  CLI::App app("Looks after weightd, which keeps one copy of each model's weights on a node.",
-               "weightctl");
-  app.footer(kFooter);
-  app.set_version_flag("--version", VersionText("weightctl"));
-  app.require_subcommand(1);
-  app.add_option("--socket-dir", arguments.socket_dir, "Folder of the daemon's sockets");
-  app.add_option("--output,-o", output, "table or json")
-      ->check(CLI::IsMember(std::array<std::string, 2>{"table", "json"}));
-  app.add_option("--timeout", seconds, "Seconds to wait for an answer of the daemon")
-      ->check(CLI::Range(0.001, 86400.0))
-      ->capture_default_str();
-  AddCommands(app, arguments);
+  Parser parser;
+  Arguments& arguments = parser.arguments;
+  if (AsksForCompletion(argc, argv)) {
+    arguments.command = Command::kComplete;
+    arguments.words.assign(argv + 3, argv + argc);
+    return std::move(arguments);
+  }
   // CLI11 speaks in exceptions; they end here.
   try {
-    app.parse(argc, argv);
+    parser.app.parse(argc, argv);
   } catch (const CLI::Success& asked_for_text) {
     std::ostringstream text;
-    app.exit(asked_for_text, text, text);
+    parser.app.exit(asked_for_text, text, text);
     arguments.command = Command::kPrintText;
     arguments.text = text.str();
-    return arguments;
+    return std::move(arguments);
   } catch (const CLI::Error& error) {
     return Error(Reason::kInvalidArgument, error.what(), "see weightctl --help");
   }
-  arguments.json = output == "json";
-  arguments.timeout = absl::Seconds(seconds);
-  return arguments;
+  arguments.json = parser.output == "json";
+  arguments.timeout = TimeoutOf(parser);
+  return std::move(arguments);
+}
+
+CommandLineForm DescribeCommandLine() {
+  const Parser parser;
+  return FormOf(parser.app);
 }
 
 bool WantsJson(int argc, const char* const* argv) {

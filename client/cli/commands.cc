@@ -8,8 +8,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/cli/complete_command.h"
+#include "client/cli/completion.h"
 #include "client/cli/convert.h"
 #include "client/cli/doctor.h"
+#include "client/cli/health.h"
 #include "client/cli/inspect.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/json_writer.h"
@@ -17,7 +20,10 @@
 #include "client/cli/node_readings.h"
 #include "client/cli/progress.h"
 #include "client/cli/push.h"
+#include "client/cli/remote_options.h"
 #include "client/cli/reports.h"
+#include "client/cli/wait.h"
+#include "client/cli/watch/live.h"
 #include "client/cpp/admin_client.h"
 #include "client/cpp/socket_dir.h"
 #include "common/cancellation.h"
@@ -30,6 +36,9 @@ namespace weightd::cli {
 namespace {
 
 using client::AdminClient;
+
+// So many times --timeout a daemon that was there may be gone, as when it is restarted.
+constexpr int kTimeoutsToReturn = 6;
 
 // A path in this folder is what a shell's user means by a model that is a local file; the daemon
 // wants it absolute.
@@ -172,11 +181,19 @@ absl::Status Doctor(const Arguments& arguments, const Streams& streams) {
                      failed->remedy);
 }
 
-absl::Status Watch(const AdminClient& daemon, const Arguments& arguments, const Streams& streams) {
-  return daemon.WatchEvents([&](const v1::WatchEventsResponse& event) {
-    arguments.json ? PrintJson(event, streams.out) : PrintEvent(event, streams.out);
-    return true;
-  });
+absl::Status PrintEvents(const AdminClient& daemon, bool json, std::ostream& out) {
+  const auto events = daemon.OpenEvents();
+  v1::WatchEventsResponse event;
+  while (events->Next(event)) {
+    json ? PrintJson(event, out) : PrintEvent(event, out);
+  }
+  return events->Finish();
+}
+
+absl::StatusOr<AdminClient::Options> OptionsOf(const Arguments& arguments) {
+  AdminClient::Options options = {arguments.socket_dir, arguments.timeout, arguments.remote};
+  RETURN_IF_ERROR(CompleteRemote(arguments.socket_dir, options.remote));
+  return options;
 }
 
 absl::Status AskDaemon(const AdminClient& daemon, const Arguments& arguments,
@@ -222,8 +239,28 @@ absl::Status AskDaemon(const AdminClient& daemon, const Arguments& arguments,
           daemon.ListLeases(model), json,
           [&](const auto& leases) { PrintLeases(leases, absl::Now(), streams.out); },
           [&](const auto& leases) { PrintLeasesJson(leases, streams.out); });
+    case Command::kConfigured:
+      return Print(
+          daemon.ListConfiguredModels(), json,
+          [&](const auto& models) { PrintConfigured(models, absl::Now(), streams.out); },
+          [&](const auto& models) { PrintConfiguredJson(models, streams.out); });
+    case Command::kReload:
+      return Print(
+          daemon.ReloadConfig(), json,
+          [&](const auto& reloaded) { PrintReloaded(reloaded, streams.out); }, print_json);
+    case Command::kLogLevel:
+      return Print(
+          daemon.SetLogLevel(arguments.log_level), json,
+          [&](const auto& set) { PrintLogLevel(set, arguments.log_level, streams.out); },
+          print_json);
+    case Command::kMetrics:
+      return Print(
+          daemon.GetMetrics(), json, [&](const auto& metrics) { streams.out << metrics.text(); },
+          print_json);
+    case Command::kHealth:
+      return ReportHealth(daemon, arguments, model, streams.out);
     case Command::kWatch:
-      return Watch(daemon, arguments, streams);
+      return PrintEvents(daemon, json, streams.out);
     default:
       return Error(Reason::kInternal, "this command asks no daemon");
   }
@@ -253,9 +290,21 @@ absl::Status RunCommand(const Arguments& arguments, const Streams& streams) {
       return Verify(arguments, streams);
     case Command::kDoctor:
       return Doctor(arguments, streams);
+    case Command::kWait:
+      return WaitForModel(arguments, ModelName(arguments.model), streams);
+    case Command::kCompletion:
+      streams.out << CompletionScript(arguments.shell);
+      return absl::OkStatus();
+    case Command::kComplete:
+      PrintCompletions(arguments.words, streams.out);
+      return absl::OkStatus();
     default: {
-      ASSIGN_OR_RETURN(const AdminClient daemon,
-                       AdminClient::Connect({arguments.socket_dir, arguments.timeout}));
+      ASSIGN_OR_RETURN(const AdminClient::Options options, OptionsOf(arguments));
+      if (arguments.command == Command::kWatch && streams.can_draw && !arguments.json &&
+          !arguments.events) {
+        return WatchLive(options, kTimeoutsToReturn * arguments.timeout);
+      }
+      ASSIGN_OR_RETURN(const AdminClient daemon, AdminClient::Connect(options));
       return AskDaemon(daemon, arguments, streams);
     }
   }

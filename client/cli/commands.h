@@ -15,6 +15,8 @@ struct Streams {
   // Whether `err` is a terminal, and how wide it is.
   bool is_terminal = false;
   size_t columns = 80;
+  // Whether `out` is standard output and a terminal that can be drawn on.
+  bool can_draw = false;
 };
 
 // Does what the command line asks for. An error is not printed: see PrintError.

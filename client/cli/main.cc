@@ -2,11 +2,13 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 
 #include "client/cli/arguments.h"
 #include "client/cli/commands.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/watch/terminal.h"
 #include "common/status.h"
 
 int main(int argc, char** argv) {
@@ -19,6 +21,9 @@ int main(int argc, char** argv) {
     streams.is_terminal = true;
     streams.columns = size.ws_col != 0 ? size.ws_col : streams.columns;
   }
+  streams.can_draw = CanDraw();
+  // What gRPC logs of a connection that fails, we say in one line.
+  setenv("GRPC_VERBOSITY", "NONE", /*replace=*/0);
   const auto arguments = ParseArguments(argc, argv);
   const absl::Status status = arguments.ok() ? RunCommand(*arguments, streams) : arguments.status();
   const bool written = static_cast<bool>(std::cout.flush());

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/event_text.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
 #include "common/printable_text.h"
@@ -17,13 +18,7 @@
 namespace weightd::cli {
 namespace {
 
-// Enough digits to tell revisions of one node apart, and more than a prefix needs (8).
-constexpr size_t kRevisionDigits = 12;
 constexpr size_t kGpuCharacters = 12;
-
-absl::Time TimeOf(const google::protobuf::Timestamp& timestamp) {
-  return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
-}
 
 std::string Ago(bool known, const google::protobuf::Timestamp& timestamp, absl::Time now) {
   return known ? absl::StrCat(DurationText(now - TimeOf(timestamp)), " ago") : "";
@@ -94,6 +89,7 @@ std::string DTypeText(const v1::TensorPiece& tensor) {
 void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
   const v1::TierStatus& host = status.host();
   PrintField("version", status.version(), out);
+  PrintField("revision", status.source_revision(), out);
   PrintField("up", DurationText(absl::Seconds(status.uptime().seconds())), out);
   PrintField("budget", BytesText(host.budget()), out);
   PrintField("used", BytesText(host.resident() + host.loading() + host.draining()), out);
@@ -106,6 +102,7 @@ void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
   PrintField("sessions", absl::StrCat(status.sessions()), out);
   PrintField("leases", absl::StrCat(status.leases()), out);
   PrintField("loads", absl::StrCat(status.loads_running()), out);
+  PrintField("log level", status.log_level(), out);
   PrintGpus(status.gpus(), out);
   if (status.listeners().empty()) {
     return;
@@ -230,37 +227,6 @@ void PrintEvicted(const v1::EvictResponse& evicted, std::ostream& out) {
     out << "; " << BytesText(evicted.draining_bytes()) << " will be when their users unmap them";
   }
   out << '\n';
-}
-
-void PrintEvent(const v1::WatchEventsResponse& watched, std::ostream& out) {
-  if (watched.lost() != 0) {
-    out << "(" << watched.lost() << " events lost: this reader is too slow)\n";
-  }
-  const v1::Event& event = watched.event();
-  out << absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", TimeOf(event.time()), absl::UTCTimeZone()) << ' '
-      << absl::AsciiStrToLower(v1::Event::Kind_IsValid(event.kind())
-                                   ? v1::Event::Kind_Name(event.kind())
-                                   : "unknown");
-  if (!event.model().empty()) {
-    out << ' ' << PrintableText(event.model());
-  }
-  if (!event.revision().empty()) {
-    out << " revision " << Revision(event.revision());
-  }
-  if (!event.gpu().empty()) {
-    out << " on " << PrintableText(event.gpu());
-  }
-  if (event.lease_id() != 0) {
-    out << " lease " << event.lease_id();
-  }
-  if (event.bytes() != 0) {
-    out << ' ' << BytesText(event.bytes());
-  }
-  if (!event.error().message().empty()) {
-    out << ": " << PrintableText(event.error().message());
-  }
-  // Somebody waits for it.
-  out << '\n' << std::flush;
 }
 
 void PrintInspected(const InspectedModel& model, std::ostream& out) {

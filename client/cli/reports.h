@@ -2,6 +2,7 @@
 #define WEIGHTD_CLIENT_CLI_REPORTS_H_
 
 #include <ostream>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -29,6 +30,12 @@ void PrintDescription(const v1::DescribeModelResponse& description, std::ostream
 void PrintLeases(const std::vector<v1::Lease>& leases, absl::Time now, std::ostream& out);
 void PrintEvicted(const v1::EvictResponse& evicted, std::ostream& out);
 void PrintEvent(const v1::WatchEventsResponse& event, std::ostream& out);
+// Names, or that nothing changed, and what takes a restart.
+void PrintReloaded(const v1::ReloadConfigResponse& reloaded, std::ostream& out);
+void PrintConfigured(const std::vector<v1::ConfiguredModel>& models, absl::Time now,
+                     std::ostream& out);
+// One line.
+void PrintLogLevel(const v1::SetLogLevelResponse& set, const std::string& level, std::ostream& out);
 void PrintInspected(const InspectedModel& model, std::ostream& out);
 // One line: what went where.
 void PrintPushed(const PushResult& result, std::ostream& out);
@@ -40,6 +47,7 @@ void PrintFindings(const std::vector<Finding>& findings, std::ostream& out);
 
 void PrintJson(const google::protobuf::Message& message, std::ostream& out);
 void PrintModelsJson(const std::vector<v1::ModelSummary>& models, std::ostream& out);
+void PrintConfiguredJson(const std::vector<v1::ConfiguredModel>& models, std::ostream& out);
 void PrintLeasesJson(const std::vector<v1::Lease>& leases, std::ostream& out);
 // {"tensors":[{"name","dtype","shape","offset","nbytes"},…],"metadata":{…}}; `offset` counts from
 // the file's first byte. Tensors of a folder also have "file".

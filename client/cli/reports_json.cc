@@ -45,6 +45,10 @@ void PrintModelsJson(const std::vector<v1::ModelSummary>& models, std::ostream& 
   PrintList("models", models, out);
 }
 
+void PrintConfiguredJson(const std::vector<v1::ConfiguredModel>& models, std::ostream& out) {
+  PrintList("models", models, out);
+}
+
 void PrintLeasesJson(const std::vector<v1::Lease>& leases, std::ostream& out) {
   PrintList("leases", leases, out);
 }

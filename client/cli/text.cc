@@ -45,6 +45,17 @@ std::string DurationText(absl::Duration duration) {
   return "0s";
 }
 
+std::string TookText(absl::Duration duration) {
+  if (duration < absl::Milliseconds(1)) {
+    return "<1ms";
+  }
+  if (duration < absl::Seconds(1)) {
+    return absl::StrCat(absl::ToInt64Milliseconds(duration), "ms");
+  }
+  return duration < absl::Minutes(1) ? absl::StrFormat("%.1fs", absl::ToDoubleSeconds(duration))
+                                     : DurationText(duration);
+}
+
 size_t DisplayWidth(absl::string_view text) {
   size_t width = 0;
   for (const char c : text) {

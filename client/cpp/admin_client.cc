@@ -2,10 +2,11 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "client/cpp/daemon_gone.h"
 #include "client/cpp/rpc.h"
 #include "client/cpp/socket_dir.h"
+#include "client/cpp/tls_channel.h"
 #include "common/status.h"
 #include "common/wipe.h"
 
@@ -26,13 +27,18 @@ void WipeSecret(v1::PreloadRequest& request) {
 
 }  // namespace
 
-AdminClient::AdminClient(std::unique_ptr<v1::Admin::Stub> stub, std::string socket_path,
+AdminClient::AdminClient(std::unique_ptr<v1::Admin::Stub> stub, std::string where,
                          absl::Duration timeout)
-    : stub_(std::move(stub)), socket_path_(std::move(socket_path)), timeout_(timeout) {}
+    : stub_(std::move(stub)), where_(std::move(where)), timeout_(timeout) {}
 
 absl::StatusOr<AdminClient> AdminClient::Connect(const Options& options) {
+  const absl::Time deadline = absl::Now() + options.timeout;
+  if (!options.remote.address.empty()) {
+    ASSIGN_OR_RETURN(auto channel, OpenTlsChannel(options.remote, deadline));
+    return AdminClient(v1::Admin::NewStub(channel), options.remote.address, options.timeout);
+  }
   std::string path = absl::StrCat(ResolveSocketDir(options.socket_dir), "/admin.sock");
-  ASSIGN_OR_RETURN(auto channel, OpenChannel(path, absl::Now() + options.timeout));
+  ASSIGN_OR_RETURN(auto channel, OpenChannel(path, deadline));
   return AdminClient(v1::Admin::NewStub(channel), std::move(path), options.timeout);
 }
 
@@ -44,7 +50,7 @@ absl::StatusOr<Response> AdminClient::Call(
   SetDeadline(context, absl::Now() + timeout_ + more_time);
   Response response;
   const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
-  RETURN_IF_ERROR(FromRpc(status, context, socket_path_));
+  RETURN_IF_ERROR(FromRpc(status, context, where_));
   return response;
 }
 
@@ -55,6 +61,10 @@ absl::StatusOr<v1::GetStatusResponse> AdminClient::GetStatus() const {
 absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
     absl::string_view model, const PreloadOptions& options,
     const std::function<bool(const v1::LoadProgress&)>& progress) const {
+  if (!(options.key.empty() && options.password.empty()) && !absl::StrContains(where_, '/')) {
+    return Error(Reason::kUnsupported, "a daemon takes no secrets over the network",
+                 "run this on its node, or name the key's file in the daemon's config (keys)");
+  }
   grpc::ClientContext context;
   SetDeadline(context, options.deadline);
   v1::PreloadRequest request;
@@ -86,7 +96,7 @@ absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
   }
   const grpc::Status status = stream->Finish();
   if (watching) {
-    RETURN_IF_ERROR(FromRpc(status, context, socket_path_));
+    RETURN_IF_ERROR(FromRpc(status, context, where_));
   }
   return summary;
 }
@@ -168,19 +178,28 @@ absl::StatusOr<std::vector<v1::Lease>> AdminClient::ListLeases(absl::string_view
   return std::vector<v1::Lease>(response.leases().begin(), response.leases().end());
 }
 
-absl::Status AdminClient::WatchEvents(
-    const std::function<bool(const v1::WatchEventsResponse&)>& on_event) const {
-  grpc::ClientContext context;
-  const auto stream = stub_->WatchEvents(&context, v1::WatchEventsRequest());
-  v1::WatchEventsResponse response;
-  while (stream->Read(&response)) {
-    if (!on_event(response)) {
-      context.TryCancel();
-      static_cast<void>(stream->Finish());
-      return absl::OkStatus();
-    }
-  }
-  return FromRpc(stream->Finish(), context, socket_path_);
+absl::StatusOr<std::vector<v1::ConfiguredModel>> AdminClient::ListConfiguredModels() const {
+  ASSIGN_OR_RETURN(const auto response,
+                   Call(&v1::Admin::Stub::ListConfiguredModels, v1::ListConfiguredModelsRequest()));
+  return std::vector<v1::ConfiguredModel>(response.models().begin(), response.models().end());
+}
+
+absl::StatusOr<v1::ReloadConfigResponse> AdminClient::ReloadConfig() const {
+  return Call(&v1::Admin::Stub::ReloadConfig, v1::ReloadConfigRequest());
+}
+
+absl::StatusOr<v1::SetLogLevelResponse> AdminClient::SetLogLevel(absl::string_view level) const {
+  v1::SetLogLevelRequest request;
+  request.set_level(std::string(level));
+  return Call(&v1::Admin::Stub::SetLogLevel, request);
+}
+
+absl::StatusOr<v1::GetMetricsResponse> AdminClient::GetMetrics() const {
+  return Call(&v1::Admin::Stub::GetMetrics, v1::GetMetricsRequest());
+}
+
+std::unique_ptr<EventStream> AdminClient::OpenEvents() const {
+  return std::make_unique<EventStream>(*stub_, where_);
 }
 
 }  // namespace weightd::client

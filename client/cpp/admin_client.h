@@ -10,12 +10,15 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/cpp/event_stream.h"
+#include "client/cpp/remote_address.h"
 #include "common/pins.h"
 #include "weightd/v1/admin.grpc.pb.h"
 
 namespace weightd::client {
 
-// What an operator asks of a daemon, over its admin.sock. Thread-safe.
+// What an operator asks of a daemon, over its admin.sock, or over the network where its config lets
+// operators in. Thread-safe.
 class AdminClient {
  public:
   struct Options {
@@ -24,6 +27,8 @@ class AdminClient {
     // Of the connection, and of each call but Preload and WatchEvents. DrainGpu and ResumeGpu,
     // which wait for a process, have a minute more.
     absl::Duration timeout = absl::Seconds(10);
+    // Instead of socket_dir, if it has an address.
+    RemoteAddress remote = {};
   };
 
   struct PreloadOptions {
@@ -32,7 +37,7 @@ class AdminClient {
     // kVerificationFailed if they don't hold.
     Pins pins = {};
     // What opens the model if it is encrypted: a key of 32 bytes, or a password. Of what this makes
-    // of it only gRPC's buffers are not wiped when it has been sent.
+    // of it only gRPC's buffers are not wiped when it has been sent. Only over admin.sock.
     absl::string_view key = {};
     absl::string_view password = {};
     // Also to these GPUs: UUIDs, indices as the daemon counts them, or "all".
@@ -64,13 +69,17 @@ class AdminClient {
                                                           bool tensors) const;
   // Of all models if `model` is empty.
   absl::StatusOr<std::vector<v1::Lease>> ListLeases(absl::string_view model) const;
-  // Until the daemon ends, or `on_event` returns false.
-  absl::Status WatchEvents(
-      const std::function<bool(const v1::WatchEventsResponse&)>& on_event) const;
+  // The config's models, by name.
+  absl::StatusOr<std::vector<v1::ConfiguredModel>> ListConfiguredModels() const;
+  absl::StatusOr<v1::ReloadConfigResponse> ReloadConfig() const;
+  // "debug", "info", "warning" or "error".
+  absl::StatusOr<v1::SetLogLevelResponse> SetLogLevel(absl::string_view level) const;
+  absl::StatusOr<v1::GetMetricsResponse> GetMetrics() const;
+  // What happens from now on, until the daemon ends.
+  std::unique_ptr<EventStream> OpenEvents() const;
 
  private:
-  AdminClient(std::unique_ptr<v1::Admin::Stub> stub, std::string socket_path,
-              absl::Duration timeout);
+  AdminClient(std::unique_ptr<v1::Admin::Stub> stub, std::string where, absl::Duration timeout);
 
   template <typename Request, typename Response>
   absl::StatusOr<Response> Call(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*,
@@ -79,7 +88,8 @@ class AdminClient {
                                 absl::Duration more_time = absl::ZeroDuration()) const;
 
   std::unique_ptr<v1::Admin::Stub> stub_;
-  std::string socket_path_;
+  // A socket's path, or an address.
+  std::string where_;
   absl::Duration timeout_;
 };
 

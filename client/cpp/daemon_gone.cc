@@ -2,14 +2,19 @@
 
 #include <cerrno>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 
 namespace weightd::client {
 
-absl::Status DaemonGone(absl::string_view what, absl::string_view socket_path) {
+absl::Status DaemonGone(absl::string_view what, absl::string_view where) {
+  if (!absl::StrContains(where, '/')) {
+    return Error(Reason::kDaemonUnreachable, what,
+                 absl::StrCat("is weightd running there, with admin.tcp.address: ", where, "?"));
+  }
   return Error(Reason::kDaemonUnreachable, what,
-               absl::StrCat("is weightd running, and is its socket ", socket_path,
+               absl::StrCat("is weightd running, and is its socket ", where,
                             "? Name another folder with --socket-dir, socket_dir or WEIGHTD_DIR"));
 }
 

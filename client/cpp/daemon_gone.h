@@ -6,8 +6,9 @@
 
 namespace weightd::client {
 
-// kDaemonUnreachable with a hint that names the socket.
-absl::Status DaemonGone(absl::string_view what, absl::string_view socket_path);
+// kDaemonUnreachable with a hint that names where the daemon was looked for: a socket's path, or an
+// address (HOST:PORT).
+absl::Status DaemonGone(absl::string_view what, absl::string_view where);
 
 // What connect(2) to a socket of the daemon failed with: PERMISSION_DENIED (kNotAllowed) where this
 // user may not, else DaemonGone.

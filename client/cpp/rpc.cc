@@ -32,26 +32,35 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& so
   if (access(socket_path.c_str(), R_OK | W_OK) != 0) {
     return CannotConnect(errno, socket_path);
   }
+  auto channel =
+      grpc::CreateCustomChannel(absl::StrCat("unix:", socket_path),
+                                grpc::InsecureChannelCredentials(), ChannelArgumentsOfAll());
+  RETURN_IF_ERROR(AwaitConnection(*channel, deadline, socket_path));
+  return channel;
+}
+
+grpc::ChannelArguments ChannelArgumentsOfAll() {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   // Otherwise channels of one process to one path share a connection, and its back-off after a
   // failure.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  auto channel = grpc::CreateCustomChannel(absl::StrCat("unix:", socket_path),
-                                           grpc::InsecureChannelCredentials(), arguments);
-  // Stops waiting at the first failure: a daemon that starts later is no reason to hang now.
-  grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
+  return arguments;
+}
+
+absl::Status AwaitConnection(grpc::Channel& channel, absl::Time deadline,
+                             const std::string& where) {
+  grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
   while (state != GRPC_CHANNEL_READY) {
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-      return DaemonGone(absl::StrCat("no daemon serves ", socket_path), socket_path);
+      return DaemonGone(absl::StrCat("no daemon serves ", where), where);
     }
-    if (!channel->WaitForStateChange(state, absl::ToChronoTime(deadline))) {
-      return DaemonGone(absl::StrCat("the daemon at ", socket_path, " does not answer"),
-                        socket_path);
+    if (!channel.WaitForStateChange(state, absl::ToChronoTime(deadline))) {
+      return DaemonGone(absl::StrCat("the daemon at ", where, " does not answer"), where);
     }
-    state = channel->GetState(/*try_to_connect=*/true);
+    state = channel.GetState(/*try_to_connect=*/true);
   }
-  return channel;
+  return absl::OkStatus();
 }
 
 void SetDeadline(grpc::ClientContext& context, absl::Time deadline) {
@@ -68,7 +77,7 @@ absl::Status FromDetail(const v1::ErrorDetail& detail) {
 }
 
 absl::Status FromRpc(const grpc::Status& status, const grpc::ClientContext& context,
-                     absl::string_view socket_path) {
+                     absl::string_view where) {
   if (status.ok()) {
     return absl::OkStatus();
   }
@@ -84,11 +93,15 @@ absl::Status FromRpc(const grpc::Status& status, const grpc::ClientContext& cont
     return FromDetail(detail);
   }
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-    return DaemonGone(absl::StrCat("the daemon is gone: ", status.error_message()), socket_path);
+    return DaemonGone(absl::StrCat("the daemon is gone: ", status.error_message()), where);
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     return Error(Reason::kDeadline, "the daemon did not answer before the deadline",
                  "allow more time, or see with weightctl status what it does");
+  }
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+    return Error(Reason::kUnsupported, "the daemon does not know this call",
+                 "it is of another version than its client: update the older one");
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }

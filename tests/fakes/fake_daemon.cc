@@ -198,6 +198,35 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
     response->set_leases(static_cast<uint32_t>(daemon_.leases()));
     const absl::MutexLock lock(&daemon_.mutex_);
     response->mutable_gpus()->Add(daemon_.gpus_.begin(), daemon_.gpus_.end());
+    response->set_source_revision("0123abc");
+    response->set_log_level(daemon_.log_level_);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListConfiguredModels(grpc::ServerContext*, const v1::ListConfiguredModelsRequest*,
+                                    v1::ListConfiguredModelsResponse* response) override {
+    const absl::MutexLock lock(&daemon_.mutex_);
+    response->mutable_models()->Add(daemon_.configured_.begin(), daemon_.configured_.end());
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ReloadConfig(grpc::ServerContext*, const v1::ReloadConfigRequest*,
+                            v1::ReloadConfigResponse* response) override {
+    *response = daemon_.faults().reloaded;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status SetLogLevel(grpc::ServerContext*, const v1::SetLogLevelRequest* request,
+                           v1::SetLogLevelResponse* response) override {
+    const absl::MutexLock lock(&daemon_.mutex_);
+    response->set_previous(daemon_.log_level_);
+    daemon_.log_level_ = request->level();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status GetMetrics(grpc::ServerContext*, const v1::GetMetricsRequest*,
+                          v1::GetMetricsResponse* response) override {
+    response->set_text("# TYPE weightd_sessions gauge\nweightd_sessions 0\n");
     return grpc::Status::OK;
   }
 
@@ -272,12 +301,19 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
   }
 
   // One tensor a page.
-  grpc::Status DescribeModel(grpc::ServerContext*, const v1::DescribeModelRequest* request,
+  grpc::Status DescribeModel(grpc::ServerContext* context, const v1::DescribeModelRequest* request,
                              v1::DescribeModelResponse* response) override {
     const absl::MutexLock lock(&daemon_.mutex_);
+    if (!daemon_.models_.contains(request->model())) {
+      v1::ErrorDetail detail;
+      detail.set_reason(v1::MODEL_NOT_RESIDENT);
+      detail.set_message("no such model");
+      return Fail(context, detail, grpc::StatusCode::FAILED_PRECONDITION);
+    }
     const v1::TensorIndex& index = daemon_.models_.at(request->model()).index;
     const int next = request->page_token().empty() ? 0 : std::stoi(request->page_token());
     response->mutable_model()->set_model(request->model());
+    response->mutable_model()->set_state(v1::RESIDENT);
     *response->add_tensors() = index.layout().pieces(next);
     if (next + 1 < index.layout().pieces_size()) {
       response->set_next_page_token(std::to_string(next + 1));
@@ -338,6 +374,10 @@ FakeDaemon::~FakeDaemon() {
   }
   server_->Shutdown(std::chrono::system_clock::now());
   server_.reset();
+  if (tls_server_ != nullptr) {
+    tls_server_->Shutdown(std::chrono::system_clock::now());
+    tls_server_.reset();
+  }
   std::error_code ignored;
   std::filesystem::remove_all(socket_dir_, ignored);
 }
@@ -345,6 +385,26 @@ FakeDaemon::~FakeDaemon() {
 void FakeDaemon::Add(const std::string& name, FakeModel model) {
   const absl::MutexLock lock(&mutex_);
   models_[name] = std::move(model);
+}
+
+void FakeDaemon::AddConfigured(v1::ConfiguredModel model) {
+  const absl::MutexLock lock(&mutex_);
+  configured_.push_back(std::move(model));
+}
+
+int FakeDaemon::ServeTls(const std::string& certificate, const std::string& key,
+                         const std::string& authorities) {
+  grpc::SslServerCredentialsOptions options(
+      GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  options.pem_root_certs = authorities;
+  options.pem_key_cert_pairs.push_back({key, certificate});
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::SslServerCredentials(options), &port);
+  builder.RegisterService(admin_.get());
+  tls_server_ = builder.BuildAndStart();
+  Require(tls_server_ != nullptr && port != 0, "start gRPC with TLS");
+  return port;
 }
 
 void FakeDaemon::Set(Faults faults) {

@@ -57,6 +57,8 @@ class FakeDaemon {
     std::vector<v1::LoadProgress> progress = {};
     // What WatchEvents says before it ends.
     std::vector<v1::Event> events = {};
+    // What a reload of the config says.
+    v1::ReloadConfigResponse reloaded = {};
     // Acquire says nothing until its caller gives up.
     bool stalls_acquires = false;
     // Release fails as if the daemon were overloaded, until its caller gives up.
@@ -75,6 +77,12 @@ class FakeDaemon {
   v1::Secret secret() const;
   // A GPU that operators see, and drain and resume by its index.
   void AddGpu(v1::GpuStatus gpu);
+  // A model of the config.
+  void AddConfigured(v1::ConfiguredModel model);
+  // Serves operators over TLS, too, who need a certificate of `authorities` (all of them PEM); the
+  // port, on loopback.
+  int ServeTls(const std::string& certificate, const std::string& key,
+               const std::string& authorities);
   // What the last call of an operator that takes GPUs named.
   std::vector<std::string> named_gpus() const;
 
@@ -98,6 +106,7 @@ class FakeDaemon {
   std::unique_ptr<WeightsService> weights_;
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::Server> tls_server_;
   std::thread acceptor_;
 
   mutable absl::Mutex mutex_;
@@ -106,6 +115,8 @@ class FakeDaemon {
   v1::Secret secret_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::GpuStatus> gpus_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> named_gpus_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::ConfiguredModel> configured_ ABSL_GUARDED_BY(mutex_);
+  std::string log_level_ ABSL_GUARDED_BY(mutex_) = "info";
   struct Lease {
     std::string token;
     std::string model;

@@ -31,6 +31,34 @@ TEST(ArgumentsTest, Commands) {
   EXPECT_EQ(Parse({"inspect", "f"})->model, "f");
 }
 
+TEST(ArgumentsTest, WhatMachinesAsk) {
+  EXPECT_EQ(Parse({"health"})->timeout, absl::Seconds(3));
+  EXPECT_EQ(Parse({"health", "--timeout", "1"})->timeout, absl::Seconds(1));
+  const auto health = Parse({"health", "--ready", "--model", "m"});
+  EXPECT_TRUE(health->ready);
+  EXPECT_EQ(health->model, "m");
+  EXPECT_EQ(Parse({"wait", "m"})->timeout, absl::Hours(1));
+  EXPECT_EQ(Parse({"wait", "m", "--timeout", "60"})->timeout, absl::Minutes(1));
+  EXPECT_EQ(Parse({"status"})->timeout, absl::Seconds(10));
+}
+
+TEST(ArgumentsTest, AKeyBeforeTheCommandIsOfTheConnection) {
+  const auto remote = Parse({"--address", "host:1", "--key", "k.pem", "status"});
+  EXPECT_EQ(remote->remote.address, "host:1");
+  EXPECT_EQ(remote->remote.key_file, "k.pem");
+  EXPECT_EQ(Parse({"status", "--key", "k.pem"})->remote.key_file, "k.pem");
+  const auto preload = Parse({"--key", "k.pem", "preload", "m", "--key", "key-file=k"});
+  EXPECT_EQ(preload->remote.key_file, "k.pem");
+  EXPECT_EQ(preload->key, "key-file=k");
+}
+
+TEST(ArgumentsTest, WordsToCompleteAreTakenAsTheyAre) {
+  const auto asked = Parse({"complete", "--", "evict", "--help", ""});
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_EQ(asked->command, Command::kComplete);
+  EXPECT_EQ(asked->words, (std::vector<std::string>{"evict", "--help", ""}));
+}
+
 TEST(ArgumentsTest, Preload) {
   const auto plain = Parse({"preload", "m"});
   EXPECT_TRUE(plain->wait);

@@ -167,6 +167,151 @@ TEST_F(CommandsTest, EventsOfGpus) {
   EXPECT_NE(out_.str().find(R"("gpu":"GPU-0")"), std::string::npos) << out_.str();
 }
 
+TEST_F(CommandsTest, EventsOfLeases) {
+  FakeDaemon::Faults script;
+  script.events.resize(1);
+  script.events[0].set_kind(v1::Event::LEASE_GRANTED);
+  script.events[0].set_model("small");
+  script.events[0].set_lease_id(7);
+  script.events[0].set_listener("pods\n");
+  script.events[0].mutable_took()->set_seconds(3);
+  script.events[0].mutable_took()->set_nanos(240'000'000);
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"watch", "--events"}), kGood);
+  EXPECT_EQ(out_.str(),
+            "1970-01-01T00:00:00.000Z lease_granted small lease 7 in 3.2s by pods\\x0a\n");
+}
+
+TEST_F(CommandsTest, ConfiguredModels) {
+  v1::ConfiguredModel model;
+  model.set_name("llama");
+  model.set_uri("https://models.example/llama/");
+  model.set_preload(true);
+  model.set_state(v1::ConfiguredModel::RETRYING);
+  model.set_failures(3);
+  model.set_last_error("no such host");
+  model.mutable_next_try_at()->set_seconds(1);
+  daemon_.AddConfigured(model);
+  EXPECT_EQ(Run({"configured"}), kGood);
+  EXPECT_NE(out_.str().find("llama  https://models.example/llama/  yes      no      retrying"),
+            std::string::npos)
+      << out_.str();
+  EXPECT_NE(out_.str().find("3  now       no such host\n"), std::string::npos) << out_.str();
+  EXPECT_EQ(Run({"configured", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str().rfind(R"({"models":[{"name":"llama",)", 0), 0u) << out_.str();
+}
+
+TEST_F(CommandsTest, Reload) {
+  EXPECT_EQ(Run({"reload"}), kGood);
+  EXPECT_EQ(out_.str(), "no model changed\n");
+  FakeDaemon::Faults script;
+  script.reloaded.add_added("a");
+  script.reloaded.add_added("b");
+  script.reloaded.add_removed("c");
+  script.reloaded.add_needs_restart("cache.max_loads");
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"reload"}), kGood);
+  EXPECT_EQ(out_.str(),
+            "added         a, b\n"
+            "removed       c\n"
+            "needs restart cache.max_loads\n");
+  EXPECT_EQ(Run({"reload", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str(), R"({"added":["a","b"],"changed":[],"removed":["c"],)"
+                        R"("needs_restart":["cache.max_loads"]})"
+                        "\n");
+}
+
+TEST_F(CommandsTest, LogLevel) {
+  EXPECT_EQ(Run({"log-level", "debug"}), kGood);
+  EXPECT_EQ(out_.str(), "log level debug, was info\n");
+  EXPECT_EQ(Run({"status"}), kGood);
+  EXPECT_NE(out_.str().find("log level    debug\n"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("revision     0123abc\n"), std::string::npos) << out_.str();
+  EXPECT_EQ(Run({"log-level", "loud"}), kUsage);
+}
+
+TEST_F(CommandsTest, Metrics) {
+  EXPECT_EQ(Run({"metrics"}), kGood);
+  EXPECT_EQ(out_.str(), "# TYPE weightd_sessions gauge\nweightd_sessions 0\n");
+}
+
+TEST_F(CommandsTest, Health) {
+  EXPECT_EQ(Run({"health"}), kGood);
+  EXPECT_EQ(out_.str(), "weightd fake serves, up 0s\n");
+  EXPECT_EQ(Run({"health", "--ready", "--model", "small"}), kGood);
+  EXPECT_EQ(out_.str(),
+            "weightd fake serves, up 0s, 0 preloaded models ready, the model is resident\n");
+  EXPECT_EQ(Run({"health", "--model", "large"}), kNoSuchObject);
+  EXPECT_EQ(Run({"health", "--ready", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str(), R"({"serving":true,"version":"fake","uptime":0,"preloaded":0})"
+                        "\n");
+  Arguments arguments;
+  arguments.command = Command::kHealth;
+  arguments.socket_dir = "/nonexistent/weightd";
+  EXPECT_EQ(ExitCodeOf(RunCommand(arguments, {out_, err_})), kDaemonUnreachable);
+}
+
+TEST_F(CommandsTest, HealthNamesThePreloadsThatAreMissing) {
+  v1::ConfiguredModel model;
+  model.set_name("on-demand");
+  model.set_state(v1::ConfiguredModel::ON_DEMAND);
+  daemon_.AddConfigured(model);
+  EXPECT_EQ(Run({"health", "--ready"}), kGood) << err_.str();
+  model.set_preload(true);
+  model.set_state(v1::ConfiguredModel::READY);
+  daemon_.AddConfigured(model);
+  EXPECT_EQ(Run({"health", "--ready"}), kGood) << err_.str();
+  EXPECT_NE(out_.str().find(", 1 preloaded model ready\n"), std::string::npos) << out_.str();
+  model.set_name("llama");
+  model.set_state(v1::ConfiguredModel::RETRYING);
+  model.set_last_error("no such host");
+  daemon_.AddConfigured(model);
+  EXPECT_EQ(Run({"health", "--ready"}), kNoSuchObject);
+  EXPECT_EQ(err_.str(),
+            "weightctl: 1 of 2 preloaded models not ready: llama (retrying: no such host); see "
+            "weightctl configured\n");
+}
+
+TEST_F(CommandsTest, WaitEndsWhenAClientCanAttach) {
+  EXPECT_EQ(Run({"wait", "small"}), kGood) << err_.str();
+  EXPECT_EQ(out_.str().rfind("small: there, 4.0 KiB, after ", 0), 0u) << out_.str();
+  EXPECT_TRUE(daemon_.AwaitLeases(0));
+  EXPECT_EQ(Run({"wait", "small", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str(), "{\"model\":\"small\",\"bytes\":4096}\n");
+}
+
+TEST_F(CommandsTest, WaitEndsAtOnceIfWaitingIsOfNoUse) {
+  EXPECT_EQ(Run({"wait", "large", "--timeout", "3600"}), kNoSuchObject);
+  EXPECT_EQ(err_.str(), "weightctl: no such model\n");
+}
+
+TEST_F(CommandsTest, WaitSaysWhyItGaveUp) {
+  FakeDaemon::Faults faults;
+  faults.error.set_reason(v1::MODEL_NOT_RESIDENT);
+  faults.error.set_message("not here");
+  daemon_.Set(faults);
+  EXPECT_EQ(Run({"wait", "small", "--timeout", "1.5"}), kTryAgain);
+  EXPECT_EQ(err_.str(),
+            "waiting: not here\n"
+            "weightctl: small was not there within 1s: not here\n");
+}
+
+TEST_F(CommandsTest, CompletesNamesOfModels) {
+  v1::ConfiguredModel model;
+  model.set_name("smart");
+  daemon_.AddConfigured(model);
+  Arguments arguments;
+  arguments.command = Command::kComplete;
+  arguments.words = {"--socket-dir", daemon_.socket_dir(), "show", "sm"};
+  EXPECT_TRUE(RunCommand(arguments, {out_, err_}).ok());
+  EXPECT_EQ(out_.str(), "small\nsmart\n:files\n");
+  out_.str("");
+  arguments.words[1] = "/nonexistent/weightd";
+  EXPECT_TRUE(RunCommand(arguments, {out_, err_}).ok());
+  EXPECT_EQ(out_.str(), ":files\n");
+  EXPECT_EQ(err_.str(), "");
+}
+
 TEST_F(CommandsTest, GpusOfAModel) {
   EXPECT_EQ(Run({"preload", "small", "--gpu", "all", "--gpu", "1"}), kGood);
   EXPECT_EQ(daemon_.named_gpus(), (std::vector<std::string>{"all", "1"}));

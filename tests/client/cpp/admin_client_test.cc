@@ -87,10 +87,37 @@ TEST_F(AdminClientTest, ErrorsKeepReasonAndHint) {
   EXPECT_EQ(HintOf(status), "buy some");
 }
 
+TEST_F(AdminClientTest, ACallOfAnotherVersionIsUnsupported) {
+  const absl::Status status = Connect().ListLeases("").status();
+  EXPECT_EQ(ReasonOf(status), Reason::kUnsupported) << status;
+  EXPECT_NE(status.message(), "");
+}
+
 TEST_F(AdminClientTest, MissingDaemonIsUnavailable) {
   const absl::Status status =
       AdminClient::Connect({"/nonexistent/weightd", absl::Seconds(5)}).status();
   EXPECT_EQ(ReasonOf(status), Reason::kDaemonUnreachable) << status;
+}
+
+TEST_F(AdminClientTest, EventsComeUntilTheDaemonEndsThem) {
+  FakeDaemon::Faults script;
+  script.events.resize(2);
+  script.events[1].set_model("a");
+  daemon_.Set(script);
+  const AdminClient client = Connect();
+  const auto events = client.OpenEvents();
+  v1::WatchEventsResponse event;
+  ASSERT_TRUE(events->Next(event));
+  ASSERT_TRUE(events->Next(event));
+  EXPECT_EQ(event.event().model(), "a");
+  EXPECT_FALSE(events->Next(event));
+  EXPECT_TRUE(events->Finish().ok());
+}
+
+TEST_F(AdminClientTest, EventsThatNobodyReadsAreLeftAlone) {
+  daemon_.Set({.events = std::vector<v1::Event>(3)});
+  const AdminClient client = Connect();
+  client.OpenEvents()->Cancel();
 }
 
 }  // namespace

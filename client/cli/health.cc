@@ -1,0 +1,97 @@
+#include "client/cli/health.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/json_writer.h"
+#include "client/cli/text.h"
+#include "common/printable_text.h"
+#include "common/status.h"
+
+namespace weightd::cli {
+namespace {
+
+std::string MissingText(const v1::ConfiguredModel& model) {
+  const std::string state =
+      v1::ConfiguredModel::State_IsValid(model.state())
+          ? absl::AsciiStrToLower(v1::ConfiguredModel::State_Name(model.state()))
+          : "unknown";
+  return absl::StrCat(model.name(), " (", state, model.last_error().empty() ? "" : ": ",
+                      model.last_error(), ")");
+}
+
+// How many models the config preloads; an error that names those that aren't there.
+absl::StatusOr<uint64_t> CountPreloaded(const client::AdminClient& daemon) {
+  ASSIGN_OR_RETURN(const auto models, daemon.ListConfiguredModels());
+  uint64_t preloaded = 0;
+  std::vector<std::string> missing;
+  for (const v1::ConfiguredModel& model : models) {
+    if (!model.preload()) {
+      continue;
+    }
+    ++preloaded;
+    if (model.state() != v1::ConfiguredModel::READY) {
+      missing.push_back(MissingText(model));
+    }
+  }
+  if (!missing.empty()) {
+    return Error(Reason::kModelNotResident,
+                 absl::StrCat(missing.size(), " of ", preloaded,
+                              " preloaded models not ready: ", absl::StrJoin(missing, ", ")),
+                 "see weightctl configured");
+  }
+  return preloaded;
+}
+
+absl::Status CheckResident(const client::AdminClient& daemon, const std::string& model) {
+  ASSIGN_OR_RETURN(const auto description, daemon.DescribeModel(model, /*tensors=*/false));
+  if (description.model().state() != v1::RESIDENT) {
+    return Error(Reason::kModelNotResident, absl::StrCat(model, " is not resident"),
+                 "see weightctl show");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ReportHealth(const client::AdminClient& daemon, const Arguments& arguments,
+                          const std::string& model, std::ostream& out) {
+  const auto status = daemon.GetStatus();
+  if (!status.ok()) {
+    // Too slow is not there, to a probe.
+    return ReasonOf(status.status()) == Reason::kDeadline
+               ? Error(Reason::kDaemonUnreachable, status.status().message(),
+                       HintOf(status.status()))
+               : status.status();
+  }
+  uint64_t preloaded = 0;
+  if (arguments.ready) {
+    ASSIGN_OR_RETURN(preloaded, CountPreloaded(daemon));
+  }
+  if (!model.empty()) {
+    RETURN_IF_ERROR(CheckResident(daemon, model));
+  }
+  if (arguments.json) {
+    JsonWriter json;
+    json.BeginObject().Key("serving").Bool(true).Key("version").String(status->version());
+    json.Key("uptime").Number(static_cast<uint64_t>(status->uptime().seconds()));
+    if (arguments.ready) {
+      json.Key("preloaded").Number(preloaded);
+    }
+    out << json.EndObject().text() << '\n';
+    return absl::OkStatus();
+  }
+  out << "weightd " << PrintableText(status->version()) << " serves, up "
+      << DurationText(absl::Seconds(status->uptime().seconds()));
+  if (arguments.ready) {
+    out << ", " << preloaded << (preloaded == 1 ? " preloaded model" : " preloaded models")
+        << " ready";
+  }
+  out << (model.empty() ? "" : ", the model is resident") << '\n';
+  return absl::OkStatus();
+}
+
+}  // namespace weightd::cli

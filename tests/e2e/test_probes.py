@@ -1,0 +1,71 @@
+"""What machines ask of weightctl: whether the daemon serves, and whether a model is there."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+import typing
+
+from models import small_model
+from processes import PATIENCE, Daemon, binary, ending
+
+Daemons = typing.Callable[..., Daemon]
+
+
+def waiting(folder: pathlib.Path, *arguments: str) -> subprocess.Popen[str]:
+    """`weightctl wait` over the clients' sockets in a folder, once it has said why it waits."""
+    command = [binary("client/cli/weightctl"), "--socket-dir", str(folder), "wait", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("waiting: ")
+    return process
+
+
+def test_health_is_the_exit_code(daemon: Daemon, files: pathlib.Path) -> None:
+    path = small_model(files / "m.safetensors")
+    healthy = daemon.ctl("health")
+    assert healthy.stdout.startswith("weightd ") and healthy.stdout.count("\n") == 1
+    assert daemon.ctl("health", "--model", str(path), check=False).returncode == 66
+    daemon.ctl("preload", str(path))
+    daemon.ctl("health", "--model", str(path))
+    daemon.stop()
+    assert daemon.ctl("health", check=False).returncode == 69
+
+
+def test_health_of_a_daemon_that_hangs(daemon: Daemon) -> None:
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        assert daemon.ctl("health", "--timeout", "0.5", check=False).returncode == 69
+        assert time.monotonic() - begin < PATIENCE
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+
+
+def test_wait_for_the_daemon(daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    path = small_model(files / "m.safetensors")
+    with ending([waiting(tmp_path / "run", str(path))]) as (process,):
+        daemon = daemons(socket_dir=tmp_path / "run")
+        out, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        assert out.startswith(f"{path}: there, 2.0 MiB, after ")
+        # It holds nothing when it is gone.
+        daemon.ctl("evict", str(path))
+
+
+def test_wait_for_somebody_elses_load(daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    path = small_model(files / "m.safetensors")
+    pods = tmp_path / "pods"
+    daemon = daemons(f"listeners:\n  - name: pods\n    directory: {pods}\n    access:\n      attach: ['**']\n")
+    with ending([waiting(pods, str(path))]) as (process,):
+        daemon.ctl("preload", str(path))
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+
+
+def test_wait_gives_up(tmp_path: pathlib.Path) -> None:
+    with ending([waiting(tmp_path, "m", "--timeout", "2")]) as (process,):
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 75
+        assert "m was not there within" in err
