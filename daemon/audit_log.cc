@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/status.h"
 #include "common/utf8.h"
 #include "weightd/v1/error.pb.h"
@@ -108,21 +109,20 @@ AuditLine AuditLineOf(const service::CallRecord& call) {
   return line;
 }
 
-AuditLog::AuditLog(std::function<absl::Time()> clock)
-    : clock_(std::move(clock)),
-      attaches_{LineMeter(kAttachesOfUser), LineMeter(kAttachesOfListener)},
+AuditLog::AuditLog()
+    : attaches_{LineMeter(kAttachesOfUser), LineMeter(kAttachesOfListener)},
       refusals_{LineMeter(kRefusalsOfUser), LineMeter(kRefusalsOfListener)} {}
 
 void AuditLog::WriteLeftOut() {
   absl::MutexLock lock(&mutex_);
-  WriteLeftOutBy(clock_());
+  WriteLeftOutBy(absl::Now());
 }
 
 void AuditLog::Ended(const service::CallRecord& call) {
   const AuditLine::Kind kind = KindOf(call);
   bool write = kind != AuditLine::Kind::kOther || CurrentLogLevel() == LogLevel::kDebug;
   {
-    const absl::Time now = clock_();
+    const absl::Time now = absl::Now();
     absl::MutexLock lock(&mutex_);
     if (kind == AuditLine::Kind::kAttach) {
       write = Admit(attaches_, call.caller, now);

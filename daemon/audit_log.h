@@ -1,14 +1,12 @@
 #ifndef WEIGHTD_DAEMON_AUDIT_LOG_H_
 #define WEIGHTD_DAEMON_AUDIT_LOG_H_
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "daemon/line_meter.h"
 #include "daemon/logging.h"
@@ -39,8 +37,7 @@ AuditLine AuditLineOf(const service::CallRecord& call);
 // the disk, and the number of those left out is written as "audit.left_out". Thread-safe.
 class AuditLog final : public service::CallObserver {
  public:
-  // `clock` is for tests.
-  explicit AuditLog(std::function<absl::Time()> clock = absl::Now);
+  AuditLog();
 
   void Ended(const service::CallRecord& call) override ABSL_LOCKS_EXCLUDED(mutex_);
   // How many lines were left out so far; after the last call.
@@ -56,7 +53,6 @@ class AuditLog final : public service::CallObserver {
   static bool Admit(Meters& meters, const service::Caller& caller, absl::Time now);
   void WriteLeftOutBy(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const std::function<absl::Time()> clock_;
   absl::Mutex mutex_;
   Meters attaches_ ABSL_GUARDED_BY(mutex_);
   Meters refusals_ ABSL_GUARDED_BY(mutex_);
