@@ -70,6 +70,7 @@ std::vector<std::string> ModelNames::AliasesOf(const Uri& uri) const {
 
 std::vector<std::string> ModelNames::AliasesAround(const Uri& uri) const {
   const std::string text = uri.Redacted();
+  absl::ReaderMutexLock lock(&mutex_);
   std::vector<std::string> names;
   for (const auto& [name, folder] : by_name_) {
     const std::string outer = folder.Redacted();

@@ -80,6 +80,12 @@ absl::Status ClearAway(const Fd& folder, absl::string_view name) {
 }
 
 absl::Status CanNotGive(absl::string_view path, int error) {
+  if (error == EINVAL) {
+    return Error(Reason::kNotAllowed,
+                 absl::StrCat("weightd may not change the owner of ", path,
+                              ": its user namespace has no such user or group"),
+                 "map it into the namespace, or leave `owner` of the listener out");
+  }
   if (error != EPERM) {
     return ErrnoError(error, absl::StrCat("change the owner of ", path));
   }
