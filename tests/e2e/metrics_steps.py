@@ -78,6 +78,7 @@ class World:
         self.files.mkdir()
         self.data = even_model(self.files / "steady.safetensors", MODEL_BYTES, 4).read_bytes()
         self.wrong = small_model(self.files / "wrong.safetensors")
+        self.local = small_model(self.files / "local.safetensors")
         self.held = Held()
         self.servers: list[FaultServer] = []
         self.steady = self.server(self.held)
@@ -110,6 +111,7 @@ listeners:
 models:
   - {{name: steady, uri: "{self.steady.url()}", preload: true}}
   - {{name: broken, uri: "{self.broken.url()}", preload: true}}
+  - {{name: local, uri: "{self.local}"}}
   - {{name: wrong, uri: "{self.wrong}", sha256: ["{"0" * 64}"]}}
 sources:
   http: {{stall_timeout: 3s, attempts: 4, chunk: 1MiB, connections: 2}}
@@ -226,10 +228,10 @@ def kill_worker(world: World) -> None:
     os.kill(world.daemon.status()["gpus"][0]["worker_pid"], signal.SIGKILL)
 
 
-def take_store_away(world: World) -> None:
-    world.steady.shutdown()
-    world.steady.server_close()
-    world.attach("steady")
+def take_source_away(world: World) -> None:
+    world.attach("local")
+    world.local.unlink()
+    world.attach("local")
 
 
 def steps(node: GpuNode) -> list[Step]:
@@ -383,5 +385,5 @@ def steps(node: GpuNode) -> list[Step]:
                 series("weightd_gpu_state", gpu=gpu, state="failed"): to(1),
             },
         ),
-        Step(take_store_away, {"weightd_stale_models": more, series("weightd_model_stale", model="steady"): to(1)}),
+        Step(take_source_away, {"weightd_stale_models": by(1), series("weightd_model_stale", model="local"): to(1)}),
     ]
