@@ -1,7 +1,5 @@
 #include "daemon/configured_metrics.h"
 
-#include <cstdint>
-#include <map>
 #include <string>
 #include <utility>
 
@@ -14,28 +12,11 @@
 namespace weightd {
 namespace {
 
-// By listener; those without one are not there.
-using Quotas = std::map<std::string, uint64_t>;
-
-Quotas QuotasOf(const v1::Config& config) {
-  Quotas quotas;
-  for (const v1::ListenerConfig& listener : config.listeners()) {
-    if (listener.has_max_bytes()) {
-      quotas[listener.name()] = listener.max_bytes();
-    }
-  }
-  return quotas;
-}
-
-std::vector<metrics::ListenerState> ListenersOf(const std::vector<v1::ListenerStatus>& statuses,
-                                                const Quotas& quotas) {
+std::vector<metrics::ListenerState> ListenersOf(const std::vector<v1::ListenerStatus>& statuses) {
   std::vector<metrics::ListenerState> listeners;
   listeners.reserve(statuses.size());
   for (const v1::ListenerStatus& status : statuses) {
-    const auto quota = quotas.find(status.name());
-    listeners.push_back({.name = status.name(),
-                         .sessions = status.sessions(),
-                         .max_bytes = quota == quotas.end() ? 0 : quota->second});
+    listeners.push_back({.name = status.name(), .sessions = status.sessions()});
   }
   return listeners;
 }
@@ -70,12 +51,10 @@ std::unique_ptr<metrics::Counters> MakeCounters(const v1::Config& config,
   return std::make_unique<metrics::Counters>(known);
 }
 
-std::unique_ptr<metrics::Exposition> MakeExposition(const v1::Config& config, Shown shown) {
+std::unique_ptr<metrics::Exposition> MakeExposition(Shown shown) {
   metrics::Node node;
   node.cache = shown.cache;
-  node.listeners = [listeners = std::move(shown.listeners), quotas = QuotasOf(config)] {
-    return ListenersOf(listeners(), quotas);
-  };
+  node.listeners = [listeners = std::move(shown.listeners)] { return ListenersOf(listeners()); };
   node.models = [models = std::move(shown.models), names = shown.names] {
     return ModelsOf(models(), *names);
   };

@@ -31,7 +31,7 @@ struct Shown {
   absl::Time started;
 };
 
-std::unique_ptr<metrics::Exposition> MakeExposition(const v1::Config& config, Shown shown);
+std::unique_ptr<metrics::Exposition> MakeExposition(Shown shown);
 
 }  // namespace weightd
 

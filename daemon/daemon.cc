@@ -119,7 +119,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config, 
     return models->Replace(changed);
   };
   ASSIGN_OR_RETURN(daemon->reloader_, ConfigReloader::Start(config, std::move(file), use_models));
-  daemon->ShowMetrics(config);
+  daemon->ShowMetrics();
   RETURN_IF_ERROR(daemon->StartAdmin(config));
   if (!config.metrics().address().empty()) {
     RETURN_IF_ERROR(daemon->metrics_->Serve(config.metrics().address()));
@@ -305,13 +305,13 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
   return absl::OkStatus();
 }
 
-void Daemon::ShowMetrics(const v1::Config& config) {
-  metrics_ = MakeExposition(config, {.counters = counters_.get(),
-                                     .cache = cache_.get(),
-                                     .names = &models_.names(),
-                                     .listeners = [this] { return ListenerStatuses(); },
-                                     .models = [this] { return models_.Snapshot(); },
-                                     .started = absl::Now()});
+void Daemon::ShowMetrics() {
+  metrics_ = MakeExposition({.counters = counters_.get(),
+                             .cache = cache_.get(),
+                             .names = &models_.names(),
+                             .listeners = [this] { return ListenerStatuses(); },
+                             .models = [this] { return models_.Snapshot(); },
+                             .started = absl::Now()});
 }
 
 std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {

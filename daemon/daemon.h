@@ -57,7 +57,7 @@ class Daemon {
   absl::Status StartListeners(const v1::Config& config);
   absl::Status StartListener(const v1::ListenerConfig& config);
   absl::Status StartAdmin(const v1::Config& config);
-  void ShowMetrics(const v1::Config& config);
+  void ShowMetrics();
   service::SocketFolder* FolderAt(const std::string& path) const;
   std::vector<v1::ListenerStatus> ListenerStatuses() const;
 

@@ -15,8 +15,6 @@ namespace weightd::metrics {
 struct ListenerState {
   std::string name;
   uint32_t sessions = 0;
-  // Of host memory, for its clients together; 0: no limit.
-  uint64_t max_bytes = 0;
 };
 
 // A model of the config's list.

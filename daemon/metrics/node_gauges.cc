@@ -4,10 +4,8 @@
 #include <array>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "daemon/cache/snapshots.h"
 #include "daemon/device/gpus.h"
 #include "daemon/host/host_tier.h"
@@ -24,11 +22,6 @@ using Leases = std::vector<cache::LeaseSnapshot>;
 constexpr std::array kGpuStates = {
     device::GpuStatus::State::kIdle, device::GpuStatus::State::kRunning,
     device::GpuStatus::State::kDrained, device::GpuStatus::State::kFailed};
-
-// One revision of one model.
-std::string Key(const Uri& uri, const RevisionId& revision) {
-  return absl::StrCat(uri.ToString(), " ", revision.hex());
-}
 
 void AppendHost(const cache::Cache& cache, Families& families) {
   const host::HostUsage usage = cache.Usage();
@@ -78,29 +71,13 @@ void AppendModels(const Models& models, Families& families) {
   std::move(stale).AppendTo(families);
 }
 
-// Host bytes of the models that a listener's clients lease, each once.
-uint64_t LeasedBytes(const std::string& listener, const Leases& leases, const Models& models) {
-  std::set<std::string> leased;
-  for (const cache::LeaseSnapshot& lease : leases) {
-    if (lease.listener == listener) {
-      leased.insert(Key(lease.uri, lease.revision));
-    }
-  }
-  uint64_t bytes = 0;
-  for (const cache::ModelSnapshot& model : models) {
-    bytes += leased.count(Key(model.uri, model.revision)) > 0 ? model.host_bytes : 0;
-  }
-  return bytes;
-}
-
-void AppendListeners(const Node& node, const Models& models, Families& families) {
+void AppendListeners(const Node& node, Families& families) {
   const Leases leases = node.cache->Leases();
-  const std::vector<host::DrainingSegment> draining = node.cache->Draining();
   GaugeFamily sessions("weightd_sessions", "Clients that are connected, by listener.");
   GaugeFamily held("weightd_leases", "Leases that clients hold, by listener.");
   GaugeFamily bytes("weightd_listener_bytes",
                     "Host memory that a listener's clients hold: of models that they lease, each "
-                    "once, and of those they still map though the models are gone.");
+                    "once, and of those they let go of and still map.");
   GaugeFamily most("weightd_listener_max_bytes",
                    "What both together may be; only of listeners with a limit.");
   for (const ListenerState& listener : node.listeners()) {
@@ -109,17 +86,11 @@ void AppendListeners(const Node& node, const Models& models, Families& families)
              std::count_if(leases.begin(), leases.end(), [&](const cache::LeaseSnapshot& lease) {
                return lease.listener == listener.name;
              }));
-    bytes.Set({{"listener", listener.name}, {"state", "leased"}},
-              LeasedBytes(listener.name, leases, models));
-    uint64_t drains = 0;
-    for (const host::DrainingSegment& segment : draining) {
-      const bool theirs = std::find(segment.holders.begin(), segment.holders.end(),
-                                    listener.name) != segment.holders.end();
-      drains += theirs ? segment.bytes : 0;
-    }
-    bytes.Set({{"listener", listener.name}, {"state", "draining"}}, drains);
-    if (listener.max_bytes > 0) {
-      most.Set({{"listener", listener.name}}, listener.max_bytes);
+    const cache::HeldBytes theirs = node.cache->HeldBy(listener.name);
+    bytes.Set({{"listener", listener.name}, {"state", "leased"}}, theirs.leased);
+    bytes.Set({{"listener", listener.name}, {"state", "draining"}}, theirs.draining);
+    if (theirs.quota.has_value()) {
+      most.Set({{"listener", listener.name}}, *theirs.quota);
     }
   }
   std::move(sessions).AppendTo(families);
