@@ -160,7 +160,7 @@ std::vector<prometheus::MetricFamily> NodeGauges::Collect() const {
   Families families;
   AppendHost(*node_.cache, families);
   AppendModels(models, families);
-  AppendListeners(node_, models, families);
+  AppendListeners(node_, families);
   AppendConfigured(node_, models, families);
   AppendGpus(*node_.cache, families);
   GaugeFamily huge("weightd_huge_page_fraction",
