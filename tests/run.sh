@@ -83,6 +83,7 @@ else
   say "containers (opt): skipped: $no_containers"
 fi
 python_tests packages opt tests/packages
+python_tests soak opt tests/soak
 for sanitizer in asan tsan; do
   check "build ($sanitizer)" binaries "$sanitizer"
   unit_tests "$sanitizer"

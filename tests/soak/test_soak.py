@@ -1,0 +1,62 @@
+"""Two minutes of the soak, and whether its oracle would notice."""
+
+import pathlib
+import subprocess
+import sys
+
+from oracle import Metrics, Oracle, Sample, grows
+
+
+def test_two_minutes() -> None:
+    soak = pathlib.Path(__file__).with_name("soak.py")
+    done = subprocess.run(
+        [sys.executable, str(soak), "--minutes", "2", "--round-seconds", "4"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+def attached(seed: int, right: bool = True) -> dict[str, object]:
+    return {"step": "attached", "model": "m", "seed": seed, "right": right}
+
+
+def test_the_oracle_knows_which_versions_there_were() -> None:
+    oracle = Oracle([1, 3])
+    oracle.see(attached(1 << 16 | 3))
+    assert oracle.problems() == []
+    oracle.see(attached(1 << 16 | 4))
+    oracle.see(attached(1 << 16 | 1, right=False))
+    oracle.see({"step": "looked", "model": "m", "seed": 1, "wrong": 2})
+    oracle.see({"step": "refused", "model": "m", "reason": "INTERNAL", "message": "a bug"})
+    assert len(oracle.problems()) == 4
+
+
+def test_the_oracle_counts_along() -> None:
+    oracle = Oracle([1])
+    oracle.see(attached(1))
+    oracle.count_operator("evict", 0)
+    counted = """weightd_acquires_total{listener="default",result="hit"} 1
+weightd_leases{listener="default"} 0
+weightd_loads_total{reason="ok"} 3
+weightd_loads_total{reason="cancelled"} 7
+weightd_evictions_total 2
+weightd_superseded_total 1
+weightd_calls_total{listener="admin",method="Evict",reason="ok"} 1
+weightd_calls_total{listener="admin",method="Evict",reason="model_in_use"} 5
+"""
+    oracle.check(Metrics(counted))
+    assert oracle.problems() == []
+    for line, wrong in (("evictions_total 2", "evictions_total 1"), ('result="hit"} 1', 'result="hit"} 2')):
+        oracle.check(Metrics(counted.replace(line, wrong)))
+    assert len(oracle.problems()) == 2
+
+
+def test_growth_is_told_from_noise() -> None:
+    def samples(descriptors: list[int], kib: list[int]) -> list[Sample]:
+        return [Sample(i, d, k << 10, 0) for i, (d, k) in enumerate(zip(descriptors, kib, strict=True))]
+
+    assert grows(samples([40, 44, 41, 43, 42, 41], [100, 140, 104, 96, 120, 110])) == []
+    assert len(grows(samples([40, 41, 42, 43, 44, 45], [100, 400, 700, 1000, 1300, 1600]))) == 2
