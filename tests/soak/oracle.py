@@ -128,8 +128,8 @@ def slope(samples: list[Sample], value: typing.Callable[[Sample], float]) -> flo
 
 
 def grows(samples: list[Sample]) -> list[str]:
-    """What grows from round to round. Memory of allocators goes up and down: under 1 MiB in all is not growth, nor is, in
-    many rounds, under 8 KiB a round."""
+    """What grows from round to round. Memory of allocators goes up and down: under 1 MiB in all is not growth, nor is,
+    in many rounds, under 8 KiB a round."""
     problems = []
     noise = max(8 << 10, (1 << 20) // len(samples))
     if slope(samples, lambda sample: sample.descriptors) > 0:
