@@ -34,7 +34,7 @@ class ModelNames {
   std::vector<std::string> AliasesOf(const Uri& uri) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Names of that URI and of every folder that it lies in, whatever their queries and last slashes.
-  std::vector<std::string> AliasesAround(const Uri& uri) const;
+  std::vector<std::string> AliasesAround(const Uri& uri) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Each URI of the list once.
   std::vector<Uri> Configured() const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -272,8 +272,11 @@ absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t m
   }
   // The group that the mode means is the one that the folder lets in.
   const bool for_group = (mode & 0060) != 0 && (mode & 0006) == 0 && folder.st_gid != found.st_gid;
-  if (lchown(temporary.c_str(), UserOf(options_.owner),
-             for_group ? folder.st_gid : GroupOf(options_.owner)) != 0) {
+  const uid_t user = UserOf(options_.owner);
+  const gid_t group = for_group ? folder.st_gid : GroupOf(options_.owner);
+  // A service that gives nothing away may be barred from the call.
+  const bool stays = user == static_cast<uid_t>(-1) && group == static_cast<gid_t>(-1);
+  if (!stays && lchown(temporary.c_str(), user, group) != 0) {
     return CanNotGive(path, errno);
   }
   if (rename(temporary.c_str(), path.c_str()) != 0) {

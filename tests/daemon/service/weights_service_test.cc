@@ -103,7 +103,7 @@ TEST_F(WeightsServiceTest, ForbiddenAndUnknownModelsAreTheSame) {
 }
 
 TEST_F(WeightsServiceTest, DeniedAndUnknownModelsAreTheSame) {
-  ASSERT_TRUE(daemon_.names.Add("hidden", kSecret).ok());
+  ASSERT_TRUE(daemon_.names.Set({{"hidden", std::string(kSecret)}}).ok());
   daemon_.Listen("most", *Access::EverythingBut({"hidden"}));
   Client client = Connect("most");
   const Acquired unknown = client.Acquire("nobody-knows");
