@@ -14,6 +14,7 @@
 #include "common/uri.h"
 #include "daemon/cache/cache.h"
 #include "daemon/host/host_tier.h"
+#include "daemon/service/call_observers.h"
 #include "daemon/service/handle_channel.h"
 #include "daemon/service/sessions.h"
 #include "daemon/service/user_shares.h"
@@ -96,7 +97,7 @@ class Channel {
                                            }});
     loaded.WaitForNotification();
     auto channel = service::HandleChannel::Start(Listen(address_, size_), {.listener = kListener},
-                                                 &sessions_, cache_.get(), &budget_);
+                                                 {&sessions_, cache_.get(), &budget_, &observers_});
     Require(channel.ok(), "the channel starts");
     channel_ = *std::move(channel);
   }
@@ -108,6 +109,7 @@ class Channel {
   std::unique_ptr<cache::Cache> cache_;
   service::Sessions sessions_;
   service::UserShares budget_;
+  service::CallObservers observers_;
   std::unique_ptr<service::HandleChannel> channel_;
 };
 
