@@ -97,7 +97,7 @@ absl::Status WaitForModel(const Arguments& arguments, const std::string& model,
     // Once for each reason: what logs a pod's start wants to know why it waits, not how often.
     if (!arguments.json && bytes.status().message() != said) {
       said = std::string(bytes.status().message());
-      streams.err << "waiting: " << PrintableText(said) << std::endl;
+      streams.err << "waiting: " << PrintableText(said) << '\n' << std::flush;
     }
     absl::SleepFor(kPause);
   }
