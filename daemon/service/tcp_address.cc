@@ -38,7 +38,7 @@ std::string ToText(const sockaddr_storage& storage) {
 }  // namespace
 
 absl::StatusOr<TcpAddress> ParseTcpAddress(absl::string_view text) {
-  const absl::Status malformed =
+  absl::Status malformed =
       Error(Reason::kInvalidArgument, "not an address of TCP",
             "write address:port, such as 10.0.0.7:7443, or [::]:7443 for all of this machine's");
   const size_t colon = text.rfind(':');
