@@ -210,7 +210,7 @@ bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
 absl::Status HandleChannel::Claim(SessionId id, LeaseId lease, Peer& peer) {
   // At the most.
   constexpr uint32_t kDescriptors = 2;
-  const absl::Status too_many =
+  absl::Status too_many =
       Error(Reason::kTooManyRequests, "too many descriptors wait for clients to receive them",
             "try again");
   if (!daemon_.in_flight->TryTake(peer.user.uid, kDescriptors)) {
@@ -222,6 +222,7 @@ absl::Status HandleChannel::Claim(SessionId id, LeaseId lease, Peer& peer) {
     return claimed.status();
   }
   std::vector<int> fds;
+  fds.reserve(claimed->size());
   for (const cache::ClaimedHandle& one : *claimed) {
     fds.push_back(one.fd.get());
   }

@@ -34,7 +34,7 @@ size_t NameWidth(const std::vector<const v1::ModelSummary*>& models, size_t colu
   for (const v1::ModelSummary* model : models) {
     longest = std::max(longest, DisplayWidth(NameOf(*model)));
   }
-  const size_t others = kStateWidth + kSizeWidth + 2 * 2 +
+  const size_t others = kStateWidth + kSizeWidth + 4 +
                         (columns >= kColumnsForAll ? kLeasesWidth + 2 + columns / 4 : 0);
   return std::min(longest, std::max(kLeastName, columns > others ? columns - others : 0));
 }

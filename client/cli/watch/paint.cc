@@ -128,7 +128,7 @@ void AddBar(const std::vector<BarPart>& parts, size_t width, const Style& style,
 }
 
 std::string KeepEnd(absl::string_view text, size_t columns, const Style& style) {
-  const std::string printable = PrintableText(text);
+  std::string printable = PrintableText(text);
   const size_t width = DisplayWidth(printable);
   if (width <= columns) {
     return printable;
