@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/status.h"
 #include "daemon/service/admin_service.h"
 
 namespace weightd::service {
@@ -21,11 +22,8 @@ grpc::ServerUnaryReactor* AdminService::ReloadConfig(grpc::CallbackServerContext
                                                      const v1::ReloadConfigRequest* /*request*/,
                                                      v1::ReloadConfigResponse* response) {
   const auto answer = [this, response]() -> absl::Status {
-    absl::StatusOr<v1::ReloadConfigResponse> changes = daemon_.read_config_again();
-    if (changes.ok()) {
-      *response = *std::move(changes);
-    }
-    return changes.status();
+    ASSIGN_OR_RETURN(*response, daemon_.read_config_again());
+    return absl::OkStatus();
   };
   return calls_.AnswerLater(context, {"ReloadConfig"}, blocking_calls_, answer);
 }
