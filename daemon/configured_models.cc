@@ -7,19 +7,12 @@
 #include "common/status.h"
 #include "common/utf8.h"
 #include "daemon/logging.h"
+#include "daemon/service/proto_time.h"
 
 namespace weightd {
 namespace {
 
 constexpr absl::Duration kLongestPause = absl::Minutes(5);
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  google::protobuf::Timestamp timestamp;
-  const int64_t nanos = absl::ToUnixNanos(time);
-  timestamp.set_seconds(nanos / 1'000'000'000);
-  timestamp.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-  return timestamp;
-}
 
 }  // namespace
 
@@ -217,7 +210,7 @@ void ConfiguredModels::FillState(const Promise& promise, bool resident,
     model.set_state(v1::ConfiguredModel::LOADING);
   } else if (promise.next_try != absl::InfiniteFuture()) {
     model.set_state(v1::ConfiguredModel::RETRYING);
-    *model.mutable_next_try_at() = ToTimestamp(promise.next_try);
+    *model.mutable_next_try_at() = service::ToProto(promise.next_try);
   } else {
     model.set_state(resident ? v1::ConfiguredModel::READY : v1::ConfiguredModel::EVICTED);
   }
@@ -230,6 +223,7 @@ std::vector<v1::ConfiguredModel> ConfiguredModels::Snapshot() const {
   std::vector<Uri> uris;
   {
     absl::MutexLock lock(&mutex_);
+    uris.reserve(models_.size());
     for (const Model& model : models_) {
       uris.push_back(model.uri);
     }

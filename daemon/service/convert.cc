@@ -12,26 +12,11 @@
 #include "common/utf8.h"
 #include "daemon/service/error_detail.h"
 #include "daemon/service/paging.h"
+#include "daemon/service/proto_time.h"
 #include "daemon/service/tensor_index_codec.h"
 
 namespace weightd::service {
 namespace {
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  google::protobuf::Timestamp timestamp;
-  const int64_t nanos = absl::ToUnixNanos(time);
-  timestamp.set_seconds(nanos / 1'000'000'000);
-  timestamp.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-  return timestamp;
-}
-
-google::protobuf::Duration ToProtoDuration(absl::Duration duration) {
-  google::protobuf::Duration proto;
-  const int64_t nanos = absl::ToInt64Nanoseconds(duration);
-  proto.set_seconds(nanos / 1'000'000'000);
-  proto.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-  return proto;
-}
 
 cache::ModelSnapshot Absent(Uri uri) {
   cache::ModelSnapshot model;
@@ -81,10 +66,10 @@ v1::ModelSummary ToProto(const cache::ModelSnapshot& model, const ModelNames& na
     *proto.mutable_progress() = ToProto(model.progress);
   }
   if (model.loaded_at != absl::InfinitePast()) {
-    *proto.mutable_loaded_at() = ToTimestamp(model.loaded_at);
+    *proto.mutable_loaded_at() = ToProto(model.loaded_at);
   }
   if (model.last_used_at != absl::InfinitePast()) {
-    *proto.mutable_last_used_at() = ToTimestamp(model.last_used_at);
+    *proto.mutable_last_used_at() = ToProto(model.last_used_at);
   }
   proto.set_last_error(ToUtf8(model.last_error));
   for (const cache::GpuCopySnapshot& copy : model.copies) {
@@ -103,14 +88,14 @@ v1::Lease ToProto(const cache::LeaseSnapshot& lease) {
   proto.set_revision(lease.revision.hex());
   proto.set_listener(lease.listener);
   proto.set_uid(lease.uid);
-  *proto.mutable_granted_at() = ToTimestamp(lease.granted_at);
+  *proto.mutable_granted_at() = ToProto(lease.granted_at);
   proto.set_claimed(lease.claimed);
   return proto;
 }
 
 v1::Event ToProto(const cache::Event& event) {
   v1::Event proto;
-  *proto.mutable_time() = ToTimestamp(event.time);
+  *proto.mutable_time() = ToProto(event.time);
   proto.set_kind(static_cast<v1::Event::Kind>(event.kind));
   // The loss of a GPU is of no model.
   if (event.uri != Uri()) {
@@ -126,7 +111,7 @@ v1::Event ToProto(const cache::Event& event) {
     proto.set_gpu(event.gpu->ToText());
   }
   if (event.took.has_value()) {
-    *proto.mutable_took() = ToProtoDuration(*event.took);
+    *proto.mutable_took() = ToProto(*event.took);
   }
   proto.set_listener(event.listener);
   return proto;
