@@ -61,7 +61,11 @@ install_packages() {
   apt-get install -y -q --no-install-recommends $missing ||
     { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } ||
     fail "apt-get could not install: $(echo $missing)"
-  # Bazel has looked for the system's headers before: once more, or new ones are nobody's.
+}
+
+# Bazel lists the system's headers when it first builds in a folder, and takes those that came later for nobody's. It
+# remembers the list of a folder longer than the folder lasts.
+find_headers() {
   bazel sync --configure || fail "bazel sync --configure failed"
 }
 
@@ -149,6 +153,7 @@ packages=("${build_packages[@]}" "${test_packages[@]}")
 if [[ ${1-} == --build-only ]]; then
   packages=("${build_packages[@]}")
   install_packages
+  find_headers
   exit
 fi
 (($# == 0)) || fail "unknown argument $1"
@@ -157,3 +162,4 @@ install_packages
 exec 9<deploy/install_deps.sh
 flock 9
 install_python
+step headers "$(dpkg-query -W | sha256sum)" find_headers

@@ -53,7 +53,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenTlsChannel(const RemoteAddres
     arguments.SetSslTargetNameOverride(remote.server_name);
   }
   auto channel = grpc::CreateCustomChannel(remote.address, credentials, arguments);
-  const absl::Status connected = AwaitConnection(*channel, deadline, remote.address);
+  absl::Status connected = AwaitConnection(*channel, deadline, remote.address);
   if (!connected.ok()) {
     // gRPC says no more than that it failed.
     RETURN_IF_ERROR(probe.Connect(deadline));
