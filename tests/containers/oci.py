@@ -78,6 +78,14 @@ class Isolation:
 POD = Isolation()
 
 
+class Setup(typing.TypedDict, total=False):
+    """What a container is given."""
+
+    isolation: Isolation  # POD by default
+    mounts: typing.Sequence[str]  # "OUTSIDE:INSIDE", with ":ro" if it may not write there
+    entrypoint: str
+
+
 class Container:
     """A container that was started. With a `process` its standard input and output are that one's."""
 
@@ -170,43 +178,24 @@ class Engine:
         self,
         image: str,
         *command: str,
-        isolation: Isolation = POD,
-        mounts: typing.Sequence[str] = (),
-        environment: typing.Mapping[str, str] | None = None,
-        entrypoint: str | None = None,
         check: bool = False,
+        **setup: typing.Unpack[Setup],
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a container to its end. Mounts are "OUTSIDE:INSIDE", with ":ro" if it may not write there."""
-        options = _options(isolation, mounts, environment, entrypoint)
+        """Runs a container to its end."""
+        options = _options(**setup)
         return self.podman("run", "--rm", "--name", self._name(), *options, image, *command, check=check)
 
-    def start(
-        self,
-        image: str,
-        *command: str,
-        isolation: Isolation = POD,
-        mounts: typing.Sequence[str] = (),
-        environment: typing.Mapping[str, str] | None = None,
-        entrypoint: str | None = None,
-    ) -> Container:
+    def start(self, image: str, *command: str, **setup: typing.Unpack[Setup]) -> Container:
         """Starts a container; what it prints is in its `logs`."""
         name = self._name()
-        options = _options(isolation, mounts, environment, entrypoint)
+        options = _options(**setup)
         self.podman("run", "--detach", "--name", name, *options, image, *command)
         return Container(self, name)
 
-    def talk(
-        self,
-        image: str,
-        *command: str,
-        isolation: Isolation = POD,
-        mounts: typing.Sequence[str] = (),
-        environment: typing.Mapping[str, str] | None = None,
-        entrypoint: str | None = None,
-    ) -> Container:
+    def talk(self, image: str, *command: str, **setup: typing.Unpack[Setup]) -> Container:
         """Starts a container whose standard input and output are pipes of its `process`."""
         name = self._name()
-        options = _options(isolation, mounts, environment, entrypoint)
+        options = _options(**setup)
         process = subprocess.Popen(
             ["podman", *_storage(self.folder), "run", "--interactive", "--name", name, *options, image, *command],
             env=_environment(self.folder),
@@ -277,16 +266,10 @@ def libraries(*programs: str) -> list[pathlib.Path]:
     return [pathlib.Path(path) for path in sorted(found)]
 
 
-def _options(
-    isolation: Isolation,
-    mounts: typing.Sequence[str],
-    environment: typing.Mapping[str, str] | None,
-    entrypoint: str | None,
-) -> list[str]:
-    options = isolation.arguments()
-    options += [f"--volume={mount}" for mount in mounts]
-    options += [f"--env={name}={value}" for name, value in (environment or {}).items()]
-    return options + ([f"--entrypoint={entrypoint}"] if entrypoint is not None else [])
+def _options(**setup: typing.Unpack[Setup]) -> list[str]:
+    options = setup.get("isolation", POD).arguments()
+    options += [f"--volume={mount}" for mount in setup.get("mounts", ())]
+    return options + ([f"--entrypoint={setup['entrypoint']}"] if "entrypoint" in setup else [])
 
 
 def _path() -> str:

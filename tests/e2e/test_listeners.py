@@ -353,22 +353,35 @@ def test_what_clients_still_map_counts(quota: Quota, jobs: typing.Callable[[], R
     assert outcome(quota.folder, quota.models[1]) == OK
 
 
-def test_rates_are_of_one_user_of_one_listener(
+@pytest.fixture
+def slowed(
     daemons: Daemons, files: pathlib.Path, reachable: pathlib.Path, tmp_path: pathlib.Path
+) -> typing.Callable[[str], tuple[pathlib.Path, pathlib.Path, str]]:
+    """Starts a daemon whose listener has this limit: its folder, that of one without, and a model that is there."""
+
+    def start(limit: str) -> tuple[pathlib.Path, pathlib.Path, str]:
+        path = small_model(files / "m.safetensors")
+        slow, own = reachable / "slow", tmp_path / "own"
+        daemon = daemons(
+            f"listeners:\n  - {{name: own, directory: {own}}}\n"
+            f"  - {{name: slow, directory: {slow}, mode: 0755, {limit}, access: {{attach: ['**']}}}}\n"
+        )
+        daemon.ctl("preload", str(path))
+        return slow, own, str(path)
+
+    return start
+
+
+def test_rates_are_of_one_user_of_one_listener(
+    slowed: typing.Callable[[str], tuple[pathlib.Path, pathlib.Path, str]],
 ) -> None:
-    path = small_model(files / "m.safetensors")
-    slow = reachable / "slow"
-    daemon = daemons(
-        f"listeners:\n  - {{name: own, directory: {tmp_path}/own}}\n"
-        f"  - {{name: slow, directory: {slow}, mode: 0755, calls_per_second: 2, access: {{attach: ['**']}}}}\n"
-    )
-    daemon.ctl("preload", str(path))
+    slow, own, path = slowed("calls_per_second: 2")
 
     def refusal() -> str:
         """What is said once too many calls were made."""
         for _ in range(100):
             try:
-                weightd.attach(str(path), socket_dir=str(slow), framework="np", timeout=20).close()
+                weightd.attach(path, socket_dir=str(slow), framework="np", timeout=20).close()
             except weightd.Error as error:
                 return str(error)
         return ""
@@ -377,21 +390,15 @@ def test_rates_are_of_one_user_of_one_listener(
     assert "TOO_MANY_REQUESTS" in said
     assert f"user {os.getuid()} makes more calls a second than listener slow" in said
     assert "try again in " in said
-    assert as_user(NOBODY, lambda: outcome(slow, str(path))) == OK
-    assert outcome(tmp_path / "own", str(path)) == OK
-    wait_until(lambda: outcome(slow, str(path)) == OK, "calls pass again")
+    assert as_user(NOBODY, lambda: outcome(slow, path)) == OK
+    assert outcome(own, path) == OK
+    wait_until(lambda: outcome(slow, path) == OK, "calls pass again")
 
 
 def test_connections_beyond_the_rate_are_closed(
-    daemons: Daemons, files: pathlib.Path, reachable: pathlib.Path, tmp_path: pathlib.Path
+    slowed: typing.Callable[[str], tuple[pathlib.Path, pathlib.Path, str]],
 ) -> None:
-    path = small_model(files / "m.safetensors")
-    slow = reachable / "slow"
-    daemon = daemons(
-        f"listeners:\n  - {{name: own, directory: {tmp_path}/own}}\n"
-        f"  - {{name: slow, directory: {slow}, mode: 0755, connections_per_second: 5, access: {{attach: ['**']}}}}\n"
-    )
-    daemon.ctl("preload", str(path))
+    slow, own, path = slowed("connections_per_second: 5")
 
     def greeted() -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -408,6 +415,6 @@ def test_connections_beyond_the_rate_are_closed(
     answers = flood()
     assert answers[:2] == [True, True]
     assert answers.count(False) > 50
-    assert as_user(NOBODY, lambda: outcome(slow, str(path))) == OK
-    assert outcome(tmp_path / "own", str(path)) == OK
+    assert as_user(NOBODY, lambda: outcome(slow, path)) == OK
+    assert outcome(own, path) == OK
     wait_until(greeted, "connections pass again")
