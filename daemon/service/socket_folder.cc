@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "common/status.h"
 #include "daemon/service/taken_back.h"
+#include "daemon/service/trusted_place.h"
 
 namespace weightd::service {
 namespace {
@@ -141,10 +142,16 @@ absl::Status CheckFolder(const Fd& folder, bool given_before, const SocketFolder
 }
 
 absl::StatusOr<TakenBack> FindFolder(const SocketFolderOptions& options) {
+  // From here on its path means this folder to us, and to its owner.
+  int follow = 0;
+  if (options.owner.foreign()) {
+    RETURN_IF_ERROR(CheckTrustedPlace(options.path));
+    follow = O_NOFOLLOW;
+  }
   if (mkdir(options.path.c_str(), options.mode) != 0 && errno != EEXIST) {
     return ErrnoError(errno, absl::StrCat("create the socket folder ", options.path));
   }
-  Fd place(open(options.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  Fd place(open(options.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | follow));
   if (!place.valid()) {
     return ErrnoError(errno, absl::StrCat("open the socket folder ", options.path));
   }

@@ -49,7 +49,7 @@ class SocketFolder {
   // Creates the folder if it is absent (its parent must be there) and takes the lock. An existing
   // folder gets mode and group only if it is empty or has been a weightd's before. Refused: a path
   // too long for a socket address, a folder that others may write to, and to give away a folder
-  // that holds other things.
+  // that holds other things, is a link, or lies where others may put another in its place.
   static absl::StatusOr<std::unique_ptr<SocketFolder>> Open(SocketFolderOptions options,
                                                             Cancellation& cancellation);
   ~SocketFolder();

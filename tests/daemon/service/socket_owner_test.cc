@@ -101,6 +101,35 @@ class SocketOwnerTest : public testing::Test {
   Cancellation cancellation_;
 };
 
+TEST_F(SocketOwnerTest, IsNotMadeWhereOthersCouldPutAnotherInItsPlace) {
+  const std::string home = absl::StrCat(root_, "/home");
+  ASSERT_EQ(mkdir(home.c_str(), 0755), 0);
+  path_ = absl::StrCat(home, "/s");
+  EXPECT_TRUE(Open().ok());
+  ASSERT_EQ(chmod(home.c_str(), 0777), 0);
+  EXPECT_EQ(ReasonOf(Open().status()), Reason::kNotAllowed);
+  ASSERT_EQ(chmod(home.c_str(), 0755), 0);
+  ASSERT_EQ(chown(home.c_str(), kAlice, 0), 0);
+  const absl::Status hers = Open().status();
+  EXPECT_TRUE(absl::StrContains(hers.message(), home)) << hers;
+  // Nor behind a link of hers, whatever it leads to.
+  const std::string link = absl::StrCat(home, "/link");
+  const std::string target = absl::StrCat(root_, "/target");
+  ASSERT_EQ(mkdir(target.c_str(), 0755), 0);
+  ASSERT_EQ(symlink(target.c_str(), link.c_str()), 0);
+  path_ = absl::StrCat(link, "/s");
+  EXPECT_EQ(ReasonOf(Open().status()), Reason::kNotAllowed);
+  EXPECT_EQ(StatOf(target).st_uid, geteuid());
+}
+
+TEST_F(SocketOwnerTest, ALinkIsNotFollowed) {
+  const std::string target = absl::StrCat(root_, "/target");
+  ASSERT_EQ(mkdir(target.c_str(), 0755), 0);
+  ASSERT_EQ(symlink(target.c_str(), path_.c_str()), 0);
+  EXPECT_FALSE(Open().ok());
+  EXPECT_EQ(StatOf(target).st_uid, geteuid());
+}
+
 TEST_F(SocketOwnerTest, FolderAndSocketsAreTheOwners) {
   Fd listening;
   const auto folder = Serve(listening);
@@ -187,8 +216,8 @@ TEST_F(SocketOwnerTest, AFolderInUseForOtherThingsKeepsItsOwner) {
 TEST_F(SocketOwnerTest, SaysThatItLacksTheRight) {
   const pid_t child = fork();
   if (child == 0) {
-    chmod(root_.c_str(), 0777);
-    const bool other = setgid(kTeam) == 0 && setuid(kAlice + 1) == 0;
+    const bool other = chown(root_.c_str(), kAlice + 1, kTeam) == 0 && setgid(kTeam) == 0 &&
+                       setuid(kAlice + 1) == 0;
     const auto folder = Open();
     if (!other || !folder.ok()) {
       _exit(1);
