@@ -28,6 +28,11 @@ client::AdminClient::Options OptionsOf(const std::map<std::string, std::string>&
   return options;
 }
 
+// What means itself to every shell. Bash puts candidates on the line as they are, and a model's
+// name is whatever a client asked for.
+constexpr char kPlain[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/%@+,=-";
+
 // Aliases, and URIs of models that have none.
 void OfferModels(Completion& completion) {
   client::AdminClient::Options options = OptionsOf(completion.options);
@@ -53,8 +58,7 @@ void OfferModels(Completion& completion) {
     }
   }
   for (const std::string& name : names) {
-    // It would be several words, or lines, to the shell.
-    if (name.find_first_of(" \t\n") == std::string::npos) {
+    if (name.find_first_not_of(kPlain) == std::string::npos) {
       Offer(name, "", completion);
     }
   }

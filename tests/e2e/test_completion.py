@@ -57,6 +57,12 @@ def test_bash(node: Daemon, files: pathlib.Path) -> None:
     assert bash(node, "weightctl status --output=j") == ["json"]
 
 
+def test_a_name_that_a_shell_would_run_is_not_offered(node: Daemon, files: pathlib.Path) -> None:
+    for name in ("x;true", "x$(true)", "x`true`", "x&true", "x|true", "x'", "x>y"):
+        node.ctl("preload", str(small_model(files / f"{name}.safetensors", seed=3)))
+    assert bash(node, f"weightctl show file://{files}/x") == [""]
+
+
 def test_a_tab_in_bash(node: Daemon) -> None:
     folder = os.path.dirname(binary("client/cli/weightctl"))
     terminal = Terminal(
