@@ -41,6 +41,7 @@ void Feed::Run(client::AdminClient daemon) {
     if (connected.has_value()) {
       Follow(*connected);
       connected.reset();
+      end_.WaitFor(kInterval);
       continue;
     }
     auto again = client::AdminClient::Connect(options_);
