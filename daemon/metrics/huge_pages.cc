@@ -34,7 +34,8 @@ std::optional<double> HugePages::FractionOf(const std::vector<cache::ModelSnapsh
     if (model.state != cache::ModelState::kResident) {
       continue;
     }
-    std::string key = absl::StrCat(model.uri.ToString(), " ", model.revision.hex());
+    std::string key = absl::StrCat(model.uri.ToString(), " ", model.revision.hex(), " ",
+                                   absl::ToUnixNanos(model.loaded_at));
     const auto known = known_.find(key);
     const std::optional<double> fraction =
         known != known_.end() ? std::optional(known->second) : Ask(model, cache);

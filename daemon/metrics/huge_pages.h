@@ -22,7 +22,7 @@ class HugePages {
                                    const cache::Cache& cache) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  // By URI and revision.
+  // By URI, revision, and when it was loaded: what is loaded again has other pages.
   using Fractions = absl::flat_hash_map<std::string, double>;
 
   absl::Mutex mutex_;
