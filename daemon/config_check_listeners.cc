@@ -11,6 +11,7 @@
 #include "common/status.h"
 #include "daemon/config.h"
 #include "daemon/config_values.h"
+#include "daemon/service/call_record.h"
 #include "daemon/service/owner.h"
 
 namespace weightd {
@@ -122,6 +123,13 @@ absl::Status CheckListeners(const v1::Config& config, const FieldLines& lines) {
     const v1::ListenerConfig& listener = config.listeners(i);
     const std::string path = absl::StrCat("listeners[", i, "]");
     RETURN_IF_ERROR(CheckName(listener.name(), path + ".name", lines));
+    if (listener.name() == service::kAdminListener ||
+        listener.name() == service::kAdminTcpListener) {
+      return lines.ErrorAt(
+          path + ".name",
+          absl::StrCat("logs and metrics call the operators' own listener ", listener.name()),
+          "choose another name");
+    }
     if (!names.insert(listener.name()).second) {
       return lines.ErrorAt(path + ".name", "another listener has this name");
     }
@@ -133,7 +141,7 @@ absl::Status CheckListeners(const v1::Config& config, const FieldLines& lines) {
     if (listener.directory() != config.socket_dir()) {
       RETURN_IF_ERROR(CheckAbsolutePath(listener.directory(), path + ".directory", lines));
     }
-    if (!directories.insert(listener.directory()).second) {
+    if (!directories.insert(FolderName(listener.directory())).second) {
       return lines.ErrorAt(path + ".directory", "another listener has this folder");
     }
     RETURN_IF_ERROR(CheckMode(listener.mode(), path, lines));

@@ -81,6 +81,7 @@ cache::PreloadRequest ConfiguredModels::RequestOf(const Promise& promise) {
           .policy = {true, true, true},
           .pin = promise.pin,
           .pinner = cache::Pinner::kConfig,
+          .may_load = promise.preload,
           .goes_on = false,
           .pins = promise.pins};
 }
@@ -151,6 +152,10 @@ void ConfiguredModels::NoteFailure(Promise& promise, const absl::Status& error) 
   if (ReasonOf(error) == Reason::kCancelled) {
     // An operator evicted it while it was loading: what was meant to be gone stays gone.
     Log(LogLevel::kInfo, "preload.evicted", {{"model", promise.name}});
+    return;
+  }
+  if (!promise.preload && ReasonOf(error) == Reason::kModelNotResident) {
+    // It left before it was looked at.
     return;
   }
   promise.last_error = std::string(error.message());

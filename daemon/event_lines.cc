@@ -1,5 +1,8 @@
 #include "daemon/event_lines.h"
 
+#include <string>
+#include <vector>
+
 #include "absl/strings/string_view.h"
 #include "daemon/logging.h"
 
@@ -51,22 +54,23 @@ void LogEvent(const cache::Event& event) {
   const Line line = LineOf(event.kind);
   // The loss of a GPU is of no model.
   const std::string model = event.uri == Uri() ? "" : event.uri.Redacted();
+  std::vector<LogField> fields = {{"model", model}};
   if (event.gpu.has_value()) {
-    const std::string gpu = event.gpu->ToText();
-    if (event.error.ok()) {
-      Log(line.level, line.name, {{"model", model}, {"gpu", gpu}, {"bytes", event.bytes}});
-    } else {
-      Log(line.level, line.name,
-          {{"model", model}, {"gpu", gpu}, {"error", event.error.message()}});
-    }
-  } else if (!event.error.ok()) {
-    Log(line.level, line.name, {{"model", model}, {"error", event.error.message()}});
-  } else if (event.lease != LeaseId()) {
-    Log(line.level, line.name, {{"model", model}, {"lease", event.lease.value()}});
-  } else {
-    Log(line.level, line.name,
-        {{"model", model}, {"revision", event.revision.hex()}, {"bytes", event.bytes}});
+    fields.emplace_back("gpu", event.gpu->ToText());
+  } else if (event.error.ok() && event.lease != LeaseId()) {
+    fields.emplace_back("lease", event.lease.value());
+  } else if (event.error.ok()) {
+    fields.emplace_back("revision", event.revision.hex());
   }
+  if (!event.error.ok()) {
+    fields.emplace_back("error", event.error.message());
+  } else if (event.lease == LeaseId()) {
+    fields.emplace_back("bytes", event.bytes);
+  }
+  if (!event.request_id.empty()) {
+    fields.emplace_back("request_id", event.request_id);
+  }
+  Log(line.level, line.name, fields);
 }
 
 }  // namespace weightd

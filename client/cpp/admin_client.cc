@@ -61,7 +61,7 @@ absl::StatusOr<v1::GetStatusResponse> AdminClient::GetStatus() const {
 absl::StatusOr<v1::ModelSummary> AdminClient::Preload(
     absl::string_view model, const PreloadOptions& options,
     const std::function<bool(const v1::LoadProgress&)>& progress) const {
-  if (!(options.key.empty() && options.password.empty()) && !absl::StrContains(where_, '/')) {
+  if (!(options.key.empty() && options.password.empty()) && !IsSocketPath(where_)) {
     return Error(Reason::kUnsupported, "a daemon takes no secrets over the network",
                  "run this on its node, or name the key's file in the daemon's config (keys)");
   }

@@ -8,8 +8,10 @@
 
 namespace weightd::client {
 
+bool IsSocketPath(absl::string_view where) { return absl::StrContains(where, '/'); }
+
 absl::Status DaemonGone(absl::string_view what, absl::string_view where) {
-  if (!absl::StrContains(where, '/')) {
+  if (!IsSocketPath(where)) {
     return Error(Reason::kDaemonUnreachable, what,
                  absl::StrCat("is weightd running there, with admin.tcp.address: ", where, "?"));
   }

@@ -6,6 +6,9 @@
 
 namespace weightd::client {
 
+// Whether the daemon is spoken to over a socket of this node; `where` else is an address.
+bool IsSocketPath(absl::string_view where);
+
 // kDaemonUnreachable with a hint that names where the daemon was looked for: a socket's path, or an
 // address (HOST:PORT).
 absl::Status DaemonGone(absl::string_view what, absl::string_view where);

@@ -79,6 +79,8 @@ struct AcquireRequest {
   // In host memory if there is none.
   std::optional<DeviceRequest> device = {};
   Holder holder;
+  // What the log calls it; empty if nobody asked the daemon.
+  std::string request_id = {};
 };
 
 struct PreloadRequest {
@@ -87,6 +89,8 @@ struct PreloadRequest {
   // Pinned by these once it is resident and, by `pins`, verified.
   bool pin = false;
   Pinner pinner = Pinner::kOperator;
+  // Else kModelNotResident unless it is resident.
+  bool may_load = true;
   // Also when the wait dies; else, unless others wait, the load is cancelled then.
   bool goes_on = true;
   Pins pins = {};
@@ -96,6 +100,8 @@ struct PreloadRequest {
   std::optional<pipeline::ModelKey> key = {};
   // Also to these, beside the model's placement. `done` is called when it is there, too.
   std::vector<GpuId> gpus = {};
+  // What the log calls it; empty if nobody asked the daemon.
+  std::string request_id = {};
 };
 
 // Host bytes that the clients of one listener hold: what is charged for models that they lease,

@@ -299,18 +299,16 @@ Catalog::Stuck Catalog::StuckBytes() const {
   return stuck;
 }
 
-uint64_t Catalog::MappedBytes(absl::string_view listener, EntryId but) const {
-  uint64_t bytes = 0;
+std::vector<const Entry*> Catalog::LetGoOf(absl::string_view listener, EntryId but) const {
+  std::vector<const Entry*> entries;
   for (const auto& [id, entry] : entries_) {
     // What is copied to a GPU is mapped by us.
-    if (id == but || entry.leases > 0 || entry.holds > 0 || !entry.on_host()) {
-      continue;
-    }
-    if (entry.model->weights->GivenTo(listener) && entry.model->weights->HeldByOthers()) {
-      bytes += entry.model->charged_bytes();
+    if (id != but && entry.leases == 0 && entry.holds == 0 && entry.on_host() &&
+        entry.model->weights->GivenTo(listener)) {
+      entries.push_back(&entry);
     }
   }
-  return bytes;
+  return entries;
 }
 
 ModelSnapshot Catalog::Describe(const Entry& entry) const {

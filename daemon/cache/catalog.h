@@ -167,9 +167,9 @@ class Catalog {
   };
   Stuck StuckBytes() const;
 
-  // Bytes of resident models that nobody leases, and that somebody maps who was given them by
-  // `listener`; without those of `but`.
-  uint64_t MappedBytes(absl::string_view listener, EntryId but) const;
+  // Resident models that clients of `listener` were given and nobody leases, without `but`: they
+  // may still be mapped, see HostSegment::HeldByOthers.
+  std::vector<const Entry*> LetGoOf(absl::string_view listener, EntryId but) const;
 
   ModelSnapshot Describe(const Entry& entry) const;
 

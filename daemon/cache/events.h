@@ -57,6 +57,8 @@ struct Event {
   std::string listener = {};
   // Of leases granted: the model was there when it was asked for.
   bool was_resident = false;
+  // Of loads and of leases granted: the call that set it off, empty if none did.
+  std::string request_id = {};
 };
 
 // Passes events on to whoever listens at the moment. Thread-safe.

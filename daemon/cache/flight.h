@@ -27,10 +27,13 @@ namespace weightd::cache {
 
 // What a load's thread works on. Shared with it; all of it thread-safe or never changed.
 struct Load {
-  Load(Uri uri, source::ReadPolicy policy) : uri(std::move(uri)), policy(policy) {}
+  Load(Uri uri, source::ReadPolicy policy, std::string request_id)
+      : uri(std::move(uri)), policy(policy), request_id(std::move(request_id)) {}
 
   const Uri uri;
   const source::ReadPolicy policy;
+  // Of the call that set it off.
+  const std::string request_id;
   pipeline::Progress progress;
   Cancellation cancellation;
 };
@@ -59,6 +62,8 @@ struct Interest {
   // Asked for by an operator or the config: the load doesn't queue behind those that clients
   // started.
   bool urgent = false;
+  // Of the call, for the log; empty: the daemon itself is interested.
+  std::string request_id = {};
   // Who pins it once it is settled, if anybody does.
   std::optional<Pinner> pin = {};
   // What a client gets instead of the bytes in host memory.

@@ -40,15 +40,15 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
 
 void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
   Flight flight;
-  flight.load = std::make_shared<Load>(uri, interests.front().policy);
+  flight.load = std::make_shared<Load>(uri, interests.front().policy, interests.front().request_id);
   flight.key = interests.front().key;
   for (Interest& interest : interests) {
     AwaitTurn(flight, interest);
     flight.interests.push_back(std::move(interest));
   }
   flight.TellIfAwaited();
-  flights_.emplace(uri.ToString(), std::move(flight));
-  Publish(EventKind::kLoadStarted, uri, RevisionId());
+  const auto [started, is_new] = flights_.emplace(uri.ToString(), std::move(flight));
+  PublishLoad(EventKind::kLoadStarted, *started->second.load, RevisionId());
   WakeTickerBefore(-absl::InfiniteDuration());
 }
 
@@ -106,7 +106,7 @@ void NodeCache::TurnAwayOthers(Flight& flight, const pipeline::ResolvedModel& co
 void NodeCache::Crash(const Load& load, const absl::Status& error, Outcomes& outcomes) {
   auto extracted = flights_.extract(load.uri.ToString());
   Flight& flight = extracted.mapped();
-  PublishLoadEnd(EventKind::kLoadFailed, load, flight.revision, 0, error);
+  PublishLoad(EventKind::kLoadFailed, load, flight.revision, 0, error);
   std::vector<Interest> riders =
       flight.Split([&flight](const Interest& interest) { return flight.Carries(interest); });
   for (Interest& interest : riders) {
@@ -124,7 +124,7 @@ void NodeCache::Abort(const Uri& uri, const absl::Status& reason, Outcomes& outc
   }
   Flight& flight = extracted.mapped();
   flight.load->cancellation.Cancel(reason);
-  PublishLoadEnd(EventKind::kLoadFailed, *flight.load, flight.revision, 0, reason);
+  PublishLoad(EventKind::kLoadFailed, *flight.load, flight.revision, 0, reason);
   for (Interest& interest : flight.interests) {
     outcomes.push_back({.interest = std::move(interest), .result = reason});
   }

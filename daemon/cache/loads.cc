@@ -114,7 +114,7 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
 }
 
 void NodeCache::Land(const Load& load, SharedModel model, LoadedCopies copies, Outcomes& outcomes) {
-  PublishLoadEnd(EventKind::kLoadFinished, load, model->index.revision, model->charged_bytes());
+  PublishLoad(EventKind::kLoadFinished, load, model->index.revision, model->charged_bytes());
   const Entry* same = catalog_.Find(load.uri, model->index.revision.hex());
   const EntryId id = same != nullptr
                          ? same->id

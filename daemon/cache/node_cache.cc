@@ -95,8 +95,8 @@ void NodeCache::Publish(EventKind kind, const Uri& uri, const RevisionId& revisi
                    .error = error});
 }
 
-void NodeCache::PublishLoadEnd(EventKind kind, const Load& load, const RevisionId& revision,
-                               uint64_t bytes, const absl::Status& error) {
+void NodeCache::PublishLoad(EventKind kind, const Load& load, const RevisionId& revision,
+                            uint64_t bytes, const absl::Status& error) {
   Event event = {.time = absl::Now(),
                  .kind = kind,
                  .uri = load.uri,
@@ -104,7 +104,12 @@ void NodeCache::PublishLoadEnd(EventKind kind, const Load& load, const RevisionI
                  .lease = {},
                  .bytes = bytes,
                  .error = error,
-                 .took = absl::ZeroDuration()};
+                 .request_id = load.request_id};
+  if (kind == EventKind::kLoadStarted) {
+    events_.Publish(event);
+    return;
+  }
+  event.took = absl::ZeroDuration();
   event.phases.reserve(pipeline::kTimedPhases.size());
   for (const pipeline::Phase phase : pipeline::kTimedPhases) {
     event.phases.emplace_back(phase, load.progress.phase.In(phase));

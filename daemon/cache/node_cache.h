@@ -18,6 +18,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "common/uptime.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/catalog.h"
 #include "daemon/cache/departures.h"
@@ -25,7 +26,6 @@
 #include "daemon/cache/leases.h"
 #include "daemon/cache/pin_check.h"
 #include "daemon/cache/promotion.h"
-#include "daemon/cache/uptime.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/cache/workers.h"
 #include "daemon/pipeline/model_key.h"
@@ -116,7 +116,8 @@ class NodeCache final : public Cache {
   // Of an interest in a load that runs.
   absl::Status CheckQuotaInFlight(const Uri& uri, const Interest& interest) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  HeldBytes HeldLocked(absl::string_view listener, EntryId but) const
+  using HeldByOthers = absl::FunctionRef<bool(const host::HostSegment&)>;
+  HeldBytes HeldLocked(absl::string_view listener, EntryId but, HeldByOthers held_by_others) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Of host memory, that other loads will bring to clients of the listener.
   uint64_t ComingTo(absl::string_view listener, const Flight* own) const
@@ -266,8 +267,8 @@ class NodeCache final : public Cache {
 
   void Publish(EventKind kind, const Uri& uri, const RevisionId& revision, uint64_t bytes = 0,
                const absl::Status& error = absl::OkStatus());
-  void PublishLoadEnd(EventKind kind, const Load& load, const RevisionId& revision, uint64_t bytes,
-                      const absl::Status& error = absl::OkStatus());
+  void PublishLoad(EventKind kind, const Load& load, const RevisionId& revision, uint64_t bytes = 0,
+                   const absl::Status& error = absl::OkStatus());
   void PublishLeaseEnd(const Entry& entry, const LeaseTable::Ended& lease);
   void PublishOn(const GpuId& gpu, EventKind kind, const Uri& uri, const RevisionId& revision,
                  uint64_t bytes, const absl::Status& error = absl::OkStatus());

@@ -31,16 +31,23 @@ absl::Status OverQuota(const Uri& uri, uint64_t bytes, absl::string_view listene
           : absl::StrCat("ask the operator to raise max_bytes of listener ", listener));
 }
 
+bool AskKernel(const host::HostSegment& segment) { return segment.HeldByOthers(); }
+
 }  // namespace
 
-HeldBytes NodeCache::HeldLocked(absl::string_view listener, EntryId but) const {
+HeldBytes NodeCache::HeldLocked(absl::string_view listener, EntryId but,
+                                HeldByOthers held_by_others) const {
   HeldBytes held;
   const auto quota = options_.quotas.find(listener);
   if (quota != options_.quotas.end()) {
     held.quota = quota->second;
   }
   held.leased = leases_.LeasedBytes(listener);
-  held.draining = catalog_.MappedBytes(listener, but);
+  for (const Entry* entry : catalog_.LetGoOf(listener, but)) {
+    if (held_by_others(*entry->model->weights)) {
+      held.draining += entry->model->charged_bytes();
+    }
+  }
   for (const host::DrainingSegment& segment : tier_->draining()) {
     if (std::binary_search(segment.holders.begin(), segment.holders.end(), listener)) {
       held.draining += segment.bytes;
@@ -51,7 +58,7 @@ HeldBytes NodeCache::HeldLocked(absl::string_view listener, EntryId but) const {
 
 HeldBytes NodeCache::HeldBy(absl::string_view listener) const {
   absl::MutexLock lock(&mutex_);
-  return HeldLocked(listener, EntryId());
+  return HeldLocked(listener, EntryId(), AskKernel);
 }
 
 uint64_t NodeCache::ComingTo(absl::string_view listener, const Flight* own) const {
@@ -72,10 +79,17 @@ absl::Status NodeCache::CheckQuota(const Interest& interest, const Uri& uri, uin
     return absl::OkStatus();
   }
   const std::string& listener = interest.holder->listener;
-  const HeldBytes held = HeldLocked(listener, but);
   // What comes counts against what is to come, not against what is here.
   const uint64_t coming = own == nullptr ? 0 : ComingTo(listener, own);
-  if (held.leased + held.draining + coming + bytes <= *held.quota) {
+  const auto fits = [&](const HeldBytes& held) {
+    return held.leased + held.draining + coming + bytes <= *held.quota;
+  };
+  if (fits(HeldLocked(listener, but, [](const host::HostSegment&) { return true; }))) {
+    return absl::OkStatus();
+  }
+  // Only where it decides: each model is a question of its own to the kernel.
+  const HeldBytes held = HeldLocked(listener, but, AskKernel);
+  if (fits(held)) {
     return absl::OkStatus();
   }
   return OverQuota(uri, bytes, listener, held, coming);

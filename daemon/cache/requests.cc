@@ -71,6 +71,7 @@ std::unique_ptr<Wait> NodeCache::Acquire(AcquireRequest request, AcquireCallback
   interest.revision = std::move(request.revision);
   interest.pins = std::move(request.pins);
   interest.may_load = request.may_load;
+  interest.request_id = std::move(request.request_id);
   interest.device = request.device;
   if (request.device.has_value() && !request.device->is_private) {
     interest.gpus = {request.device->gpu};
@@ -94,6 +95,8 @@ std::unique_ptr<Wait> NodeCache::Preload(PreloadRequest request, PreloadCallback
                                  }
                                });
   interest.policy = request.policy;
+  interest.may_load = request.may_load;
+  interest.request_id = std::move(request.request_id);
   interest.persistent = request.goes_on;
   interest.urgent = true;
   if (request.pin) {
@@ -167,7 +170,8 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
                      .error = {},
                      .took = Uptime() - interest.asked,
                      .listener = interest.holder->listener,
-                     .was_resident = interest.was_resident});
+                     .was_resident = interest.was_resident,
+                     .request_id = interest.request_id});
     WakeTickerBefore(Uptime() + options_.unclaimed_lease);
   } else {
     catalog_.Touch(id, now);

@@ -26,11 +26,12 @@ namespace weightd::service {
 AdminService::AdminService(Daemon daemon)
     : daemon_(std::move(daemon)), calls_(kAdminListener, daemon_.peers, daemon_.observer) {}
 
-absl::StatusOr<cache::PreloadRequest> AdminService::Admit(const Caller& caller,
+absl::StatusOr<cache::PreloadRequest> AdminService::Admit(const Call& call,
                                                           v1::PreloadRequest& request) const {
   cache::PreloadRequest admitted;
+  admitted.request_id = call.request_id();
   ASSIGN_OR_RETURN(admitted.key, TakeKey(request));
-  if (admitted.key.has_value() && caller.listener != kAdminListener) {
+  if (admitted.key.has_value() && call.caller().listener != kAdminListener) {
     return Error(Reason::kUnsupported,
                  "a key that comes with a preload is only taken on admin.sock",
                  "preload on the node itself, or name the key under `keys` in the daemon's config");
@@ -50,7 +51,7 @@ grpc::ServerWriteReactor<v1::PreloadResponse>* AdminService::Preload(
   Call begun = calls_.Begin(*context, std::move(asked));
   // The message is this call's own, made by gRPC, and nobody else reads it.
   absl::StatusOr<cache::PreloadRequest> admitted =
-      Admit(begun.caller(), const_cast<v1::PreloadRequest&>(*request));
+      Admit(begun, const_cast<v1::PreloadRequest&>(*request));
   auto* const call = new PreloadCall(context, std::move(begun), daemon_.names);
   if (admitted.ok()) {
     call->Start(daemon_.cache, *std::move(admitted));

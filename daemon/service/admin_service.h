@@ -20,10 +20,6 @@
 
 namespace weightd::service {
 
-// The listeners of calls on admin.sock and over TCP.
-inline constexpr char kAdminListener[] = "admin";
-inline constexpr char kAdminTcpListener[] = "admin-tcp";
-
 // What operators may call: everything. Who may connect is the admin socket's mode.
 class AdminService final : public v1::Admin::CallbackService {
  public:
@@ -105,8 +101,7 @@ class AdminService final : public v1::Admin::CallbackService {
                         v1::DescribeModelResponse& response) const;
   absl::Status Leases(const v1::ListLeasesRequest& request, v1::ListLeasesResponse& response) const;
   // Takes the request's secret.
-  absl::StatusOr<cache::PreloadRequest> Admit(const Caller& caller,
-                                              v1::PreloadRequest& request) const;
+  absl::StatusOr<cache::PreloadRequest> Admit(const Call& call, v1::PreloadRequest& request) const;
   // Each once; "all" is every GPU of the node.
   absl::StatusOr<std::vector<GpuId>> GpusNamed(
       const google::protobuf::RepeatedPtrField<std::string>& names) const;

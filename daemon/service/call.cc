@@ -1,13 +1,13 @@
 #include "daemon/service/call.h"
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "common/status.h"
+#include "common/uptime.h"
 #include "daemon/service/error_detail.h"
 
 namespace weightd::service {
@@ -22,14 +22,10 @@ std::string NewRequestId() {
   return absl::StrFormat("%016x", next.fetch_add(1));
 }
 
-absl::Duration SteadyNow() {
-  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-}
-
 }  // namespace
 
 Call::Call(CallObserver* observer, Caller caller, Asked asked)
-    : observer_(observer), begun_(SteadyNow()), record_(std::make_unique<CallRecord>()) {
+    : observer_(observer), begun_(Uptime()), record_(std::make_unique<CallRecord>()) {
   record_->request_id = NewRequestId();
   record_->caller = std::move(caller);
   record_->method = asked.method;
@@ -40,7 +36,7 @@ Call::Call(CallObserver* observer, Caller caller, Asked asked)
 
 Call::~Call() {
   if (record_ != nullptr) {
-    record_->took = SteadyNow() - begun_;
+    record_->took = Uptime() - begun_;
     observer_->Ended(*record_);
   }
 }

@@ -11,9 +11,12 @@
 
 namespace weightd::service {
 
+// The listeners of operators' calls: on admin.sock, and on TCP. No client listener has these names.
+inline constexpr char kAdminListener[] = "admin";
+inline constexpr char kAdminTcpListener[] = "admin-tcp";
+
 // Who called.
 struct Caller {
-  // The client listener's name; of operators "admin" on admin.sock, "admin-tcp" on TCP.
   std::string listener;
   // As the kernel saw the peer of a UNIX socket when it connected (SO_PEERCRED).
   std::optional<uint32_t> uid = {};

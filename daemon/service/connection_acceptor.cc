@@ -12,7 +12,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "common/status.h"
-#include "daemon/cache/uptime.h"
+#include "common/uptime.h"
 #include "daemon/service/call.h"
 
 namespace weightd::service {
@@ -117,7 +117,7 @@ void ConnectionAcceptor::Accept(Fd connection) {
     return;
   }
   Caller caller{reception_.listener, user->uid, user->gid};
-  if (rate_ != nullptr && rate_->Take(user->uid, cache::Uptime()) > absl::ZeroDuration()) {
+  if (rate_ != nullptr && rate_->Take(user->uid, Uptime()) > absl::ZeroDuration()) {
     ReportRefusedConnection(*reception_.observer, std::move(caller), ConnectsTooOften());
     return;
   }

@@ -15,8 +15,8 @@
 #include "absl/time/time.h"
 #include "common/fd_passing.h"
 #include "common/status.h"
+#include "common/uptime.h"
 #include "common/version.h"
-#include "daemon/cache/uptime.h"
 #include "daemon/service/call.h"
 #include "daemon/service/error_detail.h"
 #include "weightd/v1/handles.pb.h"
@@ -132,8 +132,7 @@ void HandleChannel::Welcome(Fd socket) {
   if (!user.ok()) {
     return;
   }
-  if (options_.rate != nullptr &&
-      options_.rate->Take(user->uid, cache::Uptime()) > absl::ZeroDuration()) {
+  if (options_.rate != nullptr && options_.rate->Take(user->uid, Uptime()) > absl::ZeroDuration()) {
     ReportRefusedConnection(*daemon_.observer, CallerOf(*user), ConnectsTooOften());
     return;
   }

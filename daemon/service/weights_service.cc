@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/status.h"
-#include "daemon/cache/uptime.h"
+#include "common/uptime.h"
 #include "daemon/service/acquire_call.h"
 #include "daemon/service/convert.h"
 
@@ -39,7 +39,7 @@ absl::Status WeightsService::CheckRate(const Caller& caller) const {
   if (!caller.uid.has_value()) {
     return absl::OkStatus();  // its session won't be found
   }
-  const absl::Duration wait = daemon_.calls->Take(*caller.uid, cache::Uptime());
+  const absl::Duration wait = daemon_.calls->Take(*caller.uid, Uptime());
   if (wait == absl::ZeroDuration()) {
     return absl::OkStatus();
   }
@@ -86,10 +86,11 @@ Decision WeightsService::Decide(const Uri& uri) const {
 }
 
 absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
-    const grpc::CallbackServerContext& context, const Caller& caller,
+    const grpc::CallbackServerContext& context, const Call& call,
     const v1::AcquireRequest& request) const {
   cache::AcquireRequest admitted;
-  ASSIGN_OR_RETURN(admitted.holder, AdmittedHolder(context, caller));
+  admitted.request_id = call.request_id();
+  ASSIGN_OR_RETURN(admitted.holder, AdmittedHolder(context, call.caller()));
   ASSIGN_OR_RETURN(admitted.uri, Resolve(request.model()));
   const Decision decision = Decide(admitted.uri);
   if (!decision.visible()) {
@@ -108,7 +109,7 @@ absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
 grpc::ServerWriteReactor<v1::AcquireResponse>* WeightsService::Acquire(
     grpc::CallbackServerContext* context, const v1::AcquireRequest* request) {
   Call begun = calls_.Begin(*context, {"Acquire", request->model()});
-  absl::StatusOr<cache::AcquireRequest> admitted = Admit(*context, begun.caller(), *request);
+  absl::StatusOr<cache::AcquireRequest> admitted = Admit(*context, begun, *request);
   auto* const call =
       new AcquireCall(context, std::move(begun), {daemon_.cache, daemon_.sessions, daemon_.names});
   if (admitted.ok()) {

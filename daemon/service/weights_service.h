@@ -59,7 +59,7 @@ class WeightsService final : public v1::Weights::CallbackService {
   absl::StatusOr<Uri> Resolve(const std::string& model) const;
   Decision Decide(const Uri& uri) const;
   absl::StatusOr<cache::AcquireRequest> Admit(const grpc::CallbackServerContext& context,
-                                              const Caller& caller,
+                                              const Call& call,
                                               const v1::AcquireRequest& request) const;
   absl::Status List(const v1::ListModelsRequest& request, v1::ListModelsResponse& response) const;
   absl::Status Get(const v1::GetModelRequest& request, v1::GetModelResponse& response) const;

@@ -43,12 +43,16 @@ def test_attaches_say_who_and_what(daemon: Daemon, files: pathlib.Path) -> None:
     assert (line["method"], line["outcome"], line["level"]) == ("Acquire", "OK", "info")
     assert line["duration_ms"] > 0
     assert len(line["request_id"]) == 16
+    # What it set off can be found by it.
+    for event in ("load.started", "load.finished"):
+        assert line_of(daemon, event)["request_id"] == line["request_id"]
 
     with pytest.raises(weightd.Error):
         weightd.attach(f"{path}.absent", socket_dir=daemon.socket_dir)
     failed = line_of(daemon, "audit.attach", outcome="MODEL_NOT_FOUND")
     assert failed["error"]
     assert failed["request_id"] != line["request_id"]
+    assert line_of(daemon, "load.failed")["request_id"] == failed["request_id"]
 
 
 def test_users_are_told_apart(daemons: Daemons, reachable: pathlib.Path, tmp_path: pathlib.Path) -> None:

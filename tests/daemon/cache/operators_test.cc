@@ -105,6 +105,21 @@ TEST_F(OperatorsTest, ForcedEvictionDrainsUntilClientsLetGo) {
   EXPECT_EQ(cache_->Model(Named("m"))->leases, 1u);
 }
 
+TEST_F(OperatorsTest, APreloadThatMayNotLoadOnlyLooksAtWhatIsThere) {
+  Start(100);
+  Put("m", 4);
+  const auto look = [&] {
+    Call call;
+    call.Keep(
+        cache_->Preload({.uri = Named("m"), .policy = {}, .may_load = false}, call.ForPreload()));
+    return ReasonOf(call.Await().status());
+  };
+  EXPECT_EQ(look(), Reason::kModelNotResident);
+  EXPECT_EQ(store_.loads(), 0);
+  Load("m");
+  EXPECT_EQ(look(), Reason::kUnspecified);
+}
+
 TEST_F(OperatorsTest, EvictCancelsARunningLoad) {
   Start(100);
   Put("m", 4);

@@ -1,11 +1,11 @@
-#ifndef WEIGHTD_DAEMON_CACHE_UPTIME_H_
-#define WEIGHTD_DAEMON_CACHE_UPTIME_H_
+#ifndef WEIGHTD_COMMON_UPTIME_H_
+#define WEIGHTD_COMMON_UPTIME_H_
 
 #include <chrono>
 
 #include "absl/time/time.h"
 
-namespace weightd::cache {
+namespace weightd {
 
 // Time on a clock that nobody sets: for whatever is due after a while. absl::Time is for what is
 // shown. Not comparable between boots of the machine.
@@ -13,6 +13,6 @@ inline absl::Duration Uptime() {
   return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
 }
 
-}  // namespace weightd::cache
+}  // namespace weightd
 
-#endif  // WEIGHTD_DAEMON_CACHE_UPTIME_H_
+#endif  // WEIGHTD_COMMON_UPTIME_H_
