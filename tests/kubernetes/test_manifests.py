@@ -218,6 +218,21 @@ def test_what_is_scraped_is_served() -> None:
     assert selected <= objects["Service"]["metadata"]["labels"].items()
 
 
+def job_of(objects: list[Object]) -> str:
+    """What Prometheus' operator makes of the monitor: the label of its service, or the service's name without one."""
+    by_kind = {each["kind"]: each for each in objects}
+    service = by_kind["Service"]["metadata"]
+    return str(service["labels"].get(by_kind["ServiceMonitor"]["spec"].get("jobLabel"), service["name"]))
+
+
+def test_the_alerts_are_of_the_job_that_is_scraped(chart: Renderer) -> None:
+    rules = (ROOT / "deploy/observability/alerts.yaml").read_text()
+    (job,) = {*re.findall(r'job="([^"]+)"', rules)}
+    assert job_of(compose(MANIFESTS / "overlays/example")) == job
+    # Its objects have another name; what they are is the same.
+    assert job_of(chart.objects(ALL_ON, release="second")) == job
+
+
 def test_images_are_of_this_version(objects: list[Object]) -> None:
     header = (ROOT / "common/version.h").read_text()
     version = re.search(r'kVersion\[\] = "([^"]+)"', header)
