@@ -244,6 +244,30 @@ def test_images_are_of_this_version(objects: list[Object]) -> None:
             assert tag == version[1] or not name.endswith("/weightd")
 
 
+def test_a_pod_needs_what_the_page_says() -> None:
+    page = (ROOT / "deploy/README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(containers:.*?)```", page, re.DOTALL)
+    needed = yaml.safe_load(block)
+    (pod,) = read(MANIFESTS / "examples/model-pod.yaml")
+    assert needed["volumes"] == pod["spec"]["volumes"]
+    for container in containers_of(pod):
+        assert container["volumeMounts"] == needed["containers"][0]["volumeMounts"]
+
+
+def test_the_page_says_what_was_looked_at() -> None:
+    page = " ".join((MANIFESTS / "README.md").read_text().split())
+    oldest, newest = (version.rpartition(".")[0] for version in VERSIONS)
+    assert f"Kubernetes {oldest} to {newest} " in page
+    (policy,) = [each for each in compose(MANIFESTS / "base") if each["kind"] == "NetworkPolicy"]
+    assert "lets out DNS and TCP 443 and 80 " in page
+    assert {(port["protocol"], port["port"]) for rule in policy["spec"]["egress"] for port in rule["ports"]} == {
+        ("UDP", 53),
+        ("TCP", 53),
+        ("TCP", 443),
+        ("TCP", 80),
+    }
+
+
 def test_the_page_names_what_there_is() -> None:
     page = (MANIFESTS / "README.md").read_text()
     named = {*re.findall(r"deploy/(?:kubernetes|helm)/[\w./-]+", page)}
