@@ -4,6 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/cpp/daemon_gone.h"
 #include "client/cpp/rpc.h"
 #include "client/cpp/socket_dir.h"
 #include "client/cpp/tls_channel.h"

@@ -20,10 +20,12 @@
 
 namespace weightd::service {
 
-// What operators may call: everything. Who may connect is the admin socket's mode.
+// What operators may call: everything, and over TCP all that brings no secret. Who may connect is
+// up to the socket's mode and to the TCP listener's certificates.
 class AdminService final : public v1::Admin::CallbackService {
  public:
-  // Names, folders and sessions of the listeners; leases and draining bytes are filled in here.
+  // Names, folders and sessions of the listeners; leases, their bytes and quotas are filled in
+  // here.
   using Listeners = std::function<std::vector<v1::ListenerStatus>()>;
 
   // The names of the level in use, and of the one before that another name puts in its place.

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import typing
@@ -124,12 +123,89 @@ def cache_config(folder: pathlib.Path, origin: str) -> str:
     for written, here in (
         ("/var/cache/nginx/weights", str(folder / "cache")),
         ("max_size=500g", "max_size=2g"),
-        (r"store\.example", re.escape(origin)),
         ("store.example", origin),
     ):
         assert written in text, written
         text = text.replace(written, here)
     return text
+
+
+class Between:
+    """A cache between a client and its store, which answers with the path it is asked for; and another server."""
+
+    def __init__(self, tmp_path: pathlib.Path, ends: contextlib.ExitStack) -> None:
+        network = ends.enter_context(namespaces.Network())
+        self.addresses = {machine: network.add(machine) for machine in ("store", "other", "cache", "client")}
+        answer = "default_type text/plain; return 200 $request_uri;"
+        cache = cache_config(tmp_path / "cache", self.addresses["store"])
+        servers = {
+            "store": f"server {{ listen 80; {answer} }} server {{ listen 9000; {answer} }}",
+            "other": f"server {{ listen 80; {answer} }}",
+            "cache": cache,
+        }
+        self.logs: dict[str, WebServer] = {}
+        for machine, config in servers.items():
+            server = WebServer(tmp_path / machine, network.on(machine), self.addresses[machine], config)
+            ends.callback(server.end)
+            self.logs[machine] = server
+        self._client = network.on("client")
+        for machine, port in (("store", 80), ("store", 9000), ("other", 80), ("cache", 8080), ("cache", 3128)):
+            wait_until(
+                lambda at=self.addresses[machine], port=port: listens(self._client, at, port), f"{machine} listens"
+            )
+
+    def get(self, uri: str, *arguments: str) -> tuple[int, str]:
+        """The status and body of what curl gets, from the URI as it is written."""
+        done = subprocess.run(
+            [*self._client, "curl", "-sS", "--path-as-is", "-w", "\n%{http_code}", *arguments, uri],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+
+@pytest.fixture
+def between(tmp_path: pathlib.Path) -> typing.Iterator[Between]:
+    if reason := namespaces.why_not():
+        pytest.skip(reason)
+    with contextlib.ExitStack() as ends:
+        yield Between(tmp_path, ends)
+
+
+@pytest.mark.plain_only
+def test_the_proxy_reaches_the_stores_of_its_list_only(between: Between) -> None:
+    store, other = between.addresses["store"], between.addresses["other"]
+    through = ("--proxy", f"http://{between.addresses['cache']}:3128")
+    assert between.get(f"http://{store}/llama", *through) == (http.client.OK, "/llama")
+    for uri, host in (
+        (f"http://{other}/llama", other),
+        (f"http://{store}/llama", other),
+        (f"http://{store}:9000/llama", f"{store}:9000"),
+        (f"http://{store}/llama", f"{store}@{other}"),
+        (f"http://{store}/llama", ""),
+    ):
+        status, _ = between.get(uri, *through, "--header", f"Host: {host}")
+        assert status in (http.client.FORBIDDEN, http.client.BAD_REQUEST), (uri, host)
+    # Two hosts in one request: the one that is on the list is asked, and what it says is kept as its own.
+    between.get(f"http://{other}/llama", *through, "--header", f"Host: {store}")
+    assert between.logs["other"].sent() == []
+    assert len(between.logs["store"].sent()) == 1
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("way", ["by name", "as a proxy"])
+def test_paths_that_normalise_alike_are_objects_of_their_own(way: str, between: Between) -> None:
+    cache = between.addresses["cache"]
+    place, through = f"http://{cache}:8080", ()
+    if way == "as a proxy":
+        place, through = f"http://{between.addresses['store']}", ("--proxy", f"http://{cache}:3128")
+    paths = ["/a/b", "/a%2Fb", "/a//b", "/a/./b", "/a/b?c", "/a/b%3Fc"]
+    for path in 2 * paths:
+        assert between.get(place + path, *through) == (http.client.OK, path)
+    assert len(between.logs["store"].sent()) == len(paths)
 
 
 @pytest.mark.plain_only

@@ -14,7 +14,7 @@ from models import even_model, small_model
 from processes import Daemon, Reader, binary, wait_until
 from users import NOBODY, as_user
 from weightd.v1 import weights_pb2
-from wire import RawSession
+from wire import RawSession, close_all
 
 Daemons = typing.Callable[..., Daemon]
 Readers = typing.Callable[[Daemon], Reader]
@@ -336,20 +336,30 @@ def test_a_quota_is_of_all_clients_together(quota: Quota, jobs: typing.Callable[
     assert outcome(quota.folder, quota.models[1]) == OK
 
 
-@pytest.mark.parametrize("how", ["keep_mapping", "evict"])
-def test_what_clients_still_map_counts(quota: Quota, jobs: typing.Callable[[], Reader], how: str) -> None:
+def test_what_clients_still_map_of_an_evicted_model_counts(quota: Quota, jobs: typing.Callable[[], Reader]) -> None:
     reader = jobs()
     reader.ask("attach", model=quota.models[0])
-    if how == "evict":
-        quota.daemon.ctl("evict", "--force", quota.models[0])
-        wait_until(lambda: quota.held() == (0, 3), "the evicted model drains")
-    else:
-        reader.ask("keep_mapping")
-        assert quota.held() in {(3, 0), (0, 3)}
+    quota.daemon.ctl("evict", "--force", quota.models[0])
+    wait_until(lambda: quota.held() == (0, 3), "the evicted model drains")
     assert outcome(quota.folder, quota.models[1]) == "QUOTA_EXCEEDED"
     reader.process.send_signal(signal.SIGKILL)
     reader.process.wait()
     wait_until(lambda: quota.held() == (0, 0), "nothing is mapped any more")
+    assert outcome(quota.folder, quota.models[1]) == OK
+
+
+def test_what_clients_keep_when_they_give_their_lease_back_counts(quota: Quota) -> None:
+    session = RawSession(quota.folder)
+    lease = session.acquire(quota.models[0])
+    kept = session.claim(lease)
+    assert quota.held() == (3, 0)
+    session.call("Release", weights_pb2.ReleaseRequest(lease_id=lease), weights_pb2.ReleaseResponse)
+    session.close()
+    assert quota.held() == (0, 3)
+    assert resident(quota.daemon) == [f"file://{quota.models[0]}"]
+    assert outcome(quota.folder, quota.models[1]) == "QUOTA_EXCEEDED"
+    close_all(kept)
+    wait_until(lambda: quota.held() == (0, 0), "nothing is open any more")
     assert outcome(quota.folder, quota.models[1]) == OK
 
 

@@ -137,6 +137,19 @@ def test_rules_are_right() -> None:
         assert rule["annotations"].keys() == {"summary", "description"}
 
 
+def test_prometheus_takes_what_the_page_has_it_scrape(tmp_path: pathlib.Path) -> None:
+    page = (ROOT / "deploy/README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", page, re.DOTALL)
+    (tmp_path / "prometheus.yaml").write_text(block)
+    (tmp_path / "alerts.yaml").write_text((OBSERVABILITY / "alerts.yaml").read_text())
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yaml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (scraped,) = yaml.safe_load(block)["scrape_configs"]
+    assert {*re.findall(r'job="(\w+)"', (OBSERVABILITY / "alerts.yaml").read_text())} == {scraped["job_name"]}
+
+
 def test_what_alerts_and_panels_name_exists() -> None:
     assert names_in(rule["expr"] for rule in rules()) <= documented().keys()
     # Nothing is measured that nobody is shown.

@@ -8,7 +8,7 @@ import time
 import typing
 
 from models import small_model
-from processes import PATIENCE, Daemon, binary, ending
+from processes import PATIENCE, Daemon, binary, ending, wait_until
 
 Daemons = typing.Callable[..., Daemon]
 
@@ -31,6 +31,25 @@ def test_health_is_the_exit_code(daemon: Daemon, files: pathlib.Path) -> None:
     daemon.ctl("health", "--model", str(path))
     daemon.stop()
     assert daemon.ctl("health", check=False).returncode == 69
+
+
+def test_ready_is_a_node_that_has_its_list(daemons: Daemons, files: pathlib.Path) -> None:
+    path = small_model(files / "m.safetensors")
+    models = "models:\n  - {{name: llama, uri: {}, preload: true}}\n"
+    daemon = daemons(models.format(files / "nowhere.safetensors"))
+
+    def ready(code: int, said: str) -> bool:
+        asked = daemon.ctl("health", "--ready", check=False)
+        return asked.returncode == code and said in asked.stdout + asked.stderr
+
+    daemon.ctl("health")
+    wait_until(lambda: ready(66, "llama (retrying: "), "the model that fails is named")
+    (daemon.log_path.parent / "weightd.yaml").write_text(models.format(path))
+    wait_until(lambda: ready(0, "1 preloaded model ready"), "the list was mended")
+    daemon.ctl("evict", "llama")
+    assert ready(66, "llama (evicted)")
+    daemon.ctl("preload", "llama")
+    assert ready(0, "1 preloaded model ready")
 
 
 def test_health_of_a_daemon_that_hangs(daemon: Daemon) -> None:

@@ -149,7 +149,7 @@ def test_cpp_block_is_the_example_that_is_built() -> None:
 
 def test_yaml_blocks_are_accepted(tmp_path: pathlib.Path) -> None:
     assert blocks("yaml")
-    for block in blocks("yaml"):
+    for block in blocks("yaml") + blocks("yaml", "daemon/metrics/README.md"):
         (tmp_path / "config").write_text(block)
         command = [str(BUILD / "daemon/weightd"), "--config", str(tmp_path / "config"), "--check-config"]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -162,6 +162,38 @@ def test_links_lead_somewhere() -> None:
             continue
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def help_of(*command: str) -> str:
+    """What weightctl says of itself, or of a command."""
+    weightctl = str(BUILD / "client/cli/weightctl")
+    return subprocess.run([weightctl, *command, "--help"], capture_output=True, text=True, check=True).stdout
+
+
+def weightctl_lines() -> typing.Iterator[tuple[str, list[str]]]:
+    """Where pages, alerts and manifests have a command of weightctl, and its words."""
+    listed = subprocess.run(["git", "ls-files", "deploy", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split():
+        if name.endswith((".md", ".yaml", ".txt", ".sh")):
+            text = (ROOT / name).read_text()
+            quoted = re.findall(r"`weightctl\s([^`]+)`", text)
+            lines = re.findall(r"(?:^ *|/| -- |exec \w+ |\()weightctl ([^`#;|<>)\n]+)", text, re.MULTILINE)
+            yield from ((name, line.split()) for line in quoted + lines if not line.startswith("/"))
+
+
+def test_commands_of_weightctl_are_there() -> None:
+    """Those that no test runs as they stand, for they need a cluster or a store, have commands and options at least."""
+    everywhere = help_of()
+    commands = set(re.findall(r"^  ([a-z-]+) ", everywhere.partition("Subcommands:")[2], re.MULTILINE))
+    helps = {command: everywhere + help_of(command) for command in commands} | {"complete": everywhere, "": everywhere}
+    named = set()
+    for page, words in weightctl_lines():
+        command = next((word for word in words if word in helps), "" if words[0].startswith("--") else words[0])
+        assert command in helps, f"{page}: {words}"
+        for option in (word for word in words if re.fullmatch("--?[a-z-]+", word)):
+            assert re.search(rf"(?<![\w-]){option}(?![\w-])", helps[command]), f"{page}: {words}"
+        named.add(command)
+    assert len(named) > len(commands) / 2
 
 
 def test_config_example_is_accepted() -> None:

@@ -218,6 +218,21 @@ def test_what_is_scraped_is_served() -> None:
     assert selected <= objects["Service"]["metadata"]["labels"].items()
 
 
+def job_of(objects: list[Object]) -> str:
+    """What Prometheus' operator makes of the monitor: the label of its service, or the service's name without one."""
+    by_kind = {each["kind"]: each for each in objects}
+    service = by_kind["Service"]["metadata"]
+    return str(service["labels"].get(by_kind["ServiceMonitor"]["spec"].get("jobLabel"), service["name"]))
+
+
+def test_the_alerts_are_of_the_job_that_is_scraped(chart: Renderer) -> None:
+    rules = (ROOT / "deploy/observability/alerts.yaml").read_text()
+    (job,) = {*re.findall(r'job="([^"]+)"', rules)}
+    assert job_of(compose(MANIFESTS / "overlays/example")) == job
+    # Its objects have another name; what they are is the same.
+    assert job_of(chart.objects(ALL_ON, release="second")) == job
+
+
 def test_images_are_of_this_version(objects: list[Object]) -> None:
     header = (ROOT / "common/version.h").read_text()
     version = re.search(r'kVersion\[\] = "([^"]+)"', header)
@@ -227,6 +242,30 @@ def test_images_are_of_this_version(objects: list[Object]) -> None:
         for container in containers_of(pod) if pod else ():
             name, _, tag = container["image"].rpartition(":")
             assert tag == version[1] or not name.endswith("/weightd")
+
+
+def test_a_pod_needs_what_the_page_says() -> None:
+    page = (ROOT / "deploy/README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(containers:.*?)```", page, re.DOTALL)
+    needed = yaml.safe_load(block)
+    (pod,) = read(MANIFESTS / "examples/model-pod.yaml")
+    assert needed["volumes"] == pod["spec"]["volumes"]
+    for container in containers_of(pod):
+        assert container["volumeMounts"] == needed["containers"][0]["volumeMounts"]
+
+
+def test_the_page_says_what_was_looked_at() -> None:
+    page = " ".join((MANIFESTS / "README.md").read_text().split())
+    oldest, newest = (version.rpartition(".")[0] for version in VERSIONS)
+    assert f"Kubernetes {oldest} to {newest} " in page
+    (policy,) = [each for each in compose(MANIFESTS / "base") if each["kind"] == "NetworkPolicy"]
+    assert "lets out DNS and TCP 443 and 80 " in page
+    assert {(port["protocol"], port["port"]) for rule in policy["spec"]["egress"] for port in rule["ports"]} == {
+        ("UDP", 53),
+        ("TCP", 53),
+        ("TCP", 443),
+        ("TCP", 80),
+    }
 
 
 def test_the_page_names_what_there_is() -> None:
