@@ -185,7 +185,8 @@ void AddNodeCommands(CLI::App& app, Arguments& arguments) {
   health->add_option("--model", arguments.model, "And has this model")->type_name("MODEL");
   add(Command::kConfigured, "configured", "List the models of the config, and what became of them");
   add(Command::kReload, "reload", "Have the config file read again");
-  add(Command::kLogLevel, "log-level", "Say how much the daemon logs, until it ends or its config says otherwise")
+  add(Command::kLogLevel, "log-level",
+      "Say how much the daemon logs, until it ends or its config says otherwise")
       ->add_option("LEVEL", arguments.log_level, "How much")
       ->required()
       ->check(CLI::IsMember(std::array<std::string, 4>{"debug", "info", "warning", "error"}));
