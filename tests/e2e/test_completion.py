@@ -62,7 +62,7 @@ def test_a_name_that_a_shell_would_run_is_not_offered(node: Daemon, files: pathl
         node.ctl("preload", str(small_model(files / f"{name}.safetensors", seed=3)))
     offered = bash(node, f"weightctl show file://{files}/x")
     # Quoted by their percents, three are as harmless as any other.
-    assert len(offered) == 3 and all(re.fullmatch(r"[\w./%]+", word) for word in offered), offered
+    assert len(offered) == 3 and all(re.fullmatch(r"[-\w./%]+", word) for word in offered), offered
 
 
 def test_a_tab_in_bash(node: Daemon) -> None:
