@@ -88,6 +88,24 @@ std::map<std::string, uint64_t, std::less<>> QuotasOf(const v1::Config& config) 
   return quotas;
 }
 
+absl::StatusOr<host::HostTierOptions> HostTierOptionsOf(const v1::HostTierConfig& config) {
+  host::HostTierOptions tier;
+  tier.budget = config.budget();
+  if (tier.budget == 0) {
+    ASSIGN_OR_RETURN(tier.budget, host::DefaultBudget());
+  }
+  if (config.ready() > tier.budget) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("host.ready is ", config.ready(), " bytes, the budget ", tier.budget),
+                 "set host.budget, or make less memory ready");
+  }
+  tier.ready = AlignDown(config.ready(), kPageBytes);
+  tier.huge_pages = config.huge_pages();
+  // By default wherever the kernel allows it.
+  tier.mlock = !config.has_mlock() || config.mlock();
+  return tier;
+}
+
 absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
   if (!config.has_access()) {
     return service::Access::Everything();
@@ -198,21 +216,7 @@ absl::Status Daemon::FindGpus(const v1::Config& config) {
 
 absl::Status Daemon::BuildCache(const v1::Config& config) {
   RETURN_IF_ERROR(AddSources(config.sources(), *counters_, sources_));
-  host::HostTierOptions tier;
-  tier.budget = config.host().budget();
-  if (tier.budget == 0) {
-    ASSIGN_OR_RETURN(tier.budget, host::DefaultBudget());
-  }
-  if (config.host().ready() > tier.budget) {
-    return Error(
-        Reason::kInvalidArgument,
-        absl::StrCat("host.ready is ", config.host().ready(), " bytes, the budget ", tier.budget),
-        "set host.budget, or make less memory ready");
-  }
-  tier.ready = AlignDown(config.host().ready(), kPageBytes);
-  tier.huge_pages = config.host().huge_pages();
-  // By default wherever the kernel allows it.
-  tier.mlock = !config.host().has_mlock() || config.host().mlock();
+  ASSIGN_OR_RETURN(host::HostTierOptions tier, HostTierOptionsOf(config.host()));
   pipeline::LoaderOptions loader;
   loader.chunk_bytes = config.sources().http().chunk();
   loader.rules_of = [this](const Uri& model) { return models_.RulesOf(model); };
