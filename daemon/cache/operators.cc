@@ -109,7 +109,10 @@ Leaver NodeCache::TakeOut(EntryId id) {
       copy.segment->Drain();
     }
   }
-  Publish(EventKind::kEvicted, entry.uri, entry.revision(), entry.model->charged_bytes());
+  // What was superseded left with that; it is only made to end here.
+  if (catalog_.Find(entry.uri) == &entry) {
+    Publish(EventKind::kEvicted, entry.uri, entry.revision(), entry.model->charged_bytes());
+  }
   return catalog_.Remove(id);
 }
 

@@ -100,10 +100,10 @@ class Oracle:
                 rules[f"{done} times {method}, {expected} times {command}"] = done == expected
             self._problems += [f"counters: {rule}" for rule, holds in rules.items() if not holds]
 
-    def problems(self) -> list[str]:
-        """What was wrong."""
+    def problems(self, first: int = 0) -> list[str]:
+        """What was wrong, from that one on."""
         with self._lock:
-            return self._problems[:20]
+            return self._problems[first:]
 
     def summary(self) -> str:
         """How much happened."""

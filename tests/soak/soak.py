@@ -28,6 +28,8 @@ SIZES = [1 * MIB, 2 * MIB, 4 * MIB, 4 * MIB, 8 * MIB, 8 * MIB, 16 * MIB, 24 * MI
 BUDGET = 40 * MIB
 CLIENTS = 6
 LEAST_ROUNDS = 8
+# Of a round's problems.
+MOST_TOLD = 20
 
 
 class Shelf:
@@ -223,17 +225,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(pathlib.Path(folder), arguments.seed)
         samples: list[Sample] = []
+        seen = 0
         try:
             end = time.monotonic() + 60 * arguments.minutes
             while time.monotonic() < end or len(samples) < LEAST_ROUNDS:
                 samples.append(soak.round(len(samples), arguments.round_seconds))
                 print(f"round {len(samples)}: {soak.oracle.summary()}; {samples[-1]}", flush=True)
+                for problem in soak.oracle.problems(seen)[:MOST_TOLD]:
+                    print(f"WRONG: {problem}", flush=True)
+                seen = len(soak.oracle.problems())
         finally:
             soak.end()
     # In the first half the queue of log lines, pools and arenas come to the size that they keep.
-    problems = [*soak.oracle.problems(), *grows(samples[len(samples) // 2 :])]
-    for problem in problems:
+    growth = grows(samples[len(samples) // 2 :])
+    for problem in growth:
         print(f"WRONG: {problem}")
+    problems = [*soak.oracle.problems(), *growth]
     verdict = f"{len(problems)} problems" if problems else "all well"
     print(f"{len(samples)} rounds, {soak.oracle.summary()}: {verdict}")
     sys.exit(1 if problems else 0)

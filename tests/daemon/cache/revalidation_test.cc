@@ -88,6 +88,19 @@ TEST_F(RevalidationTest, ThePinGoesOverToTheNewRevision) {
   EXPECT_TRUE(Acquire("other")->Await().ok());
 }
 
+TEST_F(RevalidationTest, WhatIsSupersededIsNotEvictedAsWell) {
+  Start(100, Always());
+  Put("m", 4, /*revision=*/1);
+  Lease("m");
+  Put("m", 4, /*revision=*/2);
+  Lease("m", kBob);
+  trail_->Await(EventKind::kSuperseded);
+  EXPECT_TRUE(cache_->Evict(Named("m"), /*force=*/true).ok());
+  EXPECT_EQ(trail_->Await(EventKind::kEvicted).revision, fakes::MakeRevision(2));
+  EXPECT_EQ(trail_->Count(EventKind::kEvicted), 1);
+  EXPECT_TRUE(cache_->Leases().empty());
+}
+
 TEST_F(RevalidationTest, ARevisionThatComesBackIsNotLoadedAgain) {
   Start(100, Always());
   Put("m", 4, /*revision=*/1);
