@@ -28,6 +28,8 @@ SIZES = [1 * MIB, 2 * MIB, 4 * MIB, 4 * MIB, 8 * MIB, 8 * MIB, 16 * MIB, 24 * MI
 # Of what all models take together: evictions are the rule.
 BUDGET = 40 * MIB
 CLIENTS = 6
+# In seconds since 1970.
+FIRST_VERSION_AT = 1_700_000_000
 LEAST_ROUNDS = 8
 # Of a round's problems.
 MOST_TOLD = 20
@@ -46,6 +48,9 @@ class Shelf:
         """A new version takes the old one's place, whole."""
         self.versions[index] += 1
         fresh = even_model(self.folder / ".fresh", SIZES[index], 4, seed=index << 16 | self.versions[index])
+        # nginx tells versions of one size apart by the second in which they were written.
+        written = FIRST_VERSION_AT + self.versions[index]
+        os.utime(fresh, (written, written))
         fresh.rename(self.folder / f"m{index}.safetensors")
 
 
