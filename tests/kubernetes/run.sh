@@ -16,4 +16,4 @@ tests/kubernetes/build.sh
 bazel build --config=opt //daemon:weightd //client/cli:weightctl
 mkdir -p .build
 ln -sfn "$(readlink -f bazel-bin)" .build/opt
-.venv/bin/python -m pytest -v -p no:cacheprovider "$@" tests/kubernetes/cluster/suite.py
+exec .venv/bin/python -m pytest -v -p no:cacheprovider "$@" tests/kubernetes/cluster/suite.py

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 import sys
 import typing
 
@@ -31,6 +32,8 @@ FIRST, NEXT = "0.1.0", "next"
 
 @pytest.fixture(scope="module")
 def cluster() -> typing.Iterator[Cluster]:
+    # Whoever ends the tests has the cluster end, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Cluster([FIRST, NEXT]) as running:
         yield running
 
