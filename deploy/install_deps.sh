@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs what building, testing and the quick start need on Debian 12: packages (as root) and a Python
 # environment in .venv with the weightd package. Does nothing, quickly, when nothing is missing.
-#   deploy/install_deps.sh [--build-only]    # only the packages that building and packing the programs need
+#   deploy/install_deps.sh --build-only         # only the packages that building and packing the programs need
+#   deploy/install_deps.sh --with PACKAGE...    # these packages, too
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -150,13 +151,17 @@ install_python() {
 }
 
 packages=("${build_packages[@]}" "${test_packages[@]}")
-if [[ ${1-} == --build-only ]]; then
-  packages=("${build_packages[@]}")
-  install_packages
-  find_headers
-  exit
-fi
-(($# == 0)) || fail "unknown argument $1"
+case ${1-} in
+  '') ;;
+  --build-only)
+    packages=("${build_packages[@]}")
+    install_packages
+    find_headers
+    exit
+    ;;
+  --with) packages+=("${@:2}") ;;
+  *) fail "unknown argument $1" ;;
+esac
 install_packages
 # One at a time: two that install into the same environment would spoil it.
 exec 9<deploy/install_deps.sh

@@ -32,6 +32,8 @@ fetch_source() {
 
 # Unpatched, with Debian's Go. Without a file of its version the build asks git, which knows another project's.
 build() {
+  rm -rf "$work/tmp"
+  mkdir "$work/tmp"
   cat >"$work/version" <<END
 KUBE_GIT_COMMIT='debian'
 KUBE_GIT_TREE_STATE='archive'
@@ -41,7 +43,7 @@ KUBE_GIT_MINOR='20'
 END
   (
     cd "$work"/kubernetes-*/
-    KUBE_GIT_VERSION_FILE=$work/version GO111MODULE=off CGO_ENABLED=0 \
+    GOTMPDIR=$work/tmp KUBE_GIT_VERSION_FILE=$work/version GO111MODULE=off CGO_ENABLED=0 \
       make GOLDFLAGS="-s -w" WHAT="${programs[*]/#/cmd/}"
   )
 }

@@ -4,25 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-packages=(golang-go rsync etcd-server containerd containernetworking-plugins runc conntrack iproute2 openssl)
-command -v kubectl >/dev/null || packages+=(kubernetes-client)
-
 [[ $EUID -eq 0 ]] || {
   echo "tests/kubernetes/run.sh: a kubelet needs root; run: sudo $0" >&2
   exit 1
 }
-./deploy/install_deps.sh
-dpkg-query -W "${packages[@]}" >/dev/null 2>&1 || {
-  # Packages start a service when they are installed, unless this file forbids it.
-  if [[ ! -e /usr/sbin/policy-rc.d ]]; then
-    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-    chmod 755 /usr/sbin/policy-rc.d
-  fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
-}
+packages=(golang-go rsync etcd-server containerd containernetworking-plugins runc conntrack iproute2 openssl)
+# Any kubectl will do. Where there is another, Debian's package may not be installed beside it: both have /usr/bin/kubectl.
+command -v kubectl >/dev/null || packages+=(kubernetes-client)
+./deploy/install_deps.sh --with "${packages[@]}"
 tests/kubernetes/build.sh
 bazel build --config=opt //daemon:weightd //client/cli:weightctl
 mkdir -p .build
 ln -sfn "$(readlink -f bazel-bin)" .build/opt
-.venv/bin/python -m pytest -v -p no:cacheprovider "$@" tests/kubernetes/cluster/suite.py
+exec .venv/bin/python -m pytest -v -p no:cacheprovider "$@" tests/kubernetes/cluster/suite.py

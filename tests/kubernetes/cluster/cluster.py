@@ -150,7 +150,12 @@ class Cluster:
 
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
-            environment = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+            environment = {
+                **os.environ,
+                "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
+                # Otherwise a kubelet first asks the network whether it is in Amazon's cloud.
+                "AWS_EC2_METADATA_DISABLED": "true",
+            }
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment
             )
@@ -261,6 +266,8 @@ class Cluster:
                 "--leader-elect=false",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={port}",
+                # The other port would be on every address.
+                "--port=0",
                 f"--cert-dir={folder}/certs",
                 *more,
             )

@@ -76,6 +76,20 @@ class Machine:
             subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
 
 
+def memory_of_no_pod() -> int:
+    """Bytes that are charged to Kubernetes' pods together and to none of them: they have outlived theirs."""
+    (pods,) = [*CGROUPS.glob("kubepods"), *CGROUPS.glob("memory/kubepods")]
+    return _charged(pods) - sum(map(_charged, pods.glob("**/pod*")))
+
+
+def _charged(cgroup: pathlib.Path) -> int:
+    """0 if it is gone."""
+    for file in [*cgroup.glob("memory.current"), *cgroup.glob("memory.usage_in_bytes")]:
+        with contextlib.suppress(OSError):
+            return int(file.read_text())
+    return 0
+
+
 def _read(path: pathlib.Path) -> str:
     return path.read_text().strip() if path.exists() else ""
 

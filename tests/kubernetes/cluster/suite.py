@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 import sys
 import typing
 
@@ -23,6 +24,7 @@ from installation import (  # noqa: E402
     team_objects,
     write_models,
 )
+from machine import memory_of_no_pod  # noqa: E402
 from schemas import Object  # noqa: E402
 
 WEIGHTD = ("--namespace", "weightd")
@@ -31,6 +33,8 @@ FIRST, NEXT = "0.1.0", "next"
 
 @pytest.fixture(scope="module")
 def cluster() -> typing.Iterator[Cluster]:
+    # Whoever ends the tests has the cluster end, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Cluster([FIRST, NEXT]) as running:
         yield running
 
@@ -145,6 +149,12 @@ def test_a_roll_leaves_the_pod_its_weights(cluster: Cluster, digest: str) -> Non
     assert "llama" in resident(cluster)
     once = ("exec", "llama", "--container=server", "--", "python3", "/opt/server.py", "llama", "once")
     assert cluster.kubectl(*once).stdout.split() == [digest]  # of the new daemon's
+
+
+def test_the_old_weights_are_charged_to_the_node(cluster: Cluster) -> None:
+    assert memory_of_no_pod() > 0.9 * MODEL_BYTES
+    cluster.kubectl("delete", "pod", "llama", "--grace-period=5")
+    cluster.until(lambda: memory_of_no_pod() < 0.5 * MODEL_BYTES, "the pod has let go of the old weights")
 
 
 def test_a_changed_list_is_loaded_without_a_restart(cluster: Cluster) -> None:
