@@ -181,7 +181,7 @@ void AddNodeCommands(CLI::App& app, Arguments& arguments) {
   CLI::App* health =
       add(Command::kHealth, "health", "Whether the daemon serves: for probes, by the exit code");
   health->add_flag("--ready", arguments.ready,
-                   "And has every model that its config says to preload");
+                   "And has loaded every model that its config says to preload");
   health->add_option("--model", arguments.model, "And has this model")->type_name("MODEL");
   add(Command::kConfigured, "configured", "List the models of the config, and what became of them");
   add(Command::kReload, "reload", "Have the config file read again");

@@ -7,9 +7,11 @@ import subprocess
 import time
 import typing
 
-from models import small_model
+import weightd
+from models import even_model, small_model
 from processes import PATIENCE, Daemon, binary, ending, wait_until
 
+MIB = 1 << 20
 Daemons = typing.Callable[..., Daemon]
 
 
@@ -47,9 +49,25 @@ def test_ready_is_a_node_that_has_its_list(daemons: Daemons, files: pathlib.Path
     (daemon.log_path.parent / "weightd.yaml").write_text(models.format(path))
     wait_until(lambda: ready(0, "1 preloaded model ready"), "the list was mended")
     daemon.ctl("evict", "llama")
-    assert ready(66, "llama (evicted)")
+    assert ready(0, "1 preloaded model ready, 1 evicted since")
+    assert daemon.ctl("health", "--model", "llama", check=False).returncode == 66
     daemon.ctl("preload", "llama")
-    assert ready(0, "1 preloaded model ready")
+    assert ready(0, "1 preloaded model ready\n")
+
+
+def test_a_node_stays_ready_when_clients_need_the_room(daemons: Daemons, files: pathlib.Path) -> None:
+    paths = [even_model(files / f"{i}.safetensors", 3 * MIB, 3, seed=i) for i in range(2)]
+    models = "host: {{budget: 5MiB}}\nmodels:\n  - {{name: llama, uri: {}, preload: true}}\n"
+    daemon = daemons(models.format(paths[0]))
+    wait_until(lambda: daemon.ctl("health", "--ready", check=False).returncode == 0, "it is preloaded")
+    with weightd.attach(str(paths[1]), socket_dir=daemon.socket_dir, framework="np"):
+        (llama,) = daemon.ctl_json("configured")["models"]
+        assert llama["state"] == "EVICTED"
+        health = daemon.ctl_json("health", "--ready")
+        assert (health["preloaded"], health["evicted"]) == (1, 1)
+        # Another entry is another promise, which hasn't been kept once.
+        (daemon.log_path.parent / "weightd.yaml").write_text(models.format(files / "nowhere.safetensors"))
+        wait_until(lambda: daemon.ctl("health", "--ready", check=False).returncode == 66, "the list has changed")
 
 
 def test_health_of_a_daemon_that_hangs(daemon: Daemon) -> None:
