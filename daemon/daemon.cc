@@ -18,7 +18,6 @@
 #include "common/byte_range.h"
 #include "common/status.h"
 #include "common/version.h"
-#include "daemon/admin_tcp.h"
 #include "daemon/config.h"
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_metrics.h"
@@ -305,17 +304,20 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
                   {service::kAdminListener, &admin_peers_, &call_observers_}));
   ASSIGN_OR_RETURN(admin_tcp_,
                    StartAdminTcp(config.admin().tcp(), admin_.get(),
-                                 {service::kAdminTcpListener, &admin_peers_, &call_observers_}));
+                                 {service::kAdminTcpListener, &admin_peers_, &call_observers_},
+                                 &certificate_expiry_));
   return absl::OkStatus();
 }
 
 void Daemon::ShowMetrics() {
-  metrics_ = MakeExposition({.counters = counters_.get(),
-                             .cache = cache_.get(),
-                             .names = &models_.names(),
-                             .listeners = [this] { return ListenerStatuses(); },
-                             .models = [this] { return models_.Snapshot(); },
-                             .started = absl::Now()});
+  metrics_ =
+      MakeExposition({.counters = counters_.get(),
+                      .cache = cache_.get(),
+                      .names = &models_.names(),
+                      .listeners = [this] { return ListenerStatuses(); },
+                      .models = [this] { return models_.Snapshot(); },
+                      .admin_certificate_expiry = [this] { return certificate_expiry_.load(); },
+                      .started = absl::Now()});
 }
 
 std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {
