@@ -198,6 +198,9 @@ absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stoppin
     options.on_wait = [&path = path](absl::string_view why) {
       Log(LogLevel::kWarning, "folder.waiting", {{"socket_dir", path}, {"message", why}});
     };
+    options.on_lost = [path = path] {
+      Log(LogLevel::kWarning, "folder.lost", {{"socket_dir", path}});
+    };
     ASSIGN_OR_RETURN(std::unique_ptr<service::SocketFolder> folder,
                      service::SocketFolder::Open(std::move(options), stopping));
     folders_.push_back(std::move(folder));
@@ -325,7 +328,10 @@ std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {
   for (const auto& listener : listeners_) {
     v1::ListenerStatus& status = statuses.emplace_back();
     status.set_name(listener->options().name);
-    status.set_directory(listener->options().directory);
+    // Without it where no client finds the listener any more.
+    if (FolderAt(listener->options().directory)->Serves()) {
+      status.set_directory(listener->options().directory);
+    }
     status.set_sessions(listener->sessions());
   }
   return statuses;

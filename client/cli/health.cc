@@ -57,6 +57,19 @@ absl::StatusOr<Preloaded> CountPreloaded(const client::AdminClient& daemon) {
   return preloaded;
 }
 
+// A listener that clients don't find any more has no folder.
+absl::Status CheckListeners(const v1::GetStatusResponse& status) {
+  for (const v1::ListenerStatus& listener : status.listeners()) {
+    if (listener.directory().empty()) {
+      return Error(Reason::kDaemonUnreachable,
+                   absl::StrCat("the sockets of listener ", listener.name(),
+                                " are gone from their folder: no client finds it"),
+                   "restart weightd");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckResident(const client::AdminClient& daemon, const std::string& model) {
   const auto description = daemon.DescribeModel(model, /*tensors=*/false);
   RETURN_IF_ERROR(description.status());
@@ -79,6 +92,7 @@ absl::Status ReportHealth(const client::AdminClient& daemon, const Arguments& ar
                        HintOf(status.status()))
                : status.status();
   }
+  RETURN_IF_ERROR(CheckListeners(*status));
   Preloaded preloaded;
   if (arguments.ready) {
     ASSIGN_OR_RETURN(preloaded, CountPreloaded(daemon));

@@ -2,12 +2,14 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
 import typing
 
 import weightd
+from loglines import lines_of
 from models import even_model, small_model
 from processes import PATIENCE, Daemon, binary, ending, wait_until
 
@@ -68,6 +70,27 @@ def test_a_node_stays_ready_when_clients_need_the_room(daemons: Daemons, files: 
         # Another entry is another promise, which hasn't been kept once.
         (daemon.log_path.parent / "weightd.yaml").write_text(models.format(files / "nowhere.safetensors"))
         wait_until(lambda: daemon.ctl("health", "--ready", check=False).returncode == 66, "the list has changed")
+
+
+def test_health_of_a_listener_that_nobody_finds(daemons: Daemons, tmp_path: pathlib.Path) -> None:
+    pods = tmp_path / "pods"
+    own = f"  - {{name: pods, directory: {pods}, mode: 0755, access: {{attach: ['**']}}}}\n"
+    daemon = daemons(f"listeners:\n  - name: default\n{own}")
+    daemon.ctl("health")
+    shutil.rmtree(pods)
+    for _ in range(2):
+        done = daemon.ctl("health", check=False)
+        assert done.returncode == 69
+        assert "the sockets of listener pods are gone from their folder" in done.stderr
+    assert daemon.status()["listeners"][0]["directory"] == str(daemon.socket_dir)
+    (lost,) = lines_of(daemon, "folder.lost")
+    assert lost["socket_dir"] == str(pods)
+    # Another one in its place is not what was there.
+    pods.mkdir()
+    (pods / "weightd.sock").touch()
+    assert daemon.ctl("health", check=False).returncode == 69
+    daemon.stop()
+    assert len(lines_of(daemon, "folder.lost")) == 1
 
 
 def test_health_of_a_daemon_that_hangs(daemon: Daemon) -> None:
