@@ -72,6 +72,11 @@ absl::Status CheckListeners(const v1::GetStatusResponse& status) {
 
 absl::Status CheckResident(const client::AdminClient& daemon, const std::string& model) {
   const auto description = daemon.DescribeModel(model, /*tensors=*/false);
+  if (ReasonOf(description.status()) == Reason::kInvalidUri) {
+    // Neither a URI nor a name of the list: one that is gone from it, to a probe.
+    return Error(Reason::kModelNotFound, description.status().message(),
+                 HintOf(description.status()));
+  }
   RETURN_IF_ERROR(description.status());
   if (description->model().state() != v1::RESIDENT) {
     return Error(Reason::kModelNotResident, absl::StrCat(model, " is not resident"),

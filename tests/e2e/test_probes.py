@@ -31,6 +31,7 @@ def test_health_is_the_exit_code(daemon: Daemon, files: pathlib.Path) -> None:
     healthy = daemon.ctl("health")
     assert healthy.stdout.startswith("weightd ") and healthy.stdout.count("\n") == 1
     assert daemon.ctl("health", "--model", str(path), check=False).returncode == 66
+    assert daemon.ctl("health", "--model", "typo", check=False).returncode == 66
     daemon.ctl("preload", str(path))
     daemon.ctl("health", "--model", str(path))
     daemon.stop()

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "client/cli/arguments.h"
 #include "client/cli/exit_code.h"
 #include "tests/fakes/fake_daemon.h"
@@ -289,6 +290,11 @@ TEST_F(CommandsTest, WaitEndsWhenAClientCanAttach) {
 TEST_F(CommandsTest, WaitEndsAtOnceIfWaitingIsOfNoUse) {
   EXPECT_EQ(Run({"wait", "large", "--timeout", "3600"}), kNoSuchObject);
   EXPECT_EQ(err_.str(), "weightctl: no such model\n");
+}
+
+TEST_F(CommandsTest, WaitIsForThisNode) {
+  EXPECT_EQ(Run({"wait", "small", "--address", "node7.example:7443"}), kUsage);
+  EXPECT_TRUE(absl::StrContains(err_.str(), "--address names another one")) << err_.str();
 }
 
 TEST_F(CommandsTest, WaitSaysWhyItGaveUp) {
