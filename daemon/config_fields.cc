@@ -137,8 +137,12 @@ class Filler {
     const NumberForm form = FormOfField(field);
     const std::optional<uint64_t> value = form.parse(text);
     const bool wide = field.cpp_type() == FieldDescriptor::CPPTYPE_UINT64;
-    if (!value.has_value() || (!wide && *value > std::numeric_limits<uint32_t>::max())) {
+    if (!value.has_value()) {
       return Wrong(path, absl::StrCat("expected ", form.example));
+    }
+    constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
+    if (!wide && *value > kMost) {
+      return lines_.ErrorAt(path, "too large", absl::StrCat("at most ", kMost));
     }
     if (*value == 0 && !field.has_presence()) {
       return lines_.ErrorAt(path, "must be above zero", "leave the key out for the default");

@@ -58,6 +58,7 @@ std::unique_ptr<metrics::Exposition> MakeExposition(Shown shown) {
   node.models = [models = std::move(shown.models), names = shown.names] {
     return ModelsOf(models(), *names);
   };
+  node.admin_certificate_expiry = std::move(shown.admin_certificate_expiry);
   return std::make_unique<metrics::Exposition>(
       shown.counters, std::move(node),
       metrics::Build{

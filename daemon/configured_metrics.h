@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_CONFIGURED_METRICS_H_
 #define WEIGHTD_DAEMON_CONFIGURED_METRICS_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -28,6 +29,8 @@ struct Shown {
   std::function<std::vector<v1::ListenerStatus>()> listeners;
   // As Admin.ListConfiguredModels has them.
   std::function<std::vector<v1::ConfiguredModel>()> models;
+  // In seconds since 1970; 0: there is none.
+  std::function<int64_t()> admin_certificate_expiry;
   absl::Time started;
 };
 

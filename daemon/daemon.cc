@@ -18,7 +18,6 @@
 #include "common/byte_range.h"
 #include "common/status.h"
 #include "common/version.h"
-#include "daemon/admin_tcp.h"
 #include "daemon/config.h"
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_metrics.h"
@@ -199,6 +198,9 @@ absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stoppin
     options.on_wait = [&path = path](absl::string_view why) {
       Log(LogLevel::kWarning, "folder.waiting", {{"socket_dir", path}, {"message", why}});
     };
+    options.on_lost = [path = path] {
+      Log(LogLevel::kWarning, "folder.lost", {{"socket_dir", path}});
+    };
     ASSIGN_OR_RETURN(std::unique_ptr<service::SocketFolder> folder,
                      service::SocketFolder::Open(std::move(options), stopping));
     folders_.push_back(std::move(folder));
@@ -305,17 +307,20 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
                   {service::kAdminListener, &admin_peers_, &call_observers_}));
   ASSIGN_OR_RETURN(admin_tcp_,
                    StartAdminTcp(config.admin().tcp(), admin_.get(),
-                                 {service::kAdminTcpListener, &admin_peers_, &call_observers_}));
+                                 {service::kAdminTcpListener, &admin_peers_, &call_observers_},
+                                 &certificate_expiry_));
   return absl::OkStatus();
 }
 
 void Daemon::ShowMetrics() {
-  metrics_ = MakeExposition({.counters = counters_.get(),
-                             .cache = cache_.get(),
-                             .names = &models_.names(),
-                             .listeners = [this] { return ListenerStatuses(); },
-                             .models = [this] { return models_.Snapshot(); },
-                             .started = absl::Now()});
+  metrics_ =
+      MakeExposition({.counters = counters_.get(),
+                      .cache = cache_.get(),
+                      .names = &models_.names(),
+                      .listeners = [this] { return ListenerStatuses(); },
+                      .models = [this] { return models_.Snapshot(); },
+                      .admin_certificate_expiry = [this] { return certificate_expiry_.load(); },
+                      .started = absl::Now()});
 }
 
 std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {
@@ -323,7 +328,10 @@ std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {
   for (const auto& listener : listeners_) {
     v1::ListenerStatus& status = statuses.emplace_back();
     status.set_name(listener->options().name);
-    status.set_directory(listener->options().directory);
+    // Without it where no client finds the listener any more.
+    if (FolderAt(listener->options().directory)->Serves()) {
+      status.set_directory(listener->options().directory);
+    }
     status.set_sessions(listener->sessions());
   }
   return statuses;

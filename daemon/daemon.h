@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/cancellation.h"
+#include "daemon/admin_tcp.h"
 #include "daemon/audit_log.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
@@ -78,6 +79,7 @@ class Daemon {
   std::unique_ptr<service::UserShares> in_flight_;
   std::vector<std::unique_ptr<service::ClientListener>> listeners_;
   std::unique_ptr<ConfigReloader> reloader_;
+  CertificateExpiry certificate_expiry_ = 0;
   std::unique_ptr<metrics::Exposition> metrics_;
   service::Peers admin_peers_;
   std::unique_ptr<service::AdminService> admin_service_;

@@ -6,6 +6,7 @@
 
 #include "common/cancellation.h"
 #include "common/status.h"
+#include "daemon/admin_tcp.h"
 #include "daemon/command_line.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
@@ -49,6 +50,13 @@ int main(int argc, char** argv) {
   }
   if (line->print_config) {
     std::cout << weightd::PrintConfig(*config);
+  }
+  if (line->check_config) {
+    // No mistake of the config, which may be meant for another machine.
+    if (const absl::Status files = weightd::CheckAdminTcpFiles(config->admin().tcp());
+        !files.ok()) {
+      std::cerr << "weightd: on this machine it would not do: " << files.message() << '\n';
+    }
   }
   if (line->print_config || line->check_config) {
     return weightd::kExitOk;

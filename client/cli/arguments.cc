@@ -1,13 +1,16 @@
 #include "client/cli/arguments.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <iterator>
+#include <numeric>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "client/cli/command_line_form.h"
@@ -181,7 +184,7 @@ void AddNodeCommands(CLI::App& app, Arguments& arguments) {
   CLI::App* health =
       add(Command::kHealth, "health", "Whether the daemon serves: for probes, by the exit code");
   health->add_flag("--ready", arguments.ready,
-                   "And has every model that its config says to preload");
+                   "And has loaded every model that its config says to preload");
   health->add_option("--model", arguments.model, "And has this model")->type_name("MODEL");
   add(Command::kConfigured, "configured", "List the models of the config, and what became of them");
   add(Command::kReload, "reload", "Have the config file read again");
@@ -264,6 +267,45 @@ bool AsksForCompletion(int argc, const char* const* argv) {
          absl::string_view(argv[2]) == "--";
 }
 
+// How many characters one has to put in, take out or change to make the one of the other.
+size_t Distance(absl::string_view one, absl::string_view other) {
+  std::vector<size_t> row(other.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < one.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < other.size(); ++j) {
+      const size_t changed = diagonal + (one[i] == other[j] ? 0 : 1);
+      diagonal = std::exchange(row[j + 1], std::min({changed, row[j] + 1, row[j + 1] + 1}));
+    }
+  }
+  return row.back();
+}
+
+absl::Status UnknownCommand(const CLI::App& app, const std::string& word) {
+  constexpr size_t kFurthest = 2;
+  std::string nearest;
+  size_t least = kFurthest + 1;
+  for (const CLI::App* const command : app.get_subcommands(nullptr)) {
+    if (const size_t distance = Distance(word, command->get_name()); distance < least) {
+      least = distance;
+      nearest = command->get_name();
+    }
+  }
+  return Error(Reason::kInvalidArgument, absl::StrCat("unknown command \"", word, "\""),
+               nearest.empty() ? "see weightctl --help"
+                               : absl::StrCat("did you mean ", nearest, "? See weightctl --help"));
+}
+
+// What the parser found wrong.
+absl::Status ParseError(const CLI::App& app, const CLI::Error& error) {
+  const std::vector<std::string> left = app.remaining();
+  const bool no_command = app.get_subcommands().empty();
+  if (no_command && !left.empty() && !absl::StartsWith(left[0], "-")) {
+    return UnknownCommand(app, left[0]);
+  }
+  return Error(Reason::kInvalidArgument, error.what(), "see weightctl --help");
+}
+
 absl::Duration TimeoutOf(const Parser& parser) {
   if (parser.app.get_option("--timeout")->count() == 0) {
     if (parser.arguments.command == Command::kHealth) {
@@ -296,7 +338,7 @@ absl::StatusOr<Arguments> ParseArguments(int argc, const char* const* argv) {
     arguments.text = text.str();
     return std::move(arguments);
   } catch (const CLI::Error& error) {
-    return Error(Reason::kInvalidArgument, error.what(), "see weightctl --help");
+    return ParseError(parser.app, error);
   }
   arguments.json = parser.output == "json";
   arguments.timeout = TimeoutOf(parser);

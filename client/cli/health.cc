@@ -23,32 +23,62 @@ std::string MissingText(const v1::ConfiguredModel& model) {
                       model.last_error(), ")");
 }
 
-// How many models the config preloads; an error that names those that aren't there.
-absl::StatusOr<uint64_t> CountPreloaded(const client::AdminClient& daemon) {
+// Models that the config preloads.
+struct Preloaded {
+  uint64_t all = 0;
+  // Those that have left since they were loaded.
+  uint64_t evicted = 0;
+};
+
+// An error that names those whose preload isn't done. One that was evicted is: whoever asks for it
+// has it loaded, and a node whose room is short for a while is to serve, and a fleet's roll to go
+// on.
+absl::StatusOr<Preloaded> CountPreloaded(const client::AdminClient& daemon) {
   ASSIGN_OR_RETURN(const auto models, daemon.ListConfiguredModels());
-  uint64_t preloaded = 0;
+  Preloaded preloaded;
   std::vector<std::string> missing;
   for (const v1::ConfiguredModel& model : models) {
     if (!model.preload()) {
       continue;
     }
-    ++preloaded;
-    if (model.state() != v1::ConfiguredModel::READY) {
+    ++preloaded.all;
+    if (model.state() == v1::ConfiguredModel::EVICTED) {
+      ++preloaded.evicted;
+    } else if (model.state() != v1::ConfiguredModel::READY) {
       missing.push_back(MissingText(model));
     }
   }
   if (!missing.empty()) {
     return Error(Reason::kModelNotResident,
-                 absl::StrCat(missing.size(), " of ", preloaded,
+                 absl::StrCat(missing.size(), " of ", preloaded.all,
                               " preloaded models not ready: ", absl::StrJoin(missing, ", ")),
                  "see weightctl configured");
   }
   return preloaded;
 }
 
+// A listener that clients don't find any more has no folder.
+absl::Status CheckListeners(const v1::GetStatusResponse& status) {
+  for (const v1::ListenerStatus& listener : status.listeners()) {
+    if (listener.directory().empty()) {
+      return Error(Reason::kDaemonUnreachable,
+                   absl::StrCat("the sockets of listener ", listener.name(),
+                                " are gone from their folder: no client finds it"),
+                   "restart weightd");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckResident(const client::AdminClient& daemon, const std::string& model) {
-  ASSIGN_OR_RETURN(const auto description, daemon.DescribeModel(model, /*tensors=*/false));
-  if (description.model().state() != v1::RESIDENT) {
+  const auto description = daemon.DescribeModel(model, /*tensors=*/false);
+  if (ReasonOf(description.status()) == Reason::kInvalidUri) {
+    // Neither a URI nor a name of the list: one that is gone from it, to a probe.
+    return Error(Reason::kModelNotFound, description.status().message(),
+                 HintOf(description.status()));
+  }
+  RETURN_IF_ERROR(description.status());
+  if (description->model().state() != v1::RESIDENT) {
     return Error(Reason::kModelNotResident, absl::StrCat(model, " is not resident"),
                  "see weightctl show");
   }
@@ -67,7 +97,8 @@ absl::Status ReportHealth(const client::AdminClient& daemon, const Arguments& ar
                        HintOf(status.status()))
                : status.status();
   }
-  uint64_t preloaded = 0;
+  RETURN_IF_ERROR(CheckListeners(*status));
+  Preloaded preloaded;
   if (arguments.ready) {
     ASSIGN_OR_RETURN(preloaded, CountPreloaded(daemon));
   }
@@ -79,7 +110,7 @@ absl::Status ReportHealth(const client::AdminClient& daemon, const Arguments& ar
     json.BeginObject().Key("serving").Bool(true).Key("version").String(status->version());
     json.Key("uptime").Number(static_cast<uint64_t>(status->uptime().seconds()));
     if (arguments.ready) {
-      json.Key("preloaded").Number(preloaded);
+      json.Key("preloaded").Number(preloaded.all).Key("evicted").Number(preloaded.evicted);
     }
     out << json.EndObject().text() << '\n';
     return absl::OkStatus();
@@ -87,8 +118,11 @@ absl::Status ReportHealth(const client::AdminClient& daemon, const Arguments& ar
   out << "weightd " << PrintableText(status->version()) << " serves, up "
       << DurationText(absl::Seconds(status->uptime().seconds()));
   if (arguments.ready) {
-    out << ", " << preloaded << (preloaded == 1 ? " preloaded model" : " preloaded models")
+    out << ", " << preloaded.all << (preloaded.all == 1 ? " preloaded model" : " preloaded models")
         << " ready";
+    if (preloaded.evicted != 0) {
+      out << ", " << preloaded.evicted << " evicted since";
+    }
   }
   out << (model.empty() ? "" : ", the model is resident") << '\n';
   return absl::OkStatus();

@@ -116,9 +116,9 @@ void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
                {"DRAINING", true},
                {"QUOTA", true}});
   for (const v1::ListenerStatus& listener : status.listeners()) {
-    table.AddRow({listener.name(), listener.directory(), absl::StrCat(listener.sessions()),
-                  absl::StrCat(listener.leases()), BytesText(listener.leased_bytes()),
-                  BytesText(listener.draining_bytes()),
+    table.AddRow({listener.name(), listener.directory().empty() ? "(gone)" : listener.directory(),
+                  absl::StrCat(listener.sessions()), absl::StrCat(listener.leases()),
+                  BytesText(listener.leased_bytes()), BytesText(listener.draining_bytes()),
                   listener.max_bytes() == 0 ? "none" : BytesText(listener.max_bytes())});
   }
   table.Print(out);

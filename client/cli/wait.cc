@@ -70,6 +70,11 @@ absl::Status TooLate(const absl::Status& last, const std::string& model, absl::D
 
 absl::Status WaitForModel(const Arguments& arguments, const std::string& model,
                           const Streams& streams) {
+  if (!arguments.remote.address.empty()) {
+    return Error(Reason::kInvalidArgument,
+                 "wait attaches over the sockets of this node, and --address names another one",
+                 "leave --address out, or preload the model there");
+  }
   const absl::Time begin = absl::Now();
   const absl::Time deadline = begin + arguments.timeout;
   ProgressPrinter printer(streams.err, streams.is_terminal, streams.columns);

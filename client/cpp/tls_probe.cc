@@ -58,7 +58,13 @@ std::string TakeError() {
 }
 
 absl::Status BadFile(absl::string_view what, const std::string& path) {
-  return Error(Reason::kInvalidArgument, absl::StrCat(what, " ", path, ": ", TakeError()),
+  // Of what can't be opened the newest error says no more than "system lib", the first one why.
+  const unsigned long first = ERR_peek_error();  // NOLINT(google-runtime-int): OpenSSL's
+  const std::string newest = TakeError();
+  const absl::Status why = ERR_SYSTEM_ERROR(first)
+                               ? ErrnoError(ERR_GET_REASON(first), path)
+                               : Error(Reason::kInvalidArgument, absl::StrCat(path, ": ", newest));
+  return Error(Reason::kInvalidArgument, absl::StrCat(what, " ", why.message()),
                "name a PEM file that this user may read");
 }
 

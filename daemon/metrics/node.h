@@ -36,6 +36,8 @@ struct Node {
   cache::Cache* cache = nullptr;
   std::function<std::vector<ListenerState>()> listeners;
   std::function<std::vector<ConfiguredModel>()> models;
+  // Of the certificate for administration over TCP, in seconds since 1970; 0 without one.
+  std::function<int64_t()> admin_certificate_expiry = [] { return 0; };
 };
 
 }  // namespace weightd::metrics

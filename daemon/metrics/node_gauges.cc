@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -163,6 +164,12 @@ std::vector<prometheus::MetricFamily> NodeGauges::Collect() const {
   AppendListeners(node_, families);
   AppendConfigured(node_, models, families);
   AppendGpus(*node_.cache, families);
+  GaugeFamily expiry("weightd_admin_certificate_expiry_timestamp_seconds",
+                     "When the certificate for administration over TCP expires (Unix time).");
+  if (const int64_t seconds = node_.admin_certificate_expiry(); seconds != 0) {
+    expiry.Set({}, seconds);
+  }
+  std::move(expiry).AppendTo(families);
   GaugeFamily huge("weightd_huge_page_fraction",
                    "Part of the resident models' bytes in host memory that lies in huge pages.");
   if (const std::optional<double> fraction = huge_pages_.FractionOf(models, *node_.cache)) {

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -289,6 +290,7 @@ absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t m
   if (rename(temporary.c_str(), path.c_str()) != 0) {
     return ErrnoError(errno, absl::StrCat("bind ", path));
   }
+  absl::MutexLock lock(&mutex_);
   bound_.push_back({std::string(name), found.st_dev, found.st_ino});
   return listening;
 }
@@ -301,7 +303,25 @@ absl::Status SocketFolder::GiveAway() {
   return absl::OkStatus();
 }
 
+bool SocketFolder::Serves() const {
+  absl::MutexLock lock(&mutex_);
+  const bool serves = options_.owner.foreign() ||
+                      std::all_of(bound_.begin(), bound_.end(), [this](const Bound& bound) {
+                        struct stat found{};
+                        if (lstat(PathOf(bound.name).c_str(), &found) != 0) {
+                          return errno != ENOENT && errno != ENOTDIR;
+                        }
+                        return found.st_dev == bound.device && found.st_ino == bound.inode;
+                      });
+  if (!serves && !told_) {
+    told_ = true;
+    options_.on_lost();
+  }
+  return serves;
+}
+
 void SocketFolder::Unbind() {
+  absl::MutexLock lock(&mutex_);
   if (options_.owner.foreign() && !bound_.empty()) {
     // Without it the sockets stay, for the next daemon to replace.
     [[maybe_unused]] const int taken_back =

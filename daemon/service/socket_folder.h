@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/cancellation.h"
 #include "common/fd.h"
@@ -30,6 +32,8 @@ struct SocketFolderOptions {
   // Told once, in words for people, when another daemon still holds the folder and we wait for it
   // to end.
   std::function<void(absl::string_view)> on_wait = [](absl::string_view) {};
+  // Told once, when Serves() finds that nobody finds us any more.
+  std::function<void()> on_lost = [] {};
   // How long to wait for a holder that still answers its clients. For one that doesn't (it is
   // dying: the kernel frees its memory before it drops the lock, seconds for a large cache) there
   // is no limit but `cancellation`.
@@ -39,7 +43,7 @@ struct SocketFolderOptions {
 // The folder in which one daemon serves: held by a lock on `weightd.lock`, so that there is one
 // daemon at a time however its predecessor ended. Touches nothing in it but the lock and the
 // sockets it is asked to bind. The sockets are removed when this dies, if they are still those it
-// made; the lock file stays. Not thread-safe.
+// made; the lock file stays. Not thread-safe, but for Serves.
 //
 // A folder that is another user's while clients may come is ours as long as we change it: from Open
 // to GiveAway, and from Unbind on. What its owner put there meanwhile, in the place of the lock or
@@ -63,8 +67,13 @@ class SocketFolder {
   // Lets the owner of the options have the folder.
   absl::Status GiveAway();
 
+  // False once the path of a socket that we bound leads to it no more: the folder or the socket was
+  // removed, or has another in its place. True of a folder that we gave away, whose owner may do
+  // that. Thread-safe.
+  bool Serves() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Removes our sockets: nobody new finds us, and a successor knows that we are ending.
-  void Unbind();
+  void Unbind() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string& path() const { return options_.path; }
 
@@ -83,7 +92,9 @@ class SocketFolder {
   const SocketFolderOptions options_;
   const Fd folder_;
   const Fd lock_;
-  std::vector<Bound> bound_;
+  mutable absl::Mutex mutex_;
+  std::vector<Bound> bound_ ABSL_GUARDED_BY(mutex_);
+  mutable bool told_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace weightd::service

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "common/status.h"
 #include "common/wipe.h"
 
@@ -10,6 +11,7 @@ namespace weightd::service {
 namespace {
 
 constexpr size_t kMostBytes = 1 << 20;
+constexpr absl::Duration kTellAgain = absl::Hours(24);
 
 }  // namespace
 
@@ -19,7 +21,8 @@ TlsCertificates::TlsCertificates(TlsFiles files, std::vector<Pattern> allowed, O
 absl::StatusOr<TlsCertificates> TlsCertificates::Open(TlsFiles files, std::vector<Pattern> allowed,
                                                       Observer observer) {
   TlsCertificates certificates(std::move(files), std::move(allowed), std::move(observer));
-  ASSIGN_OR_RETURN(certificates.current_, certificates.Read());
+  ASSIGN_OR_RETURN(auto identity, certificates.Read());
+  certificates.Take(std::move(identity), absl::Now());
   return certificates;
 }
 
@@ -43,19 +46,43 @@ absl::StatusOr<std::shared_ptr<const TlsIdentity>> TlsCertificates::Read() {
   return identity;
 }
 
-const std::shared_ptr<const TlsIdentity>& TlsCertificates::Current() {
-  if (std::none_of(stamps_.begin(), stamps_.end(),
-                   [](const source::FileStamp& stamp) { return stamp.Changed(); })) {
-    return current_;
+void TlsCertificates::Take(std::shared_ptr<const TlsIdentity> identity, absl::Time now) {
+  current_ = std::move(identity);
+  waiting_ = nullptr;
+  last_error_.clear();
+  told_ = now;
+  observer_.in_use(*current_);
+}
+
+void TlsCertificates::Refuse(const absl::Status& why) {
+  if (why.message() != last_error_) {
+    last_error_ = std::string(why.message());
+    observer_.changed(why);
   }
-  absl::StatusOr<std::shared_ptr<const TlsIdentity>> identity = Read();
-  if (identity.ok()) {
-    current_ = *identity;
-    last_error_.clear();
-    observer_(identity);
-  } else if (identity.status().message() != last_error_) {
-    last_error_ = std::string(identity.status().message());
-    observer_(identity);
+}
+
+const std::shared_ptr<const TlsIdentity>& TlsCertificates::Current() {
+  const absl::Time now = absl::Now();
+  if (std::any_of(stamps_.begin(), stamps_.end(),
+                  [](const source::FileStamp& stamp) { return stamp.Changed(); })) {
+    absl::StatusOr<std::shared_ptr<const TlsIdentity>> identity = Read();
+    waiting_ = identity.ok() ? *identity : nullptr;
+    if (!identity.ok()) {
+      Refuse(identity.status());
+    }
+  }
+  if (waiting_ != nullptr) {
+    const absl::Status valid = waiting_->ValidAt(now);
+    if (valid.ok() || !current_->ValidAt(now).ok()) {
+      observer_.changed(waiting_);
+      Take(std::move(waiting_), now);
+    } else {
+      Refuse(valid);
+    }
+  }
+  if (now - told_ >= kTellAgain) {
+    told_ = now;
+    observer_.in_use(*current_);
   }
   return current_;
 }

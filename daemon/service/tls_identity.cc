@@ -69,10 +69,14 @@ std::string SubjectOf(X509* certificate) {
   return ToUtf8(absl::string_view(data, std::min(static_cast<size_t>(size), kLongestShown)));
 }
 
-absl::Time ExpiryOf(X509* certificate) {
+absl::Time TimeOf(const ASN1_TIME* time) {
   tm utc = {};
-  ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &utc);
+  ASN1_TIME_to_tm(time, &utc);
   return absl::FromTM(utc, absl::UTCTimeZone());
+}
+
+std::string TextOf(absl::Time time) {
+  return absl::FormatTime(absl::RFC3339_sec, time, absl::UTCTimeZone());
 }
 
 int ChooseHttp2(SSL* /*ssl*/, const unsigned char** chosen, unsigned char* chosen_size,
@@ -170,8 +174,22 @@ absl::StatusOr<std::shared_ptr<const TlsIdentity>> TlsIdentity::Make(const TlsFi
   RETURN_IF_ERROR(UseCertificate(context, files, texts, chain));
   RETURN_IF_ERROR(TrustAuthorities(context, files, texts));
   identity->subject_ = SubjectOf(chain[0].get());
-  identity->expires_ = ExpiryOf(chain[0].get());
+  identity->file_ = files.certificate;
+  identity->begins_ = TimeOf(X509_get0_notBefore(chain[0].get()));
+  identity->expires_ = TimeOf(X509_get0_notAfter(chain[0].get()));
   return identity;
+}
+
+absl::Status TlsIdentity::ValidAt(absl::Time now) const {
+  if (now < begins_) {
+    return Bad(file_, absl::StrCat("the certificate is not valid before ", TextOf(begins_)),
+               "see whether the clock is right");
+  }
+  if (now >= expires_) {
+    return Bad(file_, absl::StrCat("the certificate expired at ", TextOf(expires_)),
+               "give a new one");
+  }
+  return absl::OkStatus();
 }
 
 SslPtr TlsIdentity::Accept(int socket, std::string* refusal) const {

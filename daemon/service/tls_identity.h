@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "daemon/service/access.h"
@@ -55,6 +56,8 @@ class TlsIdentity {
   // Of our own certificate: its subject, and when it expires.
   const std::string& subject() const { return subject_; }
   absl::Time expires() const { return expires_; }
+  // kInvalidArgument if peers don't believe it at that time: not yet, or not any more.
+  absl::Status ValidAt(absl::Time now) const;
 
  private:
   TlsIdentity() = default;
@@ -64,7 +67,9 @@ class TlsIdentity {
 
   std::vector<Pattern> allowed_;
   std::unique_ptr<SSL_CTX, SslDeleter> context_;
+  std::string file_;
   std::string subject_;
+  absl::Time begins_;
   absl::Time expires_;
 };
 

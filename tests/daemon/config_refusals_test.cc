@@ -33,6 +33,9 @@ TEST(Config, RefusesUnknownKeysAndWrongForms) {
       {"host:\n  budget: 1GiB\n  ready: 2GiB", "3: host.ready: "},
       {"sources: {file: {roots: [[a]]}}", "1: sources.file.roots[0]: expected a single value"},
   });
+  EXPECT_THAT(
+      Parse("listeners: [{name: default, calls_per_second: 5000000000}]").status().message(),
+      HasSubstr("1: listeners[0].calls_per_second: too large"));
   EXPECT_THAT(HintOf(Parse("host: {x: 1}").status()),
               HasSubstr("budget, mlock, huge_pages, ready"));
 }

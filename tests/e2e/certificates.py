@@ -9,6 +9,9 @@ import typing
 import grpc
 from weightd.v1 import admin_pb2
 
+# Of a time, as openssl reads it.
+FORM = "%Y%m%d%H%M%SZ"
+
 
 class Certificate(typing.NamedTuple):
     """PEM files."""
@@ -34,8 +37,13 @@ class Authority:
             *("-subj", f"/CN={name}", "-keyout", str(self._key), "-out", str(self.certificate)),
         )
 
-    def issue(self, name: str, alternative: str = "", expired: bool = False) -> Certificate:
-        """A certificate of the common name `name`, with subject alternative names as openssl writes them."""
+    def issue(
+        self, name: str, alternative: str = "", expired: bool = False, begin: datetime.datetime | None = None
+    ) -> Certificate:
+        """A certificate of the common name `name`, with subject alternative names as openssl writes them.
+
+        It is valid from `begin`, or from long ago, until tomorrow.
+        """
         stem = self._folder / f"{self._name}-{len(list(self._folder.glob('*.csr')))}"
         made = Certificate(stem.with_suffix(".pem"), stem.with_suffix(".key"))
         request, extensions = stem.with_suffix(".csr"), stem.with_suffix(".ext")
@@ -51,11 +59,12 @@ class Authority:
             f"[ca]\ndefault_ca=a\n[a]\ndatabase={database}\nnew_certs_dir={self._folder}\nrand_serial=yes\n"
             "default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\n"
         )
+        start = begin or datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
         end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=-1 if expired else 1)
         _openssl(
             *("ca", "-batch", "-notext", "-config", str(config), "-cert", str(self.certificate)),
             *("-keyfile", str(self._key), "-in", str(request), "-out", str(made.certificate)),
-            *("-extfile", str(extensions), "-startdate", "20200101000000Z", "-enddate", end.strftime("%Y%m%d%H%M%SZ")),
+            *("-extfile", str(extensions), "-startdate", start.strftime(FORM), "-enddate", end.strftime(FORM)),
         )
         return made
 

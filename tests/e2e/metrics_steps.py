@@ -10,6 +10,7 @@ import typing
 import urllib.error
 
 import pytest
+from certificates import Authority, Secrets
 from fault_server import Behaviour, FaultServer, Handler, right
 from gpu_node import MIB, GpuNode
 from models import even_model, small_model
@@ -86,8 +87,15 @@ class World:
         self.broken = self.server(fails(500), spare_small=False)
         self.port = free_port()
         self.tenants = tmp_path / "tenants"
-        self.daemon = daemons(self.config(), wait=False)
+        self.nodes = Authority(tmp_path, "nodes")
+        self.secrets = Secrets(tmp_path / "secrets")
+        self.renew()
+        self.daemon = daemons(self.secrets.config("127.0.0.1:0") + self.config(), wait=False)
         self.readers: list[Reader] = []
+
+    def renew(self) -> None:
+        """Gives the daemon a new certificate for operators over TCP."""
+        self.secrets.put(self.nodes.issue("node"), self.nodes.certificate)
 
     def server(self, *behaviours: Behaviour, spare_small: bool = True) -> FaultServer:
         """Serves a model; so it behaves for larger requests."""
@@ -246,6 +254,7 @@ def steps(node: GpuNode) -> list[Step]:
             {
                 "process_start_time_seconds": lambda before, after: abs(time.time() - after) < 600,
                 "weightd_host_budget_bytes": to(BUDGET),
+                "weightd_admin_certificate_expiry_timestamp_seconds": above_zero,
                 series("weightd_listener_max_bytes", listener="tenants"): to(QUOTA),
                 series("weightd_gpu_budget_bytes", gpu=gpu): to(64 * MIB),
                 configured(model="steady", state="loading"): to(1),
@@ -277,6 +286,7 @@ def steps(node: GpuNode) -> list[Step]:
                 series("weightd_source_requests_total", store="http", reason="ok"): more,
             },
         ),
+        Step(lambda world: world.renew(), {"weightd_admin_certificate_expiry_timestamp_seconds": more}),
         Step(compare_huge_pages, {"weightd_huge_page_fraction": lambda before, after: 0 <= after <= 1}),
         Step(
             attach_resident,

@@ -1,6 +1,7 @@
 """Operators over TCP: who gets in, who doesn't, and certificates that are replaced while it runs."""
 
 import contextlib
+import datetime
 import pathlib
 import socket
 import ssl
@@ -12,7 +13,7 @@ import pytest
 from certificates import AdminClient, Authority, Certificate, Secrets
 from loglines import line_of, lines_of
 from models import small_model
-from processes import Daemon, wait_until
+from processes import Daemon, binary, wait_until
 from weightd.v1 import admin_pb2, error_pb2, weights_pb2
 
 Daemons = typing.Callable[..., Daemon]
@@ -202,6 +203,49 @@ def test_bad_certificates_leave_the_old_ones_in_place(sites: typing.Callable[...
     site.secrets.client_ca.resolve().unlink()
     wait_until(lambda: len(lines_of(site.daemon, "admin.certificate_refused")) == 3, "a missing file is refused")
     assert site.client(own).status()
+
+
+def test_a_certificate_that_is_not_valid_keeps_its_successor_waiting(sites: typing.Callable[..., Site]) -> None:
+    site = sites()
+    own = site.operators.issue("op")
+    site.secrets.put(site.nodes.issue("node", "DNS:node.example", expired=True), site.operators.certificate)
+    assert "the certificate expired at 2" in line_of(site.daemon, "admin.certificate_refused")["error"]
+    assert site.client(own).status()
+    begin = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=12)
+    early = site.nodes.issue("node", "DNS:node.example", begin=begin)
+    site.secrets.put(early, site.operators.certificate)
+    wait_until(lambda: len(lines_of(site.daemon, "admin.certificate_refused")) == 2, "it is too early for it")
+    assert "is not valid before 2" in lines_of(site.daemon, "admin.certificate_refused")[1]["error"]
+    assert site.client(own).status()
+    # Its files don't change any more.
+    assert "CN=node" in line_of(site.daemon, "admin.certificate_replaced")["subject"]
+    assert datetime.datetime.now(datetime.UTC) > begin - datetime.timedelta(seconds=1)
+    assert site.client(own).status()
+
+
+def test_a_certificate_that_is_expired_or_nearly_is_said(daemons: Daemons, tmp_path: pathlib.Path) -> None:
+    authority = Authority(tmp_path, "nodes")
+    secrets = Secrets(tmp_path / "secret")
+    secrets.put(authority.issue("node", "DNS:node.example", expired=True), authority.certificate)
+    config = secrets.config("127.0.0.1:0")
+    daemon = daemons(config)
+    line = line_of(daemon, "admin.certificate_invalid")
+    assert (line["level"], line["subject"]) == ("error", "CN=node")
+    assert "tls.crt: the certificate expired at " in line["error"]
+    (tmp_path / "weightd.yaml").write_text(config)
+    check = [binary("daemon/weightd"), "--config", str(tmp_path / "weightd.yaml"), "--check-config"]
+    assert "the certificate expired at" in subprocess.run(check, capture_output=True, text=True, check=True).stderr
+    # Within a week, as it is said when it takes the other's place.
+    secrets.put(authority.issue("node", "DNS:node.example"), authority.certificate)
+    line_of(daemon, "admin.certificate_replaced")
+    line = line_of(daemon, "admin.certificate_expires")
+    expires = datetime.datetime.fromisoformat(line["expires"])
+    assert line["level"] == "warning" and expires > datetime.datetime.now(datetime.UTC)
+    gauge = f"weightd_admin_certificate_expiry_timestamp_seconds {int(expires.timestamp())}"
+    assert gauge in daemon.ctl("metrics").stdout
+    assert subprocess.run(check, capture_output=True, text=True, check=True).stderr == ""
+    secrets.key.resolve().unlink()
+    assert "tls.key: No such file" in subprocess.run(check, capture_output=True, text=True, check=True).stderr
 
 
 def test_silent_connections_keep_nobody_out(sites: typing.Callable[..., Site]) -> None:

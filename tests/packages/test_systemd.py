@@ -10,7 +10,7 @@ import oci
 import pytest
 import weightd
 from models import small_model
-from processes import ROOT, wait_until
+from processes import ROOT, Daemon, wait_until
 from shelves import same
 
 UNITS = ROOT / "deploy/systemd"
@@ -75,16 +75,37 @@ def test_less_is_exposed_without_gpus(node: pathlib.Path) -> None:
 
 
 def test_the_user_and_the_config_folder(tmp_path: pathlib.Path) -> None:
-    secret = tmp_path / "etc/weightd/model-key"
-    secret.parent.mkdir(parents=True)
-    secret.write_text("key")
+    folder = tmp_path / "etc/weightd"
+    folders = [folder, folder / "tls", folder / "tls/old"]
+    secrets = [folder / "model-key", folder / "tls/node.key", folder / "tls/old/node.key"]
+    folders[-1].mkdir(parents=True)
+    folders[1].chmod(0o640)
+    for secret, mode in zip(secrets, (0o600, 0o644, 0o664), strict=True):
+        secret.write_text("key")
+        secret.chmod(mode)
     user = (UNITS / "weightd.sysusers.conf").read_text().splitlines()[-1]
     subprocess.run(["systemd-sysusers", f"--root={tmp_path}", "--inline", user], check=True, capture_output=True)
     (number,) = re.findall(r"^weightd:x:(\d+):", (tmp_path / "etc/passwd").read_text(), re.MULTILINE)
     subprocess.run(["systemd-tmpfiles", f"--root={tmp_path}", "--create", UNITS / "weightd.tmpfiles.conf"], check=True)
-    for path, mode in ((secret.parent, 0o750), (secret, 0o640)):
+    for path, mode in [*((path, 0o750) for path in folders), *((path, 0o640) for path in secrets)]:
         found = path.stat()
         assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, int(number), mode)
+
+
+def test_users_attach_to_the_models_of_the_list(tmp_path: pathlib.Path) -> None:
+    listed, other = (small_model(tmp_path / f"{name}.safetensors") for name in ("listed", "other"))
+    config = (UNITS / "weightd.yaml").read_text().replace("/run/weightd/users", str(tmp_path / "users"))
+    models = f"models: [{{name: teams/a/llama, uri: {listed}}}]\nsources: {{file: {{roots: [{tmp_path}]}}}}\n"
+    daemon = Daemon(tmp_path, config.replace("models: []\n", models)).start()
+    try:
+        daemon.ctl("preload", str(other))
+        for name in ("teams/a/llama", str(listed)):
+            with weightd.attach(name, socket_dir=tmp_path / "users", framework="np") as attached:
+                assert same(attached, listed)
+        with pytest.raises(weightd.errors.NotAllowedError):
+            weightd.attach(str(other), socket_dir=tmp_path / "users", framework="np")
+    finally:
+        daemon.end()
 
 
 def allowed_calls(unit: str) -> set[str]:

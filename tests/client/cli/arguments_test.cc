@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/exit_code.h"
 #include "common/status.h"
@@ -168,6 +169,18 @@ TEST(ArgumentsTest, NonsenseIsUsage) {
   for (const auto& line : lines) {
     EXPECT_EQ(ExitCodeOf(Parse(line).status()), kUsage) << (line.empty() ? "" : line[0]);
   }
+}
+
+TEST(ArgumentsTest, AnUnknownCommandIsNamedAndTheNearestOffered) {
+  const absl::Status near = Parse({"--output", "json", "lss"}).status();
+  EXPECT_EQ(near.message(), "unknown command \"lss\"");
+  EXPECT_EQ(HintOf(near), "did you mean ls? See weightctl --help");
+  EXPECT_EQ(HintOf(Parse({"preloda", "llama", "--pin"}).status()),
+            "did you mean preload? See weightctl --help");
+  const absl::Status far = Parse({"frobnicate"}).status();
+  EXPECT_EQ(far.message(), "unknown command \"frobnicate\"");
+  EXPECT_EQ(HintOf(far), "see weightctl --help");
+  EXPECT_FALSE(absl::StrContains(Parse({"--lss"}).status().message(), "unknown command"));
 }
 
 TEST(ArgumentsTest, JsonIsWantedAlsoByLinesThatDoNotParse) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "client/cli/arguments.h"
 #include "client/cli/exit_code.h"
 #include "tests/fakes/fake_daemon.h"
@@ -243,7 +244,7 @@ TEST_F(CommandsTest, Health) {
             "weightd fake serves, up 0s, 0 preloaded models ready, the model is resident\n");
   EXPECT_EQ(Run({"health", "--model", "large"}), kNoSuchObject);
   EXPECT_EQ(Run({"health", "--ready", "-o", "json"}), kGood);
-  EXPECT_EQ(out_.str(), R"({"serving":true,"version":"fake","uptime":0,"preloaded":0})"
+  EXPECT_EQ(out_.str(), R"({"serving":true,"version":"fake","uptime":0,"preloaded":0,"evicted":0})"
                         "\n");
   Arguments arguments;
   arguments.command = Command::kHealth;
@@ -262,13 +263,19 @@ TEST_F(CommandsTest, HealthNamesThePreloadsThatAreMissing) {
   daemon_.AddConfigured(model);
   EXPECT_EQ(Run({"health", "--ready"}), kGood) << err_.str();
   EXPECT_NE(out_.str().find(", 1 preloaded model ready\n"), std::string::npos) << out_.str();
+  model.set_name("left");
+  model.set_state(v1::ConfiguredModel::EVICTED);
+  daemon_.AddConfigured(model);
+  EXPECT_EQ(Run({"health", "--ready"}), kGood) << err_.str();
+  EXPECT_NE(out_.str().find(", 2 preloaded models ready, 1 evicted since\n"), std::string::npos)
+      << out_.str();
   model.set_name("llama");
   model.set_state(v1::ConfiguredModel::RETRYING);
   model.set_last_error("no such host");
   daemon_.AddConfigured(model);
   EXPECT_EQ(Run({"health", "--ready"}), kNoSuchObject);
   EXPECT_EQ(err_.str(),
-            "weightctl: 1 of 2 preloaded models not ready: llama (retrying: no such host); see "
+            "weightctl: 1 of 3 preloaded models not ready: llama (retrying: no such host); see "
             "weightctl configured\n");
 }
 
@@ -283,6 +290,11 @@ TEST_F(CommandsTest, WaitEndsWhenAClientCanAttach) {
 TEST_F(CommandsTest, WaitEndsAtOnceIfWaitingIsOfNoUse) {
   EXPECT_EQ(Run({"wait", "large", "--timeout", "3600"}), kNoSuchObject);
   EXPECT_EQ(err_.str(), "weightctl: no such model\n");
+}
+
+TEST_F(CommandsTest, WaitIsForThisNode) {
+  EXPECT_EQ(Run({"wait", "small", "--address", "node7.example:7443"}), kUsage);
+  EXPECT_TRUE(absl::StrContains(err_.str(), "--address names another one")) << err_.str();
 }
 
 TEST_F(CommandsTest, WaitSaysWhyItGaveUp) {

@@ -150,7 +150,7 @@ TEST_F(TlsTest, TheAddressIsNamed) {
 TEST_F(TlsTest, FilesAreNamed) {
   Serve();
   remote_.ca_file = "/nonexistent/ca.pem";
-  ExpectError(Reason::kInvalidArgument, "/nonexistent/ca.pem");
+  ExpectError(Reason::kInvalidArgument, "/nonexistent/ca.pem: No such file or directory");
   remote_.ca_file = Path("ca", ".pem");
   remote_.certificate_file = Path("ca", ".key");
   ExpectError(Reason::kInvalidArgument, "ca.key");
