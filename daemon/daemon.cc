@@ -23,7 +23,6 @@
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_metrics.h"
 #include "daemon/configured_sources.h"
-#include "daemon/event_lines.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/host/memory_limits.h"
 #include "daemon/logging.h"
@@ -184,7 +183,8 @@ void Daemon::Stop() {
   admin_.reset();
   admin_service_.reset();
   reloader_.reset();
-  event_lines_.reset();
+  line_writing_.reset();
+  event_lines_.WriteLeftOut();
   models_.StopKeeping();
   counting_.reset();
 }
@@ -235,7 +235,8 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   if (host_tier->options().ready > 0) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
   }
-  event_lines_ = cache_->events().Subscribe(LogEvent);
+  line_writing_ = cache_->events().Subscribe(
+      [this](const cache::Event& event) { event_lines_.Happened(event); });
   counting_ = cache_->events().Subscribe(
       [counters = counters_.get()](const cache::Event& event) { counters->Happened(event); });
   return absl::OkStatus();

@@ -19,6 +19,8 @@ namespace weightd {
 namespace {
 
 constexpr size_t kWaitingLines = 8192;
+// Names and errors are as long as clients and stores make them.
+constexpr size_t kMostTextBytes = 1024;
 
 // Set by StartLogging, before any other thread logs.
 std::atomic<LogFormat> format_in_use = LogFormat::kJson;
@@ -39,6 +41,18 @@ std::string Quoted(absl::string_view text) {
     }
   }
   return quoted + '"';
+}
+
+// The beginning of a text that is too long, between two characters, and how long it was.
+std::string Cut(absl::string_view text) {
+  if (text.size() <= kMostTextBytes) {
+    return std::string(text);
+  }
+  size_t end = kMostTextBytes;
+  while (end > kMostTextBytes - 4 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) {
+    --end;
+  }
+  return absl::StrCat(text.substr(0, end), "… (cut: ", text.size(), " bytes)");
 }
 
 // Levels are ours: spdlog writes whatever gets this far.
@@ -88,7 +102,7 @@ absl::StatusOr<LogFormat> LogFormatFromName(absl::string_view name) {
 }
 
 LogField::LogField(absl::string_view key, absl::string_view text)
-    : key_(key), value_(text), is_number_(false) {}
+    : key_(key), value_(Cut(text)), is_number_(false) {}
 
 LogField::LogField(absl::string_view key, double number)
     : key_(key), value_(std::isfinite(number) ? absl::StrCat(number) : "null"), is_number_(true) {}
