@@ -23,6 +23,7 @@
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_metrics.h"
 #include "daemon/configured_sources.h"
+#include "daemon/descriptor_plan.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/host/memory_limits.h"
 #include "daemon/logging.h"
@@ -252,7 +253,8 @@ service::SocketFolder* Daemon::FolderAt(const std::string& path) const {
 absl::Status Daemon::StartListeners(const v1::Config& config) {
   in_flight_ = std::make_unique<service::UserShares>(service::DescriptorsInFlight(),
                                                      service::UserShares::Users::kSeveral);
-  for (const v1::ListenerConfig& listener : config.listeners()) {
+  const v1::Config fitting = WithinDescriptors(config);
+  for (const v1::ListenerConfig& listener : fitting.listeners()) {
     RETURN_IF_ERROR(Annotate(StartListener(listener), absl::StrCat("listener ", listener.name())));
   }
   return absl::OkStatus();
