@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,8 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "common/unseen_character.h"
+#include "common/utf8.h"
 
 namespace weightd {
 namespace {
@@ -27,18 +30,19 @@ std::atomic<LogFormat> format_in_use = LogFormat::kJson;
 std::atomic<LogLevel> least_in_use = LogLevel::kInfo;
 std::atomic<bool> started = false;
 
-// A JSON string (RFC 8259, section 7).
+// A JSON string (RFC 8259, section 7) in which nothing is that a terminal obeys, or that hides or
+// turns what a reader sees.
 std::string Quoted(absl::string_view text) {
   std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      absl::StrAppendFormat(&quoted, "\\u%04x", static_cast<unsigned>(c));
+  while (!text.empty()) {
+    const std::optional<UnseenCharacter> unseen = UnseenAtFront(text);
+    if (unseen.has_value()) {
+      absl::StrAppendFormat(&quoted, "\\u%04x", unseen->code_point);
     } else {
-      quoted += c;
+      quoted += text.front() == '"' || text.front() == '\\' ? "\\" : "";
+      quoted += text.front();
     }
+    text.remove_prefix(unseen.has_value() ? unseen->bytes : 1);
   }
   return quoted + '"';
 }
@@ -102,7 +106,7 @@ absl::StatusOr<LogFormat> LogFormatFromName(absl::string_view name) {
 }
 
 LogField::LogField(absl::string_view key, absl::string_view text)
-    : key_(key), value_(Cut(text)), is_number_(false) {}
+    : key_(key), value_(Cut(ToUtf8(text))), is_number_(false) {}
 
 LogField::LogField(absl::string_view key, double number)
     : key_(key), value_(std::isfinite(number) ? absl::StrCat(number) : "null"), is_number_(true) {}

@@ -38,11 +38,17 @@ TEST(LogLine, TextIsQuotedWhateverItIs) {
             "T warning e a=\"b c\" n=3");
 }
 
+TEST(LogLine, NothingInTextIsObeyedOrHides) {
+  EXPECT_THAT(Json({{"a", "x\u009b31m\x7f\u202ey\u2066\u200b\ufeff"}}),
+              HasSubstr("\"a\":\"x\\u009b31m\\u007f\\u202ey\\u2066\\u200b\\ufeff\""));
+  EXPECT_THAT(Json({{"a", "é — 日本 🤗"}}), HasSubstr("\"a\":\"é — 日本 🤗\""));
+  EXPECT_THAT(Json({{"a", "x\x9b\xffy"}}), HasSubstr("\"a\":\"x??y\""));
+}
+
 TEST(LogLine, LongTextIsCutBetweenCharacters) {
   const std::string fits(1024, 'x');
   EXPECT_THAT(Json({{"a", fits}}), HasSubstr("\"a\":\"" + fits + "\""));
-  EXPECT_THAT(Json({{"a", fits + "y"}}),
-              HasSubstr("\"a\":\"" + fits + "… (cut: 1025 bytes)\""));
+  EXPECT_THAT(Json({{"a", fits + "y"}}), HasSubstr("\"a\":\"" + fits + "… (cut: 1025 bytes)\""));
   const std::string before(1023, 'x');
   EXPECT_THAT(Json({{"a", before + "é"}}),
               HasSubstr("\"a\":\"" + before + "… (cut: 1025 bytes)\""));
