@@ -60,18 +60,20 @@ Line LineOf(cache::EventKind kind) {
 EventLine EventLineOf(const cache::Event& event) {
   const Line line = LineOf(event.kind);
   // The loss of a GPU is of no model.
-  const std::string model = event.uri == Uri() ? "" : event.uri.Redacted();
-  std::vector<LogField> fields = {{"model", model}};
+  std::vector<LogField> fields;
+  if (event.uri != Uri()) {
+    fields.emplace_back("model", event.uri.Redacted());
+  }
   if (event.gpu.has_value()) {
     fields.emplace_back("gpu", event.gpu->ToText());
   } else if (event.error.ok() && event.lease != LeaseId()) {
     fields.emplace_back("lease", event.lease.value());
-  } else if (event.error.ok()) {
+  } else if (event.error.ok() && !event.revision.empty()) {
     fields.emplace_back("revision", event.revision.hex());
   }
   if (!event.error.ok()) {
     fields.emplace_back("error", event.error.message());
-  } else if (event.lease == LeaseId()) {
+  } else if (event.lease == LeaseId() && event.bytes > 0) {
     fields.emplace_back("bytes", event.bytes);
   }
   if (!event.request_id.empty()) {
