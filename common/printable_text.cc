@@ -1,7 +1,9 @@
 #include "common/printable_text.h"
 
-#include "absl/strings/ascii.h"
+#include <optional>
+
 #include "absl/strings/str_cat.h"
+#include "common/unseen_character.h"
 #include "common/utf8.h"
 
 namespace weightd {
@@ -12,19 +14,19 @@ void AppendEscaped(unsigned char byte, std::string& printable) {
 }
 
 void AppendUtf8(absl::string_view text, std::string& printable) {
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    // U+0080 to U+009F, the other control characters, are C2 80 to C2 9F.
-    const bool is_c1 = byte == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-    if (absl::ascii_iscntrl(byte)) {
-      AppendEscaped(byte, printable);
-    } else if (is_c1) {
-      ++i;
-      absl::StrAppend(&printable, "\\u00",
-                      absl::Hex(static_cast<unsigned char>(text[i]), absl::kZeroPad2));
-    } else {
-      printable.push_back(text[i]);
+  while (!text.empty()) {
+    const std::optional<UnseenCharacter> unseen = UnseenAtFront(text);
+    if (!unseen.has_value()) {
+      printable.push_back(text.front());
+      text.remove_prefix(1);
+      continue;
     }
+    if (unseen->bytes == 1) {
+      AppendEscaped(static_cast<unsigned char>(text.front()), printable);
+    } else {
+      absl::StrAppend(&printable, "\\u", absl::Hex(unseen->code_point, absl::kZeroPad4));
+    }
+    text.remove_prefix(unseen->bytes);
   }
 }
 

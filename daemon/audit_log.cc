@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
 #include "common/utf8.h"
@@ -19,8 +18,6 @@ constexpr LineMeter::Rate kAttachesOfUser = {1000, 50};
 constexpr LineMeter::Rate kAttachesOfListener = {4000, 200};
 constexpr LineMeter::Rate kRefusalsOfUser = {20, 1};
 constexpr LineMeter::Rate kRefusalsOfListener = {200, 10};
-// How often lines left out are counted, while calls come.
-constexpr absl::Duration kCountEvery = absl::Seconds(10);
 
 constexpr absl::string_view kActions[] = {"Preload",  "Evict",     "Pin",          "Unpin",
                                           "DrainGpu", "ResumeGpu", "ReloadConfig", "SetLogLevel"};
@@ -71,12 +68,6 @@ std::string OutcomeOf(const absl::Status& outcome) {
              : v1::ErrorReason_Name(static_cast<v1::ErrorReason>(weightd::ReasonOf(outcome)));
 }
 
-// Of a user of a listener, in the words of the log.
-std::string UserOf(const service::Caller& caller) {
-  return caller.uid.has_value() ? absl::StrCat(caller.listener, " uid ", *caller.uid)
-                                : caller.listener;
-}
-
 }  // namespace
 
 AuditLine AuditLineOf(const service::CallRecord& call) {
@@ -110,8 +101,8 @@ AuditLine AuditLineOf(const service::CallRecord& call) {
 }
 
 AuditLog::AuditLog()
-    : attaches_{LineMeter(kAttachesOfUser), LineMeter(kAttachesOfListener)},
-      refusals_{LineMeter(kRefusalsOfUser), LineMeter(kRefusalsOfListener)} {}
+    : attaches_(kAttachesOfUser, kAttachesOfListener),
+      refusals_(kRefusalsOfUser, kRefusalsOfListener) {}
 
 void AuditLog::WriteLeftOut() {
   absl::MutexLock lock(&mutex_);
@@ -125,12 +116,11 @@ void AuditLog::Ended(const service::CallRecord& call) {
     const absl::Time now = absl::Now();
     absl::MutexLock lock(&mutex_);
     if (kind == AuditLine::Kind::kAttach) {
-      write = Admit(attaches_, call.caller, now);
+      write = attaches_.Admit(call.caller.listener, call.caller.uid, now);
     } else if (kind == AuditLine::Kind::kRefused) {
-      write = Admit(refusals_, call.caller, now);
+      write = refusals_.Admit(call.caller.listener, call.caller.uid, now);
     }
-    if (now >= next_count_) {
-      next_count_ = now + kCountEvery;
+    if (clock_.Strikes(now)) {
       WriteLeftOutBy(now);
     }
   }
@@ -146,21 +136,14 @@ void AuditLog::Ended(const service::CallRecord& call) {
   }
 }
 
-bool AuditLog::Admit(Meters& meters, const service::Caller& caller, absl::Time now) {
-  return meters.of_user.Admit(UserOf(caller), now) &&
-         meters.of_listener.Admit(caller.listener, now);
-}
-
 void AuditLog::WriteLeftOutBy(absl::Time now) {
-  const auto write = [now](LineMeter& meter, absl::string_view kind) {
+  const auto write = [now](ClientLineMeter& meter, absl::string_view kind) {
     for (const auto& [who, lines] : meter.TakeLeftOut(now)) {
       Log(LogLevel::kInfo, "audit.left_out", {{"kind", kind}, {"who", who}, {"lines", lines}});
     }
   };
-  write(attaches_.of_user, "attach");
-  write(attaches_.of_listener, "attach");
-  write(refusals_.of_user, "refused");
-  write(refusals_.of_listener, "refused");
+  write(attaches_, "attach");
+  write(refusals_, "refused");
 }
 
 }  // namespace weightd

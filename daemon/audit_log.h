@@ -44,19 +44,12 @@ class AuditLog final : public service::CallObserver {
   void WriteLeftOut() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  // Lines that one user of a listener may cause, and all of them together.
-  struct Meters {
-    LineMeter of_user;
-    LineMeter of_listener;
-  };
-
-  static bool Admit(Meters& meters, const service::Caller& caller, absl::Time now);
   void WriteLeftOutBy(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;
-  Meters attaches_ ABSL_GUARDED_BY(mutex_);
-  Meters refusals_ ABSL_GUARDED_BY(mutex_);
-  absl::Time next_count_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  ClientLineMeter attaches_ ABSL_GUARDED_BY(mutex_);
+  ClientLineMeter refusals_ ABSL_GUARDED_BY(mutex_);
+  LeftOutClock clock_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace weightd

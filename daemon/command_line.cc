@@ -7,14 +7,17 @@
 #include <fstream>
 #include <iostream>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/source_revision.h"
 #include "common/status.h"
 #include "daemon/config.h"
+#include "daemon/config_yaml.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
+#include "daemon/source/credentials/small_file.h"
 
 namespace weightd {
 namespace {
@@ -33,6 +36,27 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   return text;
 }
 
+absl::StatusOr<std::string> ReadConfigFileAgain(const std::string& path) {
+  absl::StatusOr<source::SmallFile> file = source::ReadSmallFile(path, kMaxConfigBytes);
+  if (!file.ok()) {
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("can't read the config ", file.status().message()));
+  }
+  return std::move(file->text);
+}
+
+absl::Status CheckHasModels(absl::string_view text, const std::string& path) {
+  ASSIGN_OR_RETURN(const YamlNode yaml, ReadYaml(text, path));
+  const bool has_models =
+      std::any_of(yaml.items.begin(), yaml.items.end(), [](const YamlNode& item) {
+        return item.key == "models" && item.kind == YamlNode::Kind::kList;
+      });
+  return has_models ? absl::OkStatus()
+                    : Error(Reason::kInvalidArgument,
+                            absl::StrCat(path, ": has no list of models; the daemon's stays"),
+                            "was it cut short? To take all models off the list, say `models: []`");
+}
+
 // Sizes are read as the config file's are.
 absl::StatusOr<uint64_t> BudgetOf(const std::string& size) {
   const bool plain = std::all_of(
@@ -43,6 +67,23 @@ absl::StatusOr<uint64_t> BudgetOf(const std::string& size) {
   ASSIGN_OR_RETURN(const v1::Config config,
                    ParseConfig(absl::StrCat("host: {budget: ", size, "}"), "--host-budget", {}));
   return config.host().budget();
+}
+
+// With environment and flags applied.
+absl::StatusOr<v1::Config> ConfigFrom(absl::string_view text, const CommandLine& line) {
+  const char* const environment = std::getenv("WEIGHTD_DIR");
+  ASSIGN_OR_RETURN(v1::Config config,
+                   ParseConfig(text, line.config_file,
+                               {line.socket_dir, environment == nullptr ? "" : environment}));
+  if (!line.host_budget.empty()) {
+    ASSIGN_OR_RETURN(const uint64_t budget, BudgetOf(line.host_budget));
+    config.mutable_host()->set_budget(budget);
+  }
+  if (!line.log_level.empty()) {
+    RETURN_IF_ERROR(LogLevelFromName(line.log_level).status());
+    config.mutable_log()->set_level(line.log_level);
+  }
+  return config;
 }
 
 }  // namespace
@@ -74,17 +115,14 @@ absl::StatusOr<v1::Config> ConfigOf(const CommandLine& line) {
   if (!line.config_file.empty()) {
     ASSIGN_OR_RETURN(text, ReadConfigFile(line.config_file));
   }
-  const char* const environment = std::getenv("WEIGHTD_DIR");
-  ASSIGN_OR_RETURN(v1::Config config,
-                   ParseConfig(text, line.config_file,
-                               {line.socket_dir, environment == nullptr ? "" : environment}));
-  if (!line.host_budget.empty()) {
-    ASSIGN_OR_RETURN(const uint64_t budget, BudgetOf(line.host_budget));
-    config.mutable_host()->set_budget(budget);
-  }
-  if (!line.log_level.empty()) {
-    RETURN_IF_ERROR(LogLevelFromName(line.log_level).status());
-    config.mutable_log()->set_level(line.log_level);
+  return ConfigFrom(text, line);
+}
+
+absl::StatusOr<v1::Config> ConfigAgain(const CommandLine& line, bool needs_models) {
+  ASSIGN_OR_RETURN(const std::string text, ReadConfigFileAgain(line.config_file));
+  ASSIGN_OR_RETURN(v1::Config config, ConfigFrom(text, line));
+  if (needs_models) {
+    RETURN_IF_ERROR(CheckHasModels(text, line.config_file));
   }
   return config;
 }

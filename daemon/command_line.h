@@ -27,6 +27,11 @@ std::optional<CommandLine> ParseCommandLine(int argc, const char* const* argv, i
 // The file's config, if there is one, with defaults, environment and flags applied.
 absl::StatusOr<v1::Config> ConfigOf(const CommandLine& line);
 
+// The same while the daemon runs. Only of a regular file, so that no pipe holds us. With
+// `needs_models` a file without a list of models is refused, be it an empty one: what is left of a
+// file that was cut short may well be a config.
+absl::StatusOr<v1::Config> ConfigAgain(const CommandLine& line, bool needs_models);
+
 // Says on stderr what went wrong and what to do; returns what to exit with.
 int ReportFailure(const absl::Status& status);
 

@@ -96,7 +96,7 @@ absl::StatusOr<v1::ReloadConfigResponse> ConfigReloader::ReadAndUse() {
     return Error(Reason::kInvalidArgument, "the daemon runs without a config file",
                  "start it with --config FILE");
   }
-  ASSIGN_OR_RETURN(const v1::Config config, file_.read());
+  ASSIGN_OR_RETURN(const v1::Config config, file_.read(!running_.models().empty()));
   v1::ReloadConfigResponse changes = DifferenceOf(running_, config);
   v1::Config next = running_;
   *next.mutable_models() = config.models();

@@ -24,14 +24,16 @@ namespace weightd {
 struct ConfigFile {
   // Empty: there is no file.
   std::string path;
-  // Reads and checks it, with flags and environment applied. Called by one thread at a time.
-  std::function<absl::StatusOr<v1::Config>()> read;
+  // Reads and checks it, with flags and environment applied; with `needs_models` it must have a
+  // list of models. Waits for nobody who may write. Called by one thread at a time.
+  std::function<absl::StatusOr<v1::Config>(bool needs_models)> read;
 };
 
 // Reads the config file again: on SIGHUP (which is blocked, see PrepareProcess), when the file
 // changes, and when asked. Of what it says then the model list and the log's level are kept from
 // now on; what else differs is told and takes a restart. A file with a mistake, or none, changes
-// nothing. All of it is logged. Thread-safe. One thread, which sleeps until something happens.
+// nothing, nor does one without a list of models where the daemon has models. All of it is logged.
+// Thread-safe. One thread, which sleeps until something happens.
 class ConfigReloader {
  public:
   // Makes the models of that config the daemon's. Called by one thread at a time.

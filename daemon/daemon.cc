@@ -22,7 +22,7 @@
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_metrics.h"
 #include "daemon/configured_sources.h"
-#include "daemon/event_lines.h"
+#include "daemon/descriptor_plan.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/host/memory_limits.h"
 #include "daemon/logging.h"
@@ -183,7 +183,8 @@ void Daemon::Stop() {
   admin_.reset();
   admin_service_.reset();
   reloader_.reset();
-  event_lines_.reset();
+  line_writing_.reset();
+  event_lines_.WriteLeftOut();
   models_.StopKeeping();
   counting_.reset();
 }
@@ -237,7 +238,8 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   if (host_tier->options().ready > 0) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
   }
-  event_lines_ = cache_->events().Subscribe(LogEvent);
+  line_writing_ = cache_->events().Subscribe(
+      [this](const cache::Event& event) { event_lines_.Happened(event); });
   counting_ = cache_->events().Subscribe(
       [counters = counters_.get()](const cache::Event& event) { counters->Happened(event); });
   return absl::OkStatus();
@@ -253,7 +255,8 @@ service::SocketFolder* Daemon::FolderAt(const std::string& path) const {
 absl::Status Daemon::StartListeners(const v1::Config& config) {
   in_flight_ = std::make_unique<service::UserShares>(service::DescriptorsInFlight(),
                                                      service::UserShares::Users::kSeveral);
-  for (const v1::ListenerConfig& listener : config.listeners()) {
+  const v1::Config fitting = WithinDescriptors(config);
+  for (const v1::ListenerConfig& listener : fitting.listeners()) {
     RETURN_IF_ERROR(Annotate(StartListener(listener), absl::StrCat("listener ", listener.name())));
   }
   return absl::OkStatus();

@@ -14,6 +14,7 @@
 #include "daemon/cache/events.h"
 #include "daemon/config_reloader.h"
 #include "daemon/device/gpus.h"
+#include "daemon/event_lines.h"
 #include "daemon/host/ready_keeper.h"
 #include "daemon/metrics/counters.h"
 #include "daemon/metrics/exposition.h"
@@ -71,7 +72,8 @@ class Daemon {
   std::unique_ptr<pipeline::ModelLoader> loader_;
   std::unique_ptr<cache::Cache> cache_;
   std::unique_ptr<host::ReadyKeeper> ready_keeper_;
-  std::unique_ptr<cache::EventLog::Subscription> event_lines_;
+  EventLines event_lines_;
+  std::unique_ptr<cache::EventLog::Subscription> line_writing_;
   service::CallObservers call_observers_;
   AuditLog audit_log_;
   std::unique_ptr<cache::EventLog::Subscription> counting_;

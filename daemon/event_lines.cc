@@ -1,13 +1,20 @@
 #include "daemon/event_lines.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "daemon/logging.h"
+#include "absl/time/clock.h"
+#include "common/ids.h"
+#include "common/uri.h"
 
 namespace weightd {
 namespace {
+
+// A load has two lines.
+constexpr LineMeter::Rate kLoadsOfUser = {200, 2};
+constexpr LineMeter::Rate kLoadsOfListener = {800, 10};
 
 struct Line {
   LogLevel level;
@@ -50,27 +57,62 @@ Line LineOf(cache::EventKind kind) {
 
 }  // namespace
 
-void LogEvent(const cache::Event& event) {
+EventLine EventLineOf(const cache::Event& event) {
   const Line line = LineOf(event.kind);
   // The loss of a GPU is of no model.
-  const std::string model = event.uri == Uri() ? "" : event.uri.Redacted();
-  std::vector<LogField> fields = {{"model", model}};
+  std::vector<LogField> fields;
+  if (event.uri != Uri()) {
+    fields.emplace_back("model", event.uri.Redacted());
+  }
   if (event.gpu.has_value()) {
     fields.emplace_back("gpu", event.gpu->ToText());
   } else if (event.error.ok() && event.lease != LeaseId()) {
     fields.emplace_back("lease", event.lease.value());
-  } else if (event.error.ok()) {
+  } else if (event.error.ok() && !event.revision.empty()) {
     fields.emplace_back("revision", event.revision.hex());
   }
   if (!event.error.ok()) {
     fields.emplace_back("error", event.error.message());
-  } else if (event.lease == LeaseId()) {
+  } else if (event.lease == LeaseId() && event.bytes > 0) {
     fields.emplace_back("bytes", event.bytes);
   }
   if (!event.request_id.empty()) {
     fields.emplace_back("request_id", event.request_id);
   }
-  Log(line.level, line.name, fields);
+  return {line.level, line.name, std::move(fields)};
+}
+
+EventLines::EventLines() : loads_(kLoadsOfUser, kLoadsOfListener) {}
+
+void EventLines::Happened(const cache::Event& event) {
+  if (Admit(event)) {
+    const EventLine line = EventLineOf(event);
+    Log(line.level, line.name, line.fields);
+  }
+}
+
+void EventLines::WriteLeftOut() {
+  absl::MutexLock lock(&mutex_);
+  WriteLeftOutBy(absl::Now());
+}
+
+bool EventLines::Admit(const cache::Event& event) {
+  if (!event.client.has_value()) {
+    return true;
+  }
+  const absl::Time now = absl::Now();
+  absl::MutexLock lock(&mutex_);
+  const bool write = loads_.Admit(event.client->listener, event.client->uid, now);
+  if (clock_.Strikes(now)) {
+    WriteLeftOutBy(now);
+  }
+  return write;
+}
+
+void EventLines::WriteLeftOutBy(absl::Time now) {
+  for (const auto& [who, lines] : loads_.TakeLeftOut(now)) {
+    Log(LogLevel::kInfo, "load.left_out", {{"who", who}, {"lines", lines}});
+  }
 }
 
 }  // namespace weightd

@@ -1,9 +1,17 @@
 #include "daemon/line_meter.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace weightd {
+namespace {
+
+constexpr absl::Duration kTellEvery = absl::Seconds(10);
+
+}  // namespace
 
 void LineMeter::Fill(Bucket& bucket, absl::Time now) const {
   // The clock may have been set back.
@@ -36,6 +44,27 @@ LineMeter::LeftOut LineMeter::TakeLeftOut(absl::Time now) {
   // Who is quiet is forgotten: as if they had never come.
   absl::erase_if(buckets_, [this](const auto& entry) { return entry.second.lines >= rate_.burst; });
   return left_out;
+}
+
+bool ClientLineMeter::Admit(const std::string& listener, std::optional<uint32_t> uid,
+                            absl::Time now) {
+  const std::string user = uid.has_value() ? absl::StrCat(listener, " uid ", *uid) : listener;
+  return of_user_.Admit(user, now) && of_listener_.Admit(listener, now);
+}
+
+LineMeter::LeftOut ClientLineMeter::TakeLeftOut(absl::Time now) {
+  LineMeter::LeftOut left_out = of_user_.TakeLeftOut(now);
+  LineMeter::LeftOut of_listener = of_listener_.TakeLeftOut(now);
+  std::move(of_listener.begin(), of_listener.end(), std::back_inserter(left_out));
+  return left_out;
+}
+
+bool LeftOutClock::Strikes(absl::Time now) {
+  if (now < next_) {
+    return false;
+  }
+  next_ = now + kTellEvery;
+  return true;
 }
 
 }  // namespace weightd

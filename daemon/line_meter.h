@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_LINE_METER_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +41,33 @@ class LineMeter {
 
   const Rate rate_;
   absl::flat_hash_map<std::string, Bucket> buckets_;
+};
+
+// How many lines the users of listeners may cause: each user of a listener, and all of a listener
+// together. Not thread-safe.
+class ClientLineMeter {
+ public:
+  ClientLineMeter(LineMeter::Rate of_user, LineMeter::Rate of_listener)
+      : of_user_(of_user), of_listener_(of_listener) {}
+
+  bool Admit(const std::string& listener, std::optional<uint32_t> uid, absl::Time now);
+
+  // As LineMeter's, of users ("jobs uid 1000") and of listeners; each line counts once.
+  LineMeter::LeftOut TakeLeftOut(absl::Time now);
+
+ private:
+  LineMeter of_user_;
+  LineMeter of_listener_;
+};
+
+// When it is time to tell of what was left out. Not thread-safe.
+class LeftOutClock {
+ public:
+  // True the first time, and then at most every ten seconds.
+  bool Strikes(absl::Time now);
+
+ private:
+  absl::Time next_ = absl::InfinitePast();
 };
 
 }  // namespace weightd

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -14,31 +15,48 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "common/unseen_character.h"
+#include "common/utf8.h"
 
 namespace weightd {
 namespace {
 
 constexpr size_t kWaitingLines = 8192;
+// Names and errors are as long as clients and stores make them.
+constexpr size_t kMostTextBytes = 1024;
 
 // Set by StartLogging, before any other thread logs.
 std::atomic<LogFormat> format_in_use = LogFormat::kJson;
 std::atomic<LogLevel> least_in_use = LogLevel::kInfo;
 std::atomic<bool> started = false;
 
-// A JSON string (RFC 8259, section 7).
+// A JSON string (RFC 8259, section 7) in which nothing is that a terminal obeys, or that hides or
+// turns what a reader sees.
 std::string Quoted(absl::string_view text) {
   std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      absl::StrAppendFormat(&quoted, "\\u%04x", static_cast<unsigned>(c));
+  while (!text.empty()) {
+    const std::optional<UnseenCharacter> unseen = UnseenAtFront(text);
+    if (unseen.has_value()) {
+      absl::StrAppendFormat(&quoted, "\\u%04x", unseen->code_point);
     } else {
-      quoted += c;
+      quoted += text.front() == '"' || text.front() == '\\' ? "\\" : "";
+      quoted += text.front();
     }
+    text.remove_prefix(unseen.has_value() ? unseen->bytes : 1);
   }
   return quoted + '"';
+}
+
+// The beginning of a text that is too long, between two characters, and how long it was.
+std::string Cut(absl::string_view text) {
+  if (text.size() <= kMostTextBytes) {
+    return std::string(text);
+  }
+  size_t end = kMostTextBytes;
+  while (end > kMostTextBytes - 4 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) {
+    --end;
+  }
+  return absl::StrCat(text.substr(0, end), "… (cut: ", text.size(), " bytes)");
 }
 
 // Levels are ours: spdlog writes whatever gets this far.
@@ -88,7 +106,7 @@ absl::StatusOr<LogFormat> LogFormatFromName(absl::string_view name) {
 }
 
 LogField::LogField(absl::string_view key, absl::string_view text)
-    : key_(key), value_(text), is_number_(false) {}
+    : key_(key), value_(Cut(ToUtf8(text))), is_number_(false) {}
 
 LogField::LogField(absl::string_view key, double number)
     : key_(key), value_(std::isfinite(number) ? absl::StrCat(number) : "null"), is_number_(true) {}

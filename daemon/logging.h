@@ -24,6 +24,7 @@ absl::string_view NameOf(LogLevel level);
 
 class LogField {
  public:
+  // Of a text of more than 1,024 bytes its beginning, marked as cut.
   LogField(absl::string_view key, absl::string_view text);
   LogField(absl::string_view key, const char* text) : LogField(key, absl::string_view(text)) {}
   template <std::integral Number>

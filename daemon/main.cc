@@ -20,7 +20,10 @@ static absl::Status Serve(const weightd::v1::Config& config, const weightd::Comm
   weightd::Cancellation stopping;
   ASSIGN_OR_RETURN(const auto signals, weightd::StopSignals::Start(&stopping, absl::Seconds(10)));
   const auto daemon = weightd::Daemon::Start(
-      config, {line.config_file, [&line] { return weightd::ConfigOf(line); }}, stopping);
+      config,
+      {line.config_file,
+       [&line](bool needs_models) { return weightd::ConfigAgain(line, needs_models); }},
+      stopping);
   if (stopping.cancelled()) {
     return absl::OkStatus();
   }

@@ -17,6 +17,7 @@
 #include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
+#include "daemon/cache/holder.h"
 #include "daemon/pipeline/progress.h"
 
 namespace weightd::cache {
@@ -59,6 +60,8 @@ struct Event {
   bool was_resident = false;
   // Of loads and of leases granted: the call that set it off, empty if none did.
   std::string request_id = {};
+  // Of loads: whose call that was; none if an operator or the daemon itself set it off.
+  std::optional<Holder> client = {};
 };
 
 // Passes events on to whoever listens at the moment. Thread-safe.

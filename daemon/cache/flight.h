@@ -27,13 +27,18 @@ namespace weightd::cache {
 
 // What a load's thread works on. Shared with it; all of it thread-safe or never changed.
 struct Load {
-  Load(Uri uri, source::ReadPolicy policy, std::string request_id)
-      : uri(std::move(uri)), policy(policy), request_id(std::move(request_id)) {}
+  Load(Uri uri, source::ReadPolicy policy, std::string request_id, std::optional<Holder> client)
+      : uri(std::move(uri)),
+        policy(policy),
+        request_id(std::move(request_id)),
+        client(std::move(client)) {}
 
   const Uri uri;
   const source::ReadPolicy policy;
   // Of the call that set it off.
   const std::string request_id;
+  // Whose call that was, if a client's.
+  const std::optional<Holder> client;
   pipeline::Progress progress;
   Cancellation cancellation;
 };

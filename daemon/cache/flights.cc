@@ -40,8 +40,9 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
 
 void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
   Flight flight;
-  flight.load = std::make_shared<Load>(uri, interests.front().policy, interests.front().request_id);
-  flight.key = interests.front().key;
+  const Interest& first = interests.front();
+  flight.load = std::make_shared<Load>(uri, first.policy, first.request_id, first.holder);
+  flight.key = first.key;
   for (Interest& interest : interests) {
     AwaitTurn(flight, interest);
     flight.interests.push_back(std::move(interest));

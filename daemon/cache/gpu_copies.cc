@@ -75,8 +75,12 @@ absl::Status NodeCache::CheckPlacement(const Uri& uri, const Interest& interest)
 
 void NodeCache::Place(EntryId id, Interest interest, Outcomes& outcomes) {
   const Entry& entry = *catalog_.Find(id);
-  if (absl::Status quota = CheckQuota(interest, entry); !quota.ok()) {
-    outcomes.push_back({.interest = std::move(interest), .result = std::move(quota)});
+  absl::Status refusal = CheckLeases(interest);
+  if (refusal.ok()) {
+    refusal = CheckQuota(interest, entry);
+  }
+  if (!refusal.ok()) {
+    outcomes.push_back({.interest = std::move(interest), .result = std::move(refusal)});
     return;
   }
   std::erase_if(interest.gpus, [&](const GpuId& gpu) { return IsOn(entry, gpu); });

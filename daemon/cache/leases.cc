@@ -19,6 +19,17 @@ std::optional<GpuId> CopyOf(const std::shared_ptr<device::Segment>& segment) {
 
 }  // namespace
 
+absl::Status LeaseTable::CheckRoom(SessionId session) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = sessions_.find(session);
+  if (found == sessions_.end() || found->second.size() < kMostOfSession) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kTooManyRequests,
+               absl::StrCat("this session holds ", kMostOfSession, " leases, as many as it may"),
+               "release leases first; one lease of a model serves the whole process");
+}
+
 LeaseId LeaseTable::Grant(const Holder& holder, EntryId entry, const Uri& uri,
                           std::shared_ptr<const pipeline::ResidentModel> model,
                           std::shared_ptr<device::Segment> segment, absl::Time now,

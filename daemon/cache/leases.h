@@ -34,6 +34,10 @@ namespace weightd::cache {
 // can count: the table knows nothing of states. Thread-safe; its lock comes after the cache's.
 class LeaseTable {
  public:
+  // What one session may hold at once, revoked ones that it didn't give back included. Each lease
+  // takes memory of ours, which no budget counts, however often it is one of the same model.
+  static constexpr size_t kMostOfSession = 4096;
+
   struct Ended {
     LeaseId lease;
     // 0 if it was revoked before.
@@ -53,6 +57,8 @@ class LeaseTable {
     std::string listener;
   };
 
+  // kTooManyRequests if `session` holds all that it may.
+  absl::Status CheckRoom(SessionId session) const;
   // `now` is what is shown, `uptime` what unclaimed leases are timed by.
   LeaseId Grant(const Holder& holder, EntryId entry, const Uri& uri,
                 std::shared_ptr<const pipeline::ResidentModel> model,

@@ -104,7 +104,8 @@ void NodeCache::PublishLoad(EventKind kind, const Load& load, const RevisionId& 
                  .lease = {},
                  .bytes = bytes,
                  .error = error,
-                 .request_id = load.request_id};
+                 .request_id = load.request_id,
+                 .client = load.client};
   if (kind == EventKind::kLoadStarted) {
     events_.Publish(event);
     return;

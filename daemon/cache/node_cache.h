@@ -113,6 +113,8 @@ class NodeCache final : public Cache {
   // Of an interest in a resident model.
   absl::Status CheckQuota(const Interest& interest, const Entry& entry) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether its session may have one more.
+  absl::Status CheckLeases(const Interest& interest) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Of an interest in a load that runs.
   absl::Status CheckQuotaInFlight(const Uri& uri, const Interest& interest) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -102,6 +102,11 @@ absl::Status NodeCache::CheckQuota(const Interest& interest, const Entry& entry)
   return CheckQuota(interest, entry.uri, entry.model->charged_bytes(), entry.id, nullptr);
 }
 
+absl::Status NodeCache::CheckLeases(const Interest& interest) const {
+  return interest.holder.has_value() ? leases_.CheckRoom(interest.holder->session)
+                                     : absl::OkStatus();
+}
+
 absl::Status NodeCache::CheckQuotaInFlight(const Uri& uri, const Interest& interest) const {
   const auto flight = flights_.find(uri.ToString());
   if (flight == flights_.end() || flight->second.host_bytes == 0) {

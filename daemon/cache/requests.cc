@@ -123,6 +123,9 @@ std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest) {
     if (refusal.ok() && stopping_) {
       refusal = ShuttingDown();
     }
+    if (refusal.ok()) {
+      refusal = CheckLeases(interest);
+    }
     const Entry* entry = catalog_.Find(uri, interest.revision);
     interest.asked = Uptime();
     interest.was_resident = entry != nullptr && HasCopies(*entry, interest.gpus);

@@ -15,12 +15,24 @@
 #include "common/status.h"
 #include "daemon/metrics/gauge_family.h"
 #include "daemon/metrics/node_gauges.h"
+#include "daemon/service/tcp_address.h"
 
 namespace weightd::metrics {
 namespace {
 
-// Each serves one scraper at a time; one that reads slowly has one to itself for a while.
-constexpr size_t kThreads = 4;
+// Civetweb's settings. Each thread serves one connection at a time, whether or not anything comes
+// over it: there are enough for some that say nothing, and those go soon. What waits for a thread
+// waits in a short queue, further ones with the kernel.
+std::vector<std::string> OptionsFor(const std::string& address) {
+  return {"listening_ports",    address, "num_threads",       "16", "connection_queue", "16",
+          "request_timeout_ms", "3000",  "linger_timeout_ms", "-1"};
+}
+
+// What keeps anybody from listening there, as far as can be told; the library doesn't say.
+absl::Status WhyNot(const std::string& address) {
+  ASSIGN_OR_RETURN(const service::TcpAddress parsed, service::ParseTcpAddress(address));
+  return service::ListenOnTcp(parsed).status();
+}
 
 using Families = std::vector<prometheus::MetricFamily>;
 
@@ -76,14 +88,13 @@ std::string Exposition::Text() const {
 absl::Status Exposition::Serve(const std::string& address) {
   // The library's constructor throws where it can't listen.
   try {
-    parts_->server = std::make_unique<prometheus::Exposer>(address, kThreads);
+    parts_->server = std::make_unique<prometheus::Exposer>(OptionsFor(address));
     parts_->server->RegisterCollectable(parts_->everything);
-  } catch (const std::exception& why) {
-    return Error(
-        Reason::kInvalidArgument,
-        absl::StrCat("metrics can't be served at ", address, " (metrics.address): ", why.what()),
-        "see whether another process listens there, and whether the address is one of "
-        "this node's");
+  } catch (const std::exception&) {
+    RETURN_IF_ERROR(Annotate(WhyNot(address), "metrics.address"));
+    return Error(Reason::kInvalidArgument,
+                 absl::StrCat("metrics.address: metrics can't be served at ", address),
+                 "see whether another process listened there until now");
   }
   return absl::OkStatus();
 }

@@ -20,23 +20,33 @@ constexpr int kAcceptsAtOnce = 64;
 
 SpareDescriptor::SpareDescriptor() : spare_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {}
 
-void SpareDescriptor::Refuse(int listening) {
+void SpareDescriptor::Refuse(int listening, absl::FunctionRef<void(int)> refused) {
   spare_.Reset();
-  Fd(accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)).Reset();
+  Fd connection(accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (connection.valid()) {
+    refused(connection.get());
+  }
+  connection.Reset();
   spare_.Reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
-void AcceptWaiting(int listening, SpareDescriptor& spare, absl::FunctionRef<void(Fd)> accepted) {
+void AcceptWaiting(int listening, SpareDescriptor& spare, absl::FunctionRef<void(Fd)> accepted,
+                   absl::FunctionRef<void(int)> refused) {
   for (int i = 0; i < kAcceptsAtOnce; ++i) {
     Fd connection(accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (connection.valid()) {
       accepted(std::move(connection));
     } else if (errno == EMFILE || errno == ENFILE) {
-      spare.Refuse(listening);
+      spare.Refuse(listening, refused);
     } else if (errno != ECONNABORTED && errno != EINTR) {
       return;
     }
   }
+}
+
+absl::Status NoDescriptorLeft() {
+  return Error(Reason::kTooManyRequests, "the daemon has no descriptor left for a connection",
+               "raise its limit of open files (ulimit -Hn, LimitNOFILE= of its unit)");
 }
 
 absl::StatusOr<PeerUser> UserAt(int socket) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/fd.h"
 
@@ -15,16 +16,20 @@ class SpareDescriptor {
  public:
   SpareDescriptor();
 
-  // Accepts one connection and closes it at once.
-  void Refuse(int listening);
+  // Accepts one connection, lets `refused` look at it, and closes it.
+  void Refuse(int listening, absl::FunctionRef<void(int)> refused);
 
  private:
   Fd spare_;
 };
 
 // Takes the connections that wait on a non-blocking listening socket, at most 64, close-on-exec and
-// non-blocking. Those for which no descriptor is left are closed.
-void AcceptWaiting(int listening, SpareDescriptor& spare, absl::FunctionRef<void(Fd)> accepted);
+// non-blocking. Those for which no descriptor is left are shown to `refused` and closed.
+void AcceptWaiting(int listening, SpareDescriptor& spare, absl::FunctionRef<void(Fd)> accepted,
+                   absl::FunctionRef<void(int)> refused);
+
+// Why they are.
+absl::Status NoDescriptorLeft();
 
 // Who is at the other end, as the kernel saw it when the connection was made (SO_PEERCRED).
 struct PeerUser {

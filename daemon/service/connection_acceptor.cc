@@ -82,8 +82,9 @@ void ConnectionAcceptor::Run() {
         return;
       }
       if (key == kListenKey) {
-        AcceptWaiting(listening_.get(), spare_,
-                      [this](Fd connection) { Accept(std::move(connection)); });
+        AcceptWaiting(
+            listening_.get(), spare_, [this](Fd connection) { Accept(std::move(connection)); },
+            [this](int connection) { ReportUnserved(connection); });
       } else {
         Forget(key);
       }
@@ -111,6 +112,14 @@ bool ConnectionAcceptor::TakeShare(uint32_t uid) {
   return shares_.TryTake(uid, 1);
 }
 
+void ConnectionAcceptor::ReportUnserved(int connection) {
+  const absl::StatusOr<PeerUser> user = UserAt(connection);
+  if (user.ok()) {
+    ReportRefusedConnection(*reception_.observer, Caller{reception_.listener, user->uid, user->gid},
+                            NoDescriptorLeft());
+  }
+}
+
 void ConnectionAcceptor::Accept(Fd connection) {
   const absl::StatusOr<PeerUser> user = UserAt(connection.get());
   if (!user.ok()) {
@@ -123,6 +132,7 @@ void ConnectionAcceptor::Accept(Fd connection) {
   }
   absl::StatusOr<Fd> watched = connection.Duplicate();
   if (!watched.ok()) {
+    ReportUnserved(connection.get());
     return;
   }
   if (!TakeShare(user->uid)) {

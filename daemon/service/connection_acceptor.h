@@ -75,6 +75,8 @@ class ConnectionAcceptor {
   ConnectionAcceptor(Fd listening, Wakeup wakeup, Limits limits, Reception reception, Serve serve);
   void Run();
   void Accept(Fd connection);
+  // Of one for which no descriptor is left.
+  void ReportUnserved(int connection);
   bool TakeShare(uint32_t uid);
   void Forget(uint64_t id);
   // Those whose end we were not told of yet.

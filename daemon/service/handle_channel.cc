@@ -120,7 +120,13 @@ void HandleChannel::Run() {
 }
 
 void HandleChannel::AcceptAll() {
-  AcceptWaiting(listening_.get(), spare_, [this](Fd socket) { Welcome(std::move(socket)); });
+  AcceptWaiting(
+      listening_.get(), spare_, [this](Fd socket) { Welcome(std::move(socket)); },
+      [this](int socket) {
+        if (const absl::StatusOr<PeerUser> user = UserAt(socket); user.ok()) {
+          ReportRefusedConnection(*daemon_.observer, CallerOf(*user), NoDescriptorLeft());
+        }
+      });
 }
 
 Caller HandleChannel::CallerOf(const PeerUser& user) const {

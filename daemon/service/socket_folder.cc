@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -142,7 +143,21 @@ absl::Status CheckFolder(const Fd& folder, bool given_before, const SocketFolder
   return absl::OkStatus();
 }
 
+// We make the last folder of a path, none above it.
+absl::Status CheckParent(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? "" : path.substr(0, slash);
+  struct stat about = {};
+  if (parent.empty() || stat(parent.c_str(), &about) == 0 || errno != ENOENT) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kInvalidArgument,
+               absl::StrCat("the socket folder ", path, " can't be made: there is no ", parent),
+               absl::StrCat("make the folder ", parent, ", or configure another place"));
+}
+
 absl::StatusOr<TakenBack> FindFolder(const SocketFolderOptions& options) {
+  RETURN_IF_ERROR(CheckParent(options.path));
   // From here on its path means this folder to us, and to its owner.
   int follow = 0;
   if (options.owner.foreign()) {

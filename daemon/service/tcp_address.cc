@@ -20,6 +20,17 @@ namespace {
 
 constexpr int kBacklog = 128;
 
+absl::Status CanNotListen(int error_number, absl::string_view where) {
+  const absl::string_view hint =
+      error_number == EADDRINUSE ? "another process listens there (`ss -ltnp` says which): end it, "
+                                   "or configure another port"
+      : error_number == EADDRNOTAVAIL ? "that address is none of this node's: configure one that is"
+      : error_number == EACCES        ? "ports below 1024 take the right CAP_NET_BIND_SERVICE"
+                                      : "";
+  const absl::Status why = ErrnoError(error_number, absl::StrCat("listen on ", where));
+  return hint.empty() ? why : Error(Reason::kInvalidArgument, why.message(), hint);
+}
+
 std::string ToText(const sockaddr_storage& storage) {
   char host[INET6_ADDRSTRLEN] = {};
   if (storage.ss_family == AF_INET) {
@@ -81,7 +92,7 @@ absl::StatusOr<Fd> ListenOnTcp(const TcpAddress& address) {
       bind(listening.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.size) !=
           0 ||
       listen(listening.get(), kBacklog) != 0) {
-    return ErrnoError(errno, absl::StrCat("listen on ", ToText(address.storage)));
+    return CanNotListen(errno, ToText(address.storage));
   }
   return listening;
 }

@@ -110,8 +110,9 @@ void TlsListener::Run() {
           return;
         }
       } else if (key == kListenKey) {
-        AcceptWaiting(listening_.get(), spare_,
-                      [this](Fd connection) { Accept(std::move(connection)); });
+        AcceptWaiting(
+            listening_.get(), spare_, [this](Fd connection) { Accept(std::move(connection)); },
+            [this](int connection) { ReportUnserved(connection); });
       } else {
         Continue(key / 2);
       }
@@ -157,6 +158,13 @@ void TlsListener::DropOldestHandshake() {
   });
   Refuse(*oldest->second, Error(Reason::kTooManyRequests, "too many handshakes at once"));
   peers_.erase(oldest);
+}
+
+void TlsListener::ReportUnserved(int connection) {
+  ReportRefusedConnection(
+      *reception_.observer,
+      Caller{.listener = reception_.listener, .address = PeerAddress(connection)},
+      NoDescriptorLeft());
 }
 
 void TlsListener::Accept(Fd connection) {

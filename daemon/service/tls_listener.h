@@ -74,6 +74,8 @@ class TlsListener {
   // False if this thread is to end.
   bool Obey();
   void Accept(Fd connection);
+  // Of one for which no descriptor is left.
+  void ReportUnserved(int connection);
   void Continue(uint64_t id);
   // What a peer's events are for; false if it is to be forgotten.
   bool Advance(Peer& peer);

@@ -22,6 +22,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
 
 std::string LineOf(const CallRecord& call) {
   const AuditLine line = AuditLineOf(call);
@@ -105,6 +106,26 @@ TEST(LineMeter, CountsWhatIsLeftOutOnce) {
   EXPECT_TRUE(meter.Admit("b", start));
   EXPECT_THAT(meter.TakeLeftOut(start), ElementsAre(Pair("a", 2)));
   EXPECT_THAT(meter.TakeLeftOut(start), IsEmpty());
+}
+
+TEST(ClientLineMeter, HoldsEachUserAndAllOfAListener) {
+  ClientLineMeter meter({.burst = 2, .per_second = 0}, {.burst = 3, .per_second = 0});
+  const absl::Time start = absl::UnixEpoch();
+  for (const uint32_t uid : {1, 1, 1, 2, 2, 2}) {
+    meter.Admit("jobs", uid, start);
+  }
+  EXPECT_TRUE(meter.Admit("others", 1, start));
+  EXPECT_THAT(meter.TakeLeftOut(start),
+              UnorderedElementsAre(Pair("jobs uid 1", 1), Pair("jobs uid 2", 1), Pair("jobs", 1)));
+  EXPECT_THAT(meter.TakeLeftOut(start), IsEmpty());
+}
+
+TEST(LeftOutClock, StrikesAtOnceAndEveryTenSeconds) {
+  LeftOutClock clock;
+  const absl::Time start = absl::UnixEpoch();
+  EXPECT_TRUE(clock.Strikes(start));
+  EXPECT_FALSE(clock.Strikes(start + absl::Seconds(9)));
+  EXPECT_TRUE(clock.Strikes(start + absl::Seconds(10)));
 }
 
 }  // namespace

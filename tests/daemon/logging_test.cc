@@ -1,5 +1,6 @@
 #include "daemon/logging.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -11,6 +12,8 @@
 
 namespace weightd {
 namespace {
+
+using ::testing::HasSubstr;
 
 std::string Json(absl::Span<const LogField> fields) {
   return LogLine(LogFormat::kJson, "T", LogLevel::kInfo, "e", fields);
@@ -33,6 +36,23 @@ TEST(LogLine, TextIsQuotedWhateverItIs) {
             "{\"time\":\"T\",\"level\":\"info\",\"event\":\"e\",\"a\":\"x\\\"\\u000a\\\\\"}");
   EXPECT_EQ(LogLine(LogFormat::kText, "T", LogLevel::kWarning, "e", {{"a", "b c"}, {"n", 3}}),
             "T warning e a=\"b c\" n=3");
+}
+
+TEST(LogLine, NothingInTextIsObeyedOrHides) {
+  EXPECT_THAT(Json({{"a", "x\u009b31m\x7f\u202ey\u2066\u200b\ufeff"}}),
+              HasSubstr("\"a\":\"x\\u009b31m\\u007f\\u202ey\\u2066\\u200b\\ufeff\""));
+  EXPECT_THAT(Json({{"a", "é — 日本 🤗"}}), HasSubstr("\"a\":\"é — 日本 🤗\""));
+  EXPECT_THAT(Json({{"a", "x\x9b\xffy"}}), HasSubstr("\"a\":\"x??y\""));
+}
+
+TEST(LogLine, LongTextIsCutBetweenCharacters) {
+  const std::string fits(1024, 'x');
+  EXPECT_THAT(Json({{"a", fits}}), HasSubstr("\"a\":\"" + fits + "\""));
+  EXPECT_THAT(Json({{"a", fits + "y"}}), HasSubstr("\"a\":\"" + fits + "… (cut: 1025 bytes)\""));
+  const std::string before(1023, 'x');
+  EXPECT_THAT(Json({{"a", before + "é"}}),
+              HasSubstr("\"a\":\"" + before + "… (cut: 1025 bytes)\""));
+  EXPECT_LT(Json({{"a", std::string(5000, '\x80')}}).size(), 1100);
 }
 
 TEST(LogLevels, ChangeWhileItRuns) {

@@ -13,7 +13,7 @@ import pytest
 from certificates import AdminClient, Authority, Certificate, Secrets
 from loglines import line_of, lines_of
 from models import small_model
-from processes import Daemon, binary, wait_until
+from processes import PATIENCE, Daemon, binary, wait_until
 from weightd.v1 import admin_pb2, error_pb2, weights_pb2
 
 Daemons = typing.Callable[..., Daemon]
@@ -85,6 +85,18 @@ def test_operators_with_a_certificate_do_what_they_do_on_the_socket(
     assert (line["listener"], line["certificate"], line["outcome"]) == ("admin-tcp", "op.example", "OK")
     assert line["address"].startswith("127.0.0.1:")
     assert "uid" not in line
+
+
+def test_a_port_that_is_taken_is_said(sites: typing.Callable[..., Site], daemons: Daemons) -> None:
+    site = sites()
+    second = daemons(site.secrets.config(f"127.0.0.1:{site.port}"), wait=False)
+    assert second.process is not None
+    assert second.process.wait(PATIENCE) == 64
+    assert second.log().splitlines()[-2:] == [
+        f"weightd: admin.tcp: listen on 127.0.0.1:{site.port}: Address already in use",
+        "  another process listens there (`ss -ltnp` says which): end it, or configure another port",
+    ]
+    second.process = None
 
 
 def test_large_answers_and_many_callers_get_through(sites: typing.Callable[..., Site], files: pathlib.Path) -> None:

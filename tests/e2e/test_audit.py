@@ -159,6 +159,30 @@ def test_a_flood_of_refusals_leaves_few_lines_and_their_number(daemon: Daemon) -
     assert {line["who"] for line in left_out} == {f"default uid {os.getuid()}"}
 
 
+def test_a_flood_of_loads_leaves_few_and_short_lines_and_their_number(daemon: Daemon, files: pathlib.Path) -> None:
+    flood = 200
+    session = RawSession(daemon.socket_dir)
+    for i in range(flood):
+        with pytest.raises(grpc.RpcError):
+            session.acquire(f"{files}/{i}/" + "y/" * 3000)
+    # An operator's are all written.
+    absent = f"{files}/absent.safetensors"
+    daemon.ctl("preload", absent, check=False)
+    session.close()
+    assert daemon.stop() == 0
+    kinds = ("load.started", "load.failed")
+    lines = [line for kind in kinds for line in lines_of(daemon, kind)]
+    assert [line["model"] for line in lines if line["model"].endswith("absent.safetensors")] == [f"file://{absent}"] * 2
+    theirs = [line for line in lines if not line["model"].endswith("absent.safetensors")]
+    times = [seconds(line) for line in theirs]
+    assert 200 <= len(times) <= 202 + 2 * (max(times) - min(times))
+    left_out = lines_of(daemon, "load.left_out")
+    assert sum(line["lines"] for line in left_out) == 2 * flood - len(theirs)
+    assert {line["who"] for line in left_out} == {f"default uid {os.getuid()}"}
+    assert max(len(text) for text in daemon.log().splitlines()) < 4000
+    assert all("(cut: " in line["model"] for line in theirs)
+
+
 def test_no_secret_gets_into_the_log(daemons: Daemons, files: pathlib.Path) -> None:
     daemon = daemons("log:\n  level: debug\n")
     path = small_model(files / "m.safetensors")

@@ -1,14 +1,17 @@
 """Clients that misbehave hurt only themselves."""
 
 import array
+import contextlib
 import os
 import pathlib
 import random
+import resource
 import socket
 import typing
 
 import pytest
 import weightd
+from loglines import line_of, lines_of
 from models import small_model
 from processes import Daemon, wait_until
 from users import NOBODY, as_user
@@ -119,6 +122,48 @@ def test_sessions_have_a_limit_and_others_go_on(daemons: Daemons, files: pathlib
         session.close()
     wait_until(lambda: daemon.status().get("sessions", 0) == 0, "sessions end")
     weightd.attach(str(path), socket_dir=str(folder), framework="np", timeout=20).close()
+
+
+def lower_descriptors(daemon: Daemon, most: int) -> None:
+    """Fewer for a daemon that runs, so that its plan is off."""
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (most, most))
+
+
+def test_where_descriptors_are_few_operators_have_theirs(tmp_path: pathlib.Path, files: pathlib.Path) -> None:
+    daemon = Daemon(tmp_path, before=("prlimit", "--nofile=1024:1024")).start()
+    try:
+        line = line_of(daemon, "descriptors.short")
+        assert line["limit"] == 1024 < line["needed"]
+        assert str(line["needed"]) in line["hint"] and "LimitNOFILE" in line["hint"]
+        assert line["listener"] == "default" and line["max_connections"] < 512
+        with contextlib.ExitStack() as flood:
+            for name, kind, count in (
+                ("weightd.sock", socket.SOCK_STREAM, 480),
+                ("handles.sock", socket.SOCK_SEQPACKET, 150),
+            ):
+                for _ in range(count):
+                    flood.enter_context(connect(daemon.socket_dir / name, kind))
+            wait_until(lambda: lines_of(daemon, "audit.refused", method="Connect"), "connections are refused")
+            daemon.ctl("preload", str(small_model(files / "m.safetensors")))
+            assert daemon.status()["sessions"] == line["max_sessions"]
+            assert daemon.descriptors() < 900
+    finally:
+        daemon.end()
+
+
+def test_enough_descriptors_are_not_worth_a_line(daemon: Daemon) -> None:
+    assert not lines_of(daemon, "descriptors.short")
+
+
+def test_a_connection_for_which_no_descriptor_is_left_is_said(daemon: Daemon) -> None:
+    lower_descriptors(daemon, daemon.descriptors() + 3)
+    with contextlib.ExitStack() as flood:
+        for name, kind in (("weightd.sock", socket.SOCK_STREAM), ("handles.sock", socket.SOCK_SEQPACKET)):
+            for _ in range(5):
+                flood.enter_context(connect(daemon.socket_dir / name, kind))
+        line = line_of(daemon, "audit.refused", method="Connect")
+    assert (line["listener"], line["uid"], line["outcome"]) == ("default", os.getuid(), "TOO_MANY_REQUESTS")
+    assert "no descriptor left" in line["error"]
 
 
 def test_one_user_leaves_sessions_to_others(

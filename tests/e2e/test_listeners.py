@@ -260,6 +260,17 @@ def test_a_given_folder_is_served_again_whatever_became_of_it(
     assert not (folder / "weightd.sock").exists()
 
 
+def test_a_folder_whose_parent_is_missing_is_said(tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "weightd.yaml"
+    config.write_text(f"listeners:\n  - {{name: jobs, directory: {tmp_path}/absent/jobs}}\n")
+    done = subprocess.run(
+        [binary("daemon/weightd"), "--config", str(config), "--socket-dir", str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 64
+    assert f"there is no {tmp_path}/absent" in done.stderr and "make the folder" in done.stderr
+
+
 def test_without_the_right_to_give_it_away_the_daemon_says_so(reachable: pathlib.Path, tmp_path: pathlib.Path) -> None:
     config = tmp_path / "weightd.yaml"
     config.write_text(owned(reachable / "theirs", tmp_path / "own", str(STRANGER), "0700"))

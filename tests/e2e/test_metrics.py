@@ -5,8 +5,10 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import typing
+import urllib.request
 
 import grpc
 import pytest
@@ -209,5 +211,26 @@ def test_an_address_that_is_taken_is_said(daemons: Daemons) -> None:
     second = daemons(f"metrics:\n  address: 127.0.0.1:{port}\n", wait=False)
     assert second.process is not None
     assert second.process.wait(PATIENCE) != 0
-    assert "metrics.address" in second.log() and str(port) in second.log()
+    said = second.log().splitlines()[-2:]
+    assert said == [
+        f"weightd: metrics.address: listen on 127.0.0.1:{port}: Address already in use",
+        "  another process listens there (`ss -ltnp` says which): end it, or configure another port",
+    ]
     second.process = None
+
+
+def test_connections_that_say_nothing_do_not_stop_a_scrape(daemons: Daemons) -> None:
+    port = free_port()
+    served = daemons(f"metrics:\n  address: 127.0.0.1:{port}\n")
+    wait_until(lambda: listening(served.pid) == 1, "metrics are served")
+    with contextlib.ExitStack() as idle:
+        silent = [idle.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(10)]
+        for connection in silent[::2]:
+            connection.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert b"weightd_build_info" in answer.read()
+        # They lose their threads.
+        for connection in silent:
+            connection.settimeout(PATIENCE)
+            while connection.recv(4096):
+                pass

@@ -164,6 +164,32 @@ def test_a_mistake_changes_nothing(start: Nodes) -> None:
     node.await_states(b="READY")
 
 
+def test_a_pipe_in_the_files_place_holds_nobody(start: Nodes) -> None:
+    node = start("a")
+    node.await_states(a="READY")
+    pipe = node.config.with_suffix(".pipe")
+    os.mkfifo(pipe)
+    pipe.rename(node.config)
+    (line,) = wait_until(lambda: node.lines("config.refused"), "the pipe is refused")
+    assert "not a regular file" in line["error"], line
+    assert "not a regular file" in node.admin.refused_reload().details()
+    node.write(node.entry("b", "preload: true"))
+    node.await_states(b="READY")
+
+
+@pytest.mark.parametrize("left", ["", "log: {level: info}\n", "log: {level: info}\nmodels:\n"])
+def test_a_file_that_was_cut_short_drops_no_models(start: Nodes, left: str) -> None:
+    node = start("a")
+    node.await_states(a="READY")
+    node.config.write_text(left)
+    (line,) = wait_until(lambda: node.lines("config.refused"), "the rest of a file is refused")
+    assert "no list of models" in line["error"] and "models: []" in line["hint"], line
+    assert "no list of models" in node.admin.refused_reload().details()
+    node.await_states(a="READY")
+    node.write()
+    node.await_states()
+
+
 def test_without_a_file_there_is_nothing_to_read(daemon: Daemon) -> None:
     with Admin(daemon.socket_dir) as admin:
         error = admin.refused_reload()

@@ -1,3 +1,6 @@
+#include "daemon/cache/leases.h"
+
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -54,6 +57,39 @@ TEST_F(LeasesTest, NumbersAreNeverReused) {
     EXPECT_TRUE(seen.insert(lease).second);
     Release(lease);
   }
+}
+
+TEST_F(LeasesTest, ASessionHoldsOnlySoMany) {
+  Start(100);
+  Put("m", 4);
+  Put("n", 4);
+  const LeaseId first = Lease("m");
+  for (size_t i = 1; i < LeaseTable::kMostOfSession; ++i) {
+    Lease("m");
+  }
+  for (const char* const name : {"m", "n"}) {
+    const absl::Status refused = Acquire(name)->Await().status();
+    EXPECT_EQ(ReasonOf(refused), Reason::kTooManyRequests) << refused;
+    EXPECT_THAT(HintOf(refused), ::testing::HasSubstr("release"));
+  }
+  EXPECT_FALSE(IsResident("n")) << "nothing was loaded for who can't have it";
+  Lease("m", kBob);
+  Release(first);
+  Lease("m");
+}
+
+TEST_F(LeasesTest, ManyWaitsGrantNoMoreThanASessionMayHold) {
+  Start(100);
+  Put("m", 4);
+  Put("n", 4);
+  for (size_t i = 1; i < LeaseTable::kMostOfSession; ++i) {
+    Lease("m");
+  }
+  store_.CloseGate();
+  const auto one = Acquire("n");
+  const auto two = Acquire("n");
+  store_.OpenGate();
+  EXPECT_NE(one->Await().ok(), two->Await().ok());
 }
 
 TEST_F(LeasesTest, ASessionsEndEndsAllItHolds) {

@@ -51,6 +51,26 @@ TEST_F(SingleFlightTest, TwoHundredWaitersShareOneLoad) {
   EXPECT_EQ(cache_->Model(Named("m"))->leases, 200u);
 }
 
+TEST_F(SingleFlightTest, ALoadsEventsSayWhichClientSetItOff) {
+  Start(100);
+  Put("m", 4);
+  Put("n", 4);
+  ASSERT_TRUE(Acquire("m")->Await().ok());
+  ASSERT_TRUE(Preload("n")->Await().ok());
+  for (const EventKind kind : {EventKind::kLoadStarted, EventKind::kLoadFinished}) {
+    const Event operators = trail_->Await(kind, 2);
+    EXPECT_EQ(operators.uri, Named("n"));
+    EXPECT_FALSE(operators.client.has_value());
+  }
+  store_.FailLoads(Error(Reason::kSourceUnavailable, "the store fell over"));
+  Put("o", 4);
+  ASSERT_FALSE(Acquire("o")->Await().ok());
+  const Event clients = trail_->Await(EventKind::kLoadFailed);
+  ASSERT_TRUE(clients.client.has_value());
+  EXPECT_EQ(clients.client->listener, "test");
+  EXPECT_EQ(clients.client->uid, 7u);
+}
+
 TEST_F(SingleFlightTest, TwoHundredWaitersShareOneError) {
   Start(100);
   Put("m", 4);

@@ -1,0 +1,90 @@
+#include "daemon/descriptor_plan.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "daemon/logging.h"
+
+namespace weightd {
+namespace {
+
+// Standard streams, epoll sets, event counters, locks, listening sockets, gRPC's own.
+constexpr uint64_t kProcess = 64;
+// gRPC has one; the other is a duplicate that shows its end.
+constexpr uint64_t kOfConnection = 2;
+// Segments and indexes of models that are resident; at least so many beside those of the list.
+constexpr uint64_t kOfModel = 2;
+constexpr uint64_t kModels = 64;
+constexpr uint64_t kFilesOfLoad = 8;
+constexpr uint64_t kAdminConnections = 64;
+// The connection, both ends of the way to gRPC, and one more that is not let in yet.
+constexpr uint64_t kOfAdminTcpConnection = 4;
+constexpr uint64_t kMetrics = 64;
+// So that two users share what is left of it.
+constexpr uint64_t kLeast = 2;
+
+uint32_t Share(uint32_t wanted, uint64_t available, uint64_t needed) {
+  return static_cast<uint32_t>(
+      std::min<uint64_t>(wanted, std::max(kLeast, wanted * available / needed)));
+}
+
+}  // namespace
+
+DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t limit) {
+  DescriptorPlan plan;
+  plan.limit = limit;
+  for (const v1::ListenerConfig& listener : config.listeners()) {
+    plan.listeners += kOfConnection * listener.max_connections() + listener.max_sessions();
+  }
+  const auto stores = static_cast<uint64_t>(config.sources().s3().stores_size());
+  const auto models = static_cast<uint64_t>(config.models_size());
+  plan.others =
+      kProcess + kOfConnection * kAdminConnections + kFilesOfLoad * config.cache().max_loads() +
+      config.sources().http().connections() * (1 + stores) + kOfModel * (kModels + models);
+  if (!config.admin().tcp().address().empty()) {
+    plan.others += kOfAdminTcpConnection * kAdminConnections;
+  }
+  if (!config.metrics().address().empty()) {
+    plan.others += kMetrics;
+  }
+  return plan;
+}
+
+void LowerToFit(const DescriptorPlan& plan, v1::Config& config) {
+  if (plan.fits()) {
+    return;
+  }
+  const uint64_t left = plan.limit > plan.others ? plan.limit - plan.others : 0;
+  const uint64_t available = std::max(left, plan.limit / 4);
+  for (v1::ListenerConfig& listener : *config.mutable_listeners()) {
+    listener.set_max_connections(Share(listener.max_connections(), available, plan.listeners));
+    listener.set_max_sessions(Share(listener.max_sessions(), available, plan.listeners));
+  }
+}
+
+v1::Config WithinDescriptors(v1::Config config) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return config;
+  }
+  const DescriptorPlan plan = PlanDescriptors(config, limit.rlim_cur);
+  if (plan.fits()) {
+    return config;
+  }
+  LowerToFit(plan, config);
+  const v1::ListenerConfig& first = config.listeners(0);
+  Log(LogLevel::kWarning, "descriptors.short",
+      {{"limit", plan.limit},
+       {"needed", plan.needed()},
+       {"listener", first.name()},
+       {"max_connections", first.max_connections()},
+       {"max_sessions", first.max_sessions()},
+       {"hint", absl::StrCat("raise the hard limit of open files to ", plan.needed(),
+                             " (ulimit -Hn, LimitNOFILE= of the unit, --ulimit nofile= of the "
+                             "container), or lower max_connections and max_sessions")}});
+  return config;
+}
+
+}  // namespace weightd

@@ -1,0 +1,53 @@
+#include "daemon/event_lines.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "common/status.h"
+#include "common/uri.h"
+#include "daemon/cache/events.h"
+#include "daemon/logging.h"
+
+namespace weightd {
+namespace {
+
+std::string LineOf(const cache::Event& event) {
+  const EventLine line = EventLineOf(event);
+  return LogLine(LogFormat::kText, "T", line.level, line.name, line.fields);
+}
+
+cache::Event LoadOf(cache::EventKind kind) {
+  return {.time = {},
+          .kind = kind,
+          .uri = *Uri::Parse("https://host/m"),
+          .revision = {},
+          .lease = {},
+          .error = {},
+          .request_id = "00ff"};
+}
+
+TEST(EventLine, HasNoFieldsWithoutAValue) {
+  EXPECT_EQ(LineOf(LoadOf(cache::EventKind::kLoadStarted)),
+            "T info    load.started model=\"https://host/m\" request_id=\"00ff\"");
+  cache::Event lost = LoadOf(cache::EventKind::kGpuLost);
+  lost.uri = Uri();
+  lost.error = Error(Reason::kDeviceUnavailable, "its worker ended");
+  lost.request_id = "";
+  EXPECT_EQ(LineOf(lost), "T error   gpu.lost error=\"its worker ended\"");
+}
+
+TEST(EventLine, SaysWhatWasLoadedAndWhyNot) {
+  cache::Event finished = LoadOf(cache::EventKind::kLoadFinished);
+  finished.bytes = 4096;
+  EXPECT_EQ(LineOf(finished),
+            "T info    load.finished model=\"https://host/m\" bytes=4096 request_id=\"00ff\"");
+  cache::Event failed = LoadOf(cache::EventKind::kLoadFailed);
+  failed.error = Error(Reason::kModelNotFound, "no such object");
+  EXPECT_EQ(LineOf(failed),
+            "T warning load.failed model=\"https://host/m\" error=\"no such object\" "
+            "request_id=\"00ff\"");
+}
+
+}  // namespace
+}  // namespace weightd
