@@ -28,7 +28,7 @@ namespace weightd::cache {
 // What a load's thread works on. Shared with it; all of it thread-safe or never changed.
 struct Load {
   Load(Uri uri, source::ReadPolicy policy, std::string request_id)
-      : uri(std::move(uri)), policy(policy), request_id(std::move(request_id)) {}
+      : uri(std::move(uri)), policy(std::move(policy)), request_id(std::move(request_id)) {}
 
   const Uri uri;
   const source::ReadPolicy policy;
@@ -39,8 +39,8 @@ struct Load {
 };
 
 inline bool SamePolicy(const source::ReadPolicy& a, const source::ReadPolicy& b) {
-  return std::tie(a.any_path, a.any_address, a.unpinned) ==
-         std::tie(b.any_path, b.any_address, b.unpinned);
+  return std::tie(a.any_path, a.any_address, a.unpinned, a.denied) ==
+         std::tie(b.any_path, b.any_address, b.unpinned, b.denied);
 }
 
 // Somebody who wants a flight to arrive.
