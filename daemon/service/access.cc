@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
+#include "daemon/service/normal_pattern.h"
 
 namespace weightd::service {
 namespace {
@@ -15,7 +16,8 @@ namespace {
 absl::StatusOr<std::vector<Pattern>> ParseAll(const std::vector<std::string>& texts) {
   std::vector<Pattern> patterns;
   for (const std::string& text : texts) {
-    ASSIGN_OR_RETURN(Pattern pattern, Pattern::Parse(text));
+    ASSIGN_OR_RETURN(const std::string normal, NormalPattern(text));
+    ASSIGN_OR_RETURN(Pattern pattern, Pattern::Parse(normal));
     patterns.push_back(std::move(pattern));
   }
   return patterns;

@@ -39,13 +39,12 @@ absl::Status AppendEscape(std::string& out, absl::string_view text) {
   if (!hexadecimal || (known < 2 && known == digits.size())) {
     return MatchesNothing("a \"%\" that begins no escape", "write %25 for the character itself");
   }
-  std::string byte;
   if (known < 2) {
     absl::StrAppend(&out, "%", absl::AsciiStrToUpper(digits.substr(0, known)));
     return absl::OkStatus();
   }
-  if (!absl::HexStringToBytes(digits, &byte) || absl::ascii_iscntrl(byte[0]) || byte == "/" ||
-      byte == "\\") {
+  const std::string byte = absl::HexStringToBytes(digits);
+  if (absl::ascii_iscntrl(byte[0]) || byte == "/" || byte == "\\") {
     return MatchesNothing("no URI has an escaped slash, backslash or control character",
                           "leave the escape out");
   }
@@ -62,6 +61,9 @@ absl::StatusOr<std::string> NormalCharacters(absl::string_view text, bool plain)
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
+    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) {
+      return MatchesNothing("no URI has control characters", "leave them out");
+    }
     if (c == '\\') {
       return MatchesNothing("no URI has a backslash", "write slashes");
     }
@@ -125,8 +127,7 @@ absl::StatusOr<std::string> NormalAuthority(absl::string_view text, absl::string
   if (!parsed.ok()) {
     return MatchesNothing(parsed.status().message(), "write a host, with :port if it has one");
   }
-  std::string out =
-      absl::AsciiStrToLower(before_port.substr(0, parsed->authority().size()));
+  std::string out = absl::AsciiStrToLower(before_port.substr(0, parsed->authority().size()));
   if (port_runs || !known) {
     absl::StrAppend(&out, has_port ? ":" : "", port);
   } else if (has_port) {
