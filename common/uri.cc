@@ -162,7 +162,11 @@ absl::StatusOr<std::string> NormaliseAuthority(absl::string_view text, absl::str
   const absl::string_view host = has_port ? text.substr(0, colon) : text;
   const absl::string_view port = has_port ? text.substr(colon + 1) : absl::string_view();
   RETURN_IF_ERROR(CheckHost(host));
-  std::string out = absl::AsciiStrToLower(host);
+  // A name with its root's dot is the same host.
+  std::string out = absl::AsciiStrToLower(absl::StripSuffix(host, "."));
+  if (out.empty() || absl::EndsWith(out, ".")) {
+    return Invalid("a malformed host");
+  }
   if (port.empty()) {
     return out;
   }

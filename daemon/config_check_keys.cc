@@ -43,7 +43,7 @@ absl::Status CheckKey(const v1::KeyConfig& key, const std::string& path, const F
   if (key.models().empty()) {
     return lines.ErrorAt(path, "names no models", "list patterns of models under models");
   }
-  RETURN_IF_ERROR(CheckPatterns(key.models(), path + ".models", lines));
+  RETURN_IF_ERROR(CheckModelPatterns(key.models(), path + ".models", lines));
   RETURN_IF_ERROR(CheckCipher(key, path, lines));
   int named = 0;
   for (const auto& [field, file] :

@@ -25,10 +25,11 @@ constexpr absl::string_view kNoLimit = "leave the key out for no limit";
 absl::Status CheckAccess(const v1::ListenerConfig& listener, const std::string& path,
                          const FieldLines& lines) {
   const v1::AccessConfig& access = listener.access();
-  RETURN_IF_ERROR(CheckPatterns(access.attach(), path + ".access.attach", lines));
-  RETURN_IF_ERROR(CheckPatterns(access.load_configured(), path + ".access.load_configured", lines));
-  RETURN_IF_ERROR(CheckPatterns(access.load(), path + ".access.load", lines));
-  RETURN_IF_ERROR(CheckPatterns(access.deny(), path + ".access.deny", lines));
+  RETURN_IF_ERROR(CheckModelPatterns(access.attach(), path + ".access.attach", lines));
+  RETURN_IF_ERROR(
+      CheckModelPatterns(access.load_configured(), path + ".access.load_configured", lines));
+  RETURN_IF_ERROR(CheckModelPatterns(access.load(), path + ".access.load", lines));
+  RETURN_IF_ERROR(CheckModelPatterns(access.deny(), path + ".access.deny", lines));
   const bool named =
       access.attach_size() > 0 || access.load_configured_size() > 0 || access.load_size() > 0;
   if (LetsOthersIn(listener) && !named) {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "common/status.h"
 #include "daemon/service/access.h"
+#include "daemon/service/normal_pattern.h"
 #include "daemon/service/tcp_address.h"
 
 namespace weightd {
@@ -54,6 +55,18 @@ absl::Status CheckPatterns(const google::protobuf::RepeatedPtrField<std::string>
                            absl::string_view path, const FieldLines& lines) {
   for (int i = 0; i < patterns.size(); ++i) {
     const absl::Status status = service::Pattern::Parse(patterns[i]).status();
+    if (!status.ok()) {
+      return lines.ErrorAt(absl::StrCat(path, "[", i, "]"), status.message(), HintOf(status));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckModelPatterns(const google::protobuf::RepeatedPtrField<std::string>& patterns,
+                                absl::string_view path, const FieldLines& lines) {
+  RETURN_IF_ERROR(CheckPatterns(patterns, path, lines));
+  for (int i = 0; i < patterns.size(); ++i) {
+    const absl::Status status = service::NormalPattern(patterns[i]).status();
     if (!status.ok()) {
       return lines.ErrorAt(absl::StrCat(path, "[", i, "]"), status.message(), HintOf(status));
     }

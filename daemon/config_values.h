@@ -33,6 +33,9 @@ absl::Status CheckOneOf(const std::string& value, absl::Span<const absl::string_
 // That each is a pattern of access.
 absl::Status CheckPatterns(const google::protobuf::RepeatedPtrField<std::string>& patterns,
                            absl::string_view path, const FieldLines& lines);
+// Of models: also that each can match one.
+absl::Status CheckModelPatterns(const google::protobuf::RepeatedPtrField<std::string>& patterns,
+                                absl::string_view path, const FieldLines& lines);
 
 // That it is an IP address and a port to listen at, "127.0.0.1:9464" or "[::]:9464".
 absl::Status CheckListenAddress(absl::string_view value, absl::string_view path,

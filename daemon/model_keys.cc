@@ -6,6 +6,7 @@
 
 #include "common/status.h"
 #include "daemon/pipeline/read_key.h"
+#include "daemon/service/normal_pattern.h"
 
 namespace weightd {
 
@@ -16,7 +17,8 @@ absl::StatusOr<ModelKeys> ModelKeys::Make(
     Entry entry;
     entry.config = key;
     for (const std::string& model : key.models()) {
-      ASSIGN_OR_RETURN(service::Pattern pattern, service::Pattern::Parse(model));
+      ASSIGN_OR_RETURN(const std::string normal, service::NormalPattern(model));
+      ASSIGN_OR_RETURN(service::Pattern pattern, service::Pattern::Parse(normal));
       entry.models.push_back(std::move(pattern));
     }
     made.entries_.push_back(std::move(entry));

@@ -29,7 +29,7 @@ namespace weightd::cache {
 struct Load {
   Load(Uri uri, source::ReadPolicy policy, std::string request_id, std::optional<Holder> client)
       : uri(std::move(uri)),
-        policy(policy),
+        policy(std::move(policy)),
         request_id(std::move(request_id)),
         client(std::move(client)) {}
 
@@ -44,8 +44,8 @@ struct Load {
 };
 
 inline bool SamePolicy(const source::ReadPolicy& a, const source::ReadPolicy& b) {
-  return std::tie(a.any_path, a.any_address, a.unpinned) ==
-         std::tie(b.any_path, b.any_address, b.unpinned);
+  return std::tie(a.any_path, a.any_address, a.unpinned, a.denied) ==
+         std::tie(b.any_path, b.any_address, b.unpinned, b.denied);
 }
 
 // Somebody who wants a flight to arrive.

@@ -94,6 +94,13 @@ void NodeCache::TurnAwayOthers(Flight& flight, const pipeline::ResolvedModel& co
     absl::Status error = OtherRevision(flight.load->uri, interest.revision, flight.revision);
     outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
   }
+  std::vector<Interest> denied = flight.Split([&coming](const Interest& interest) {
+    return !pipeline::CheckFiles(coming.files, coming.index_file, interest.policy).ok();
+  });
+  for (Interest& interest : denied) {
+    absl::Status error = pipeline::CheckFiles(coming.files, coming.index_file, interest.policy);
+    outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
+  }
   std::vector<Interest> pinners = flight.Split([&coming](const Interest& interest) {
     return !pipeline::MatchPins(interest.pins, coming.files).ok();
   });

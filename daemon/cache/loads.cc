@@ -8,6 +8,15 @@
 #include "daemon/cache/node_cache.h"
 
 namespace weightd::cache {
+namespace {
+
+// News are everybody's: what one listener is denied keeps them from nobody else.
+source::ReadPolicy NewsPolicy(source::ReadPolicy policy) {
+  policy.denied = nullptr;
+  return policy;
+}
+
+}  // namespace
 
 void NodeCache::RunLoad(Load& load) {
   std::optional<pipeline::ModelKey> key;
@@ -38,7 +47,10 @@ void NodeCache::RunLoad(Load& load) {
     running_.erase(&load);
     ++memory_returns_;
     memory_returned_.SignalAll();
-    if (!status.ok() && FlightOf(load) != nullptr) {
+    if (status == source::NotAllowed() && FlightOf(load) != nullptr) {
+      // What its listener is denied says nothing of the model.
+      Crash(load, status, outcomes);
+    } else if (!status.ok() && FlightOf(load) != nullptr) {
       catalog_.NoteFailure(load.uri, status.message());
       Record* record = catalog_.FindRecord(load.uri);
       const Entry* current = catalog_.Find(record->current);
@@ -116,9 +128,9 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
 void NodeCache::Land(const Load& load, SharedModel model, LoadedCopies copies, Outcomes& outcomes) {
   PublishLoad(EventKind::kLoadFinished, load, model->index.revision, model->charged_bytes());
   const Entry* same = catalog_.Find(load.uri, model->index.revision.hex());
-  const EntryId id = same != nullptr
-                         ? same->id
-                         : catalog_.Add(load.uri, load.policy, std::move(model), absl::Now());
+  const EntryId id = same != nullptr ? same->id
+                                     : catalog_.Add(load.uri, NewsPolicy(load.policy),
+                                                    std::move(model), absl::Now());
   BecomeCurrent(id);
   for (SharedCopy& segment : copies.segments) {
     const GpuId gpu = segment->gpu();

@@ -146,7 +146,8 @@ class NodeCache final : public Cache {
   Flight* FlightOf(const Load& load) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Arrive(const Load& load, EntryId id, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Those who want another revision than the one that is coming, or pin files that it doesn't have.
+  // Those who want another revision than the one that is coming, may not have its files, or pin
+  // files that it doesn't have.
   void TurnAwayOthers(Flight& flight, const pipeline::ResolvedModel& coming, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Those who ride get `error`; the others a load of their own.

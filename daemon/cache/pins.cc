@@ -23,9 +23,16 @@ absl::Status OnlyOnGpus(const Uri& uri) {
 
 void NodeCache::Settle(EntryId id, Interest interest, Outcomes& outcomes) {
   const Entry& entry = *catalog_.Find(id);
+  const pipeline::ModelIndex& index = entry.model->index;
+  // Whoever loaded it may have been allowed more.
+  if (absl::Status may = pipeline::CheckFiles(index.files, index.index_file, interest.policy);
+      !may.ok()) {
+    outcomes.push_back({.interest = std::move(interest), .result = std::move(may)});
+    return;
+  }
   absl::StatusOr<bool> hold = true;
   if (!interest.pins.empty()) {
-    hold = entry.model->digests->Hold(entry.model->index.files, interest.pins);
+    hold = entry.model->digests->Hold(index.files, interest.pins);
   }
   if (!hold.ok()) {
     outcomes.push_back(

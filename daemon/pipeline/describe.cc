@@ -15,6 +15,7 @@ ModelIndex DescribeModel(const ResolvedModel& resolved, absl::Span<format::FileH
   index.uri = resolved.uri;
   index.revision = resolved.revision;
   index.files = resolved.files;
+  index.index_file = resolved.index_file;
   index.pieces = std::move(layout.pieces);
   index.extents = std::move(layout.extents);
   for (format::FileHeader& header : headers) {

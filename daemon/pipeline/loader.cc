@@ -50,7 +50,9 @@ constexpr size_t kShortRevision = 12;
 // Errors of sources often name the object already.
 absl::Status Named(const absl::Status& status, const Uri& uri) {
   const std::string name = uri.Redacted();
-  return absl::StrContains(status.message(), name) ? status : Annotate(status, name);
+  return absl::StrContains(status.message(), name) || status == source::NotAllowed()
+             ? status
+             : Annotate(status, name);
 }
 
 size_t TotalSize(absl::Span<const std::string> texts) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,8 @@ struct ResolvedModel {
   RevisionId revision;
   // The weight files, sorted by name.
   std::vector<ModelFile> files;
+  // The shard index, if that says which files they are.
+  std::optional<ModelFile> index_file = {};
   // Bytes of the shard index (`model.safetensors.index.json`), empty for models without one.
   std::string shard_index;
   // Sum of the files' sizes.
@@ -121,6 +124,8 @@ struct ModelIndex {
   Uri uri;
   RevisionId revision;
   std::vector<ModelFile> files;
+  // As ResolvedModel's.
+  std::optional<ModelFile> index_file = {};
   // Ordered by name.
   std::vector<Piece> pieces;
   // How the files came into the segment, in their order.
@@ -135,6 +140,11 @@ struct ModelIndex {
   // What was found of tensors that have checksums of their own.
   TensorProof tensor_proof;
 };
+
+// kNotAllowed if `policy` denies a file, or where its bytes came from.
+absl::Status CheckFiles(const std::vector<ModelFile>& files,
+                        const std::optional<ModelFile>& index_file,
+                        const source::ReadPolicy& policy);
 
 class Digests;
 

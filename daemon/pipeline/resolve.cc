@@ -174,19 +174,34 @@ class Resolver {
   }
 
   absl::StatusOr<std::vector<ModelFile>> StatAll(const std::vector<std::string>& names) {
+    std::vector<std::string> places;
+    for (const std::string& name : names) {
+      ASSIGN_OR_RETURN(const Uri child, uri_.Child(name));
+      places.push_back(child.Redacted());
+    }
+    RETURN_IF_ERROR(source::CheckPlaces(places, policy_));
     std::vector<ModelFile> files(names.size());
     RETURN_IF_ERROR(ForEachAtOnce(names.size(), [&](size_t i) -> absl::Status {
-      ASSIGN_OR_RETURN(files[i], StatChild(names[i]));
+      ASSIGN_OR_RETURN(files[i], StatUndenied(names[i]));
       return absl::OkStatus();
     }));
     return files;
   }
 
+  // What is denied gets the same answer whether it is there or not.
   absl::StatusOr<ModelFile> StatChild(absl::string_view name) {
+    ASSIGN_OR_RETURN(const Uri child, uri_.Child(name));
+    RETURN_IF_ERROR(source::CheckPlaces({child.Redacted()}, policy_));
+    return StatUndenied(name);
+  }
+
+  absl::StatusOr<ModelFile> StatUndenied(absl::string_view name) {
     ASSIGN_OR_RETURN(const Uri child, uri_.Child(name));
     absl::StatusOr<ModelFile> file = StatFile(std::string(name), child);
     if (!file.ok()) {
-      return absl::StrContains(file.status().message(), name)
+      // A redirect may have led to what is denied: which file it was is nobody's business.
+      return absl::StrContains(file.status().message(), name) ||
+                     file.status() == source::NotAllowed()
                  ? file.status()
                  : Annotate(file.status(), PrintableText(name));
     }
@@ -220,6 +235,7 @@ class Resolver {
       }
     }
     model.files = std::move(files);
+    model.index_file = std::move(index_file);
     model.shard_index = std::move(shard_index);
     return model;
   }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
+#include "daemon/service/normal_pattern.h"
 
 namespace weightd::service {
 namespace {
@@ -15,7 +16,8 @@ namespace {
 absl::StatusOr<std::vector<Pattern>> ParseAll(const std::vector<std::string>& texts) {
   std::vector<Pattern> patterns;
   for (const std::string& text : texts) {
-    ASSIGN_OR_RETURN(Pattern pattern, Pattern::Parse(text));
+    ASSIGN_OR_RETURN(const std::string normal, NormalPattern(text));
+    ASSIGN_OR_RETURN(Pattern pattern, Pattern::Parse(normal));
     patterns.push_back(std::move(pattern));
   }
   return patterns;
@@ -45,6 +47,9 @@ absl::StatusOr<Pattern> Pattern::Parse(absl::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const size_t end = std::min(text.find_first_not_of('*', i), text.size());
     if (end == i) {
+      if (pattern.literal_beginning_.size() == i) {
+        pattern.literal_beginning_.push_back(text[i]);
+      }
       pattern.steps_.push_back({Step::Kind::kLiteral, text[i++]});
     } else {
       pattern.steps_.push_back(
@@ -56,6 +61,11 @@ absl::StatusOr<Pattern> Pattern::Parse(absl::string_view text) {
 }
 
 bool Pattern::Walk(absl::string_view text, absl::FunctionRef<bool(size_t length)> ends) const {
+  // Most patterns and texts differ there.
+  const size_t literals = std::min(literal_beginning_.size(), text.size());
+  if (text.substr(0, literals) != absl::string_view(literal_beginning_).substr(0, literals)) {
+    return false;
+  }
   // reached[i]: the text so far is matched by the first i steps. A run may match nothing, so its
   // end is reached with its beginning.
   std::vector<bool> reached(steps_.size() + 1, false);
@@ -68,12 +78,13 @@ bool Pattern::Walk(absl::string_view text, absl::FunctionRef<bool(size_t length)
     }
   };
   enter_runs();
+  std::vector<bool> next(steps_.size() + 1);
   for (size_t length = 0; length < text.size(); ++length) {
     if (reached[steps_.size()] && ends(length)) {
       return true;
     }
     const char c = text[length];
-    std::vector<bool> next(steps_.size() + 1, false);
+    std::fill(next.begin(), next.end(), false);
     bool any = false;
     for (size_t i = 0; i < steps_.size(); ++i) {
       if (!reached[i]) {
@@ -130,16 +141,18 @@ absl::StatusOr<Access> Access::Limited(const AccessRules& rules) {
   return access;
 }
 
-bool Access::Denies(absl::string_view uri, absl::Span<const std::string> aliases) const {
+bool Access::DeniesName(absl::string_view name) const { return MatchesAny(deny_, {name}); }
+
+bool Access::DeniesPlace(absl::string_view uri) const {
   return std::any_of(deny_.begin(), deny_.end(),
-                     [uri](const Pattern& pattern) { return pattern.MatchesAround(uri); }) ||
-         MatchesAny(deny_, {aliases.begin(), aliases.end()});
+                     [uri](const Pattern& pattern) { return pattern.MatchesAround(uri); });
 }
 
 Decision Access::Decide(const Uri& uri, absl::Span<const std::string> aliases,
                         absl::Span<const std::string> aliases_around) const {
   const std::string redacted = uri.Redacted();
-  if (Denies(redacted, aliases) || Denies(redacted, aliases_around)) {
+  if (DeniesPlace(redacted) || MatchesAny(deny_, {aliases.begin(), aliases.end()}) ||
+      MatchesAny(deny_, {aliases_around.begin(), aliases_around.end()})) {
     return {};
   }
   if (everything_) {

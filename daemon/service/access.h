@@ -41,6 +41,8 @@ class Pattern {
   bool Walk(absl::string_view text, absl::FunctionRef<bool(size_t length)> ends) const;
 
   std::vector<Step> steps_;
+  // What comes before the first run.
+  std::string literal_beginning_;
 };
 
 // The three rights of a listener, each the patterns of the models it covers, and what none of them
@@ -89,10 +91,12 @@ class Access {
   // Whether there is nothing that it does not cover, or that it denies.
   bool everything() const { return everything_ && deny_.empty(); }
   bool denies() const { return !deny_.empty(); }
+  // Whether it denies what has this name of the config's list, or what lies at this URI, written
+  // as Uri::Redacted does.
+  bool DeniesName(absl::string_view name) const;
+  bool DeniesPlace(absl::string_view uri) const;
 
  private:
-  bool Denies(absl::string_view uri, absl::Span<const std::string> aliases) const;
-
   bool everything_ = false;
   std::vector<Pattern> attach_;
   std::vector<Pattern> load_configured_;

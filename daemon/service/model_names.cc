@@ -16,6 +16,10 @@ constexpr size_t kLongestModel = 8192;
 
 }  // namespace
 
+bool LiesIn(absl::string_view uri, absl::string_view place) {
+  return absl::ConsumePrefix(&uri, place) && (uri.empty() || uri.front() == '/');
+}
+
 absl::Status ModelNames::Set(const std::vector<Named>& models) {
   std::map<std::string, Uri> by_name;
   std::map<std::string, std::vector<std::string>> aliases;
@@ -74,13 +78,23 @@ std::vector<std::string> ModelNames::AliasesAround(const Uri& uri) const {
   std::vector<std::string> names;
   for (const auto& [name, folder] : by_name_) {
     const std::string outer = folder.Redacted();
-    absl::string_view rest = text;
-    if (absl::ConsumePrefix(&rest, absl::StripSuffix(outer, "/")) &&
-        (rest.empty() || rest.front() == '/')) {
+    if (LiesIn(text, absl::StripSuffix(outer, "/"))) {
       names.push_back(name);
     }
   }
   return names;
+}
+
+std::vector<std::string> ModelNames::PlacesOf(
+    absl::FunctionRef<bool(absl::string_view name)> wanted) const {
+  std::vector<std::string> places;
+  absl::ReaderMutexLock lock(&mutex_);
+  for (const auto& [name, uri] : by_name_) {
+    if (wanted(name)) {
+      places.emplace_back(absl::StripSuffix(uri.Redacted(), "/"));
+    }
+  }
+  return places;
 }
 
 std::vector<Uri> ModelNames::Configured() const {

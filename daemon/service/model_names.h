@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -13,6 +14,9 @@
 #include "common/uri.h"
 
 namespace weightd::service {
+
+// Whether a redacted URI is that of `place`, which has no last slash, or lies in it.
+bool LiesIn(absl::string_view uri, absl::string_view place);
 
 // The models of the config's list, and what clients call them. Thread-safe.
 class ModelNames {
@@ -35,6 +39,10 @@ class ModelNames {
 
   // Names of that URI and of every folder that it lies in, whatever their queries and last slashes.
   std::vector<std::string> AliasesAround(const Uri& uri) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Where the models lie of which a name is `wanted`: redacted URIs without a last slash.
+  std::vector<std::string> PlacesOf(absl::FunctionRef<bool(absl::string_view name)> wanted) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Each URI of the list once.
   std::vector<Uri> Configured() const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -8,20 +8,16 @@
 #include "absl/time/time.h"
 #include "common/status.h"
 #include "common/uptime.h"
+#include "daemon/pipeline/model.h"
 #include "daemon/service/acquire_call.h"
 #include "daemon/service/convert.h"
+#include "daemon/service/denied_models.h"
+#include "daemon/source/source.h"
 
 namespace weightd::service {
 namespace {
 
 constexpr const char* kSessionKey = "weightd-session";
-
-// One answer for what is forbidden and what nobody knows, so that neither can be told from the
-// other.
-absl::Status NotAllowed() {
-  return Error(Reason::kNotAllowed, "not allowed or unknown",
-               "ask the operator what this listener may attach and load");
-}
 
 bool LooksLikeUri(absl::string_view model) {
   return absl::StrContains(model, ':') || absl::StartsWith(model, "/");
@@ -33,6 +29,7 @@ WeightsService::WeightsService(std::string listener, Access access, Daemon daemo
     : listener_(std::move(listener)),
       access_(std::move(access)),
       daemon_(daemon),
+      denied_(access_.denies() ? std::make_shared<DeniedModels>(access_, daemon.names) : nullptr),
       calls_(listener_, daemon.peers, daemon.observer) {}
 
 absl::Status WeightsService::CheckRate(const Caller& caller) const {
@@ -72,7 +69,7 @@ absl::StatusOr<Uri> WeightsService::Resolve(const std::string& model) const {
   absl::StatusOr<Uri> uri = daemon_.names->Resolve(model);
   // A name that nobody gave, and one that is not for this listener's clients.
   if (!uri.ok() && !access_.everything() && !LooksLikeUri(model)) {
-    return NotAllowed();
+    return source::NotAllowed();
   }
   return uri;
 }
@@ -82,7 +79,20 @@ Decision WeightsService::Decide(const Uri& uri) const {
   if (access_.denies()) {
     around = daemon_.names->AliasesAround(uri);
   }
-  return access_.Decide(uri, daemon_.names->AliasesOf(uri), around);
+  Decision decision = access_.Decide(uri, daemon_.names->AliasesOf(uri), around);
+  decision.policy.denied = denied_;
+  return decision;
+}
+
+bool WeightsService::Visible(const Uri& uri) const {
+  const Decision decision = Decide(uri);
+  if (!decision.visible() || denied_ == nullptr) {
+    return decision.visible();
+  }
+  const auto resident = daemon_.cache->Resident(uri);
+  return !resident.ok() || pipeline::CheckFiles((*resident)->index.files,
+                                                (*resident)->index.index_file, decision.policy)
+                               .ok();
 }
 
 absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
@@ -94,7 +104,7 @@ absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(
   ASSIGN_OR_RETURN(admitted.uri, Resolve(request.model()));
   const Decision decision = Decide(admitted.uri);
   if (!decision.visible()) {
-    return NotAllowed();
+    return source::NotAllowed();
   }
   admitted.policy = decision.policy;
   admitted.may_load = decision.load && !request.resident_only();
@@ -140,7 +150,7 @@ absl::Status WeightsService::List(const v1::ListModelsRequest& request,
                                   v1::ListModelsResponse& response) const {
   std::vector<cache::ModelSnapshot> visible;
   for (cache::ModelSnapshot& model : AllModels(*daemon_.cache, *daemon_.names)) {
-    if (Decide(model.uri).visible()) {
+    if (Visible(model.uri)) {
       visible.push_back(std::move(model));
     }
   }
@@ -159,8 +169,8 @@ grpc::ServerUnaryReactor* WeightsService::ListModels(grpc::CallbackServerContext
 absl::Status WeightsService::Get(const v1::GetModelRequest& request,
                                  v1::GetModelResponse& response) const {
   ASSIGN_OR_RETURN(const Uri uri, Resolve(request.model()));
-  if (!Decide(uri).visible()) {
-    return NotAllowed();
+  if (!Visible(uri)) {
+    return source::NotAllowed();
   }
   ASSIGN_OR_RETURN(const cache::ModelSnapshot model, ModelOf(uri, *daemon_.cache, *daemon_.names));
   *response.mutable_model() = ToProto(model, *daemon_.names);

@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_SERVICE_WEIGHTS_SERVICE_H_
 #define WEIGHTD_DAEMON_SERVICE_WEIGHTS_SERVICE_H_
 
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -15,6 +16,7 @@
 #include "daemon/service/model_names.h"
 #include "daemon/service/rate_limit.h"
 #include "daemon/service/sessions.h"
+#include "daemon/source/source.h"
 #include "weightd/v1/weights.grpc.pb.h"
 
 namespace weightd::service {
@@ -57,7 +59,10 @@ class WeightsService final : public v1::Weights::CallbackService {
   absl::StatusOr<cache::Holder> AdmittedHolder(const grpc::CallbackServerContext& context,
                                                const Caller& caller) const;
   absl::StatusOr<Uri> Resolve(const std::string& model) const;
+  // The policy of its loads has what they may not bring.
   Decision Decide(const Uri& uri) const;
+  // Whether its clients may know of a model, by its name and by the files that it is resident of.
+  bool Visible(const Uri& uri) const;
   absl::StatusOr<cache::AcquireRequest> Admit(const grpc::CallbackServerContext& context,
                                               const Call& call,
                                               const v1::AcquireRequest& request) const;
@@ -67,6 +72,8 @@ class WeightsService final : public v1::Weights::CallbackService {
   const std::string listener_;
   const Access access_;
   const Daemon daemon_;
+  // Null if it denies nothing.
+  const std::shared_ptr<const source::Denial> denied_;
   const Calls calls_;
 };
 

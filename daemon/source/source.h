@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,22 @@
 #include "common/cancellation.h"
 #include "common/uri.h"
 #include "daemon/source/checksum.h"
+#include "daemon/source/trail.h"
 
 namespace weightd::source {
+
+// Whose bytes are not for who asks, whatever leads there. Thread-safe; asked while others hold
+// locks, so it takes none that are held while others are waited for.
+class Denial {
+ public:
+  virtual ~Denial() = default;
+  // Whether any of these (Uri::Redacted) is denied.
+  virtual bool Covers(absl::Span<const std::string> places) const = 0;
+};
+
+// The one answer for what is forbidden and for what nobody knows, so that neither can be told from
+// the other.
+absl::Status NotAllowed();
 
 // How far a read may reach, by who asked for it.
 struct ReadPolicy {
@@ -26,6 +41,8 @@ struct ReadPolicy {
   bool any_address = false;
   // Objects without a strong validator: their bytes can't be pinned to one version.
   bool unpinned = false;
+  // What it may not bring, redirects included; null: nothing of the kind.
+  std::shared_ptr<const Denial> denied = nullptr;
 };
 
 // One version of one object, as Stat found it. Reads are pinned to it.
@@ -41,7 +58,16 @@ struct ObjectVersion {
   std::string last_modified;
   // Whether parts of it can be asked for. If not, a read transfers it from its first byte.
   bool ranges = true;
+  // Of sources that follow redirects, else null. Reads of this version add to it.
+  std::shared_ptr<Trail> trail = nullptr;
 };
+
+// NotAllowed() if `policy` denies one of these places (Uri::Redacted).
+absl::Status CheckPlaces(absl::Span<const std::string> places, const ReadPolicy& policy);
+
+// NotAllowed() if `policy` denies one of these objects, or a place that any of their bytes came
+// from: for bytes that others have read.
+absl::Status CheckOrigins(absl::Span<const ObjectVersion* const> objects, const ReadPolicy& policy);
 
 // Bytes wanted, and where they go. `destination` has range.size() bytes, stays valid until Read
 // returns, and is written by several threads (each byte by one).

@@ -73,6 +73,13 @@ TEST(UriTest, RedactedHasNoSecrets) {
   EXPECT_EQ(uri->authority(), "h:8443");
 }
 
+TEST(UriTest, TheRootsDotNamesTheSameHost) {
+  EXPECT_EQ(Uri::Parse("http://Host.:8080/m").value(), Uri::Parse("http://host:8080/m").value());
+  EXPECT_EQ(Uri::Parse("http://host./m")->Redacted(), "http://host/m");
+  EXPECT_FALSE(Uri::Parse("http://./m").ok());
+  EXPECT_FALSE(Uri::Parse("http://host../m").ok());
+}
+
 TEST(UriTest, AnS3UriHasNoUserInfo) {
   const absl::Status status = Uri::Parse("s3://me:secret@bucket/key").status();
   EXPECT_EQ(ReasonOf(status), Reason::kInvalidUri);

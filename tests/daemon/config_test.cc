@@ -281,6 +281,10 @@ TEST(Config, LimitsOfListeners) {
       {limit("connections_per_second: 1000001"),
        "3: listeners[0].connections_per_second: must be from 1 to"},
       {limit("access: {deny: ['']}"), "3: listeners[0].access.deny[0]: "},
+      {limit("access:\n    deny:\n    - a\n    - https://host/x?y"),
+       "6: listeners[0].access.deny[1]: can match no model: names are matched without query"},
+      {limit("access: {deny: ['file://host/x']}"),
+       "3: listeners[0].access.deny[0]: can match no model: file: URIs have no host"},
   });
   const v1::Config config =
       Parsed(limit("max_bytes: 2GiB\n  calls_per_second: 10\n  connections_per_second: 5\n"

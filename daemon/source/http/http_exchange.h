@@ -13,6 +13,7 @@
 #include "daemon/source/http/http_answer.h"
 #include "daemon/source/http/http_dialect.h"
 #include "daemon/source/http/http_piece.h"
+#include "daemon/source/trail.h"
 
 namespace weightd::source {
 
@@ -28,6 +29,8 @@ class Exchange {
   virtual std::string Range() const = 0;
   // The ETag of If-Match; empty: none.
   virtual std::string IfMatch() const = 0;
+  // Told of redirects, if it is not null.
+  virtual Trail* trail() const { return nullptr; }
 
   // Whether an answer could as well be that to another request: what a server sends too late, or
   // too much of, is read as the next answer of its connection.
@@ -69,6 +72,7 @@ class PieceRead final : public Exchange {
   const Uri& uri() const override { return piece_->object().uri; }
   std::string Range() const override;
   std::string IfMatch() const override;
+  Trail* trail() const override { return piece_->object().trail.get(); }
   bool MayBeAnothers(const Answer& answer) const override;
   absl::Status OnHead(const Answer& answer) override;
   bool has_place() const override { return piece_->object().ranges; }

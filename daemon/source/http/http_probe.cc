@@ -6,6 +6,7 @@ namespace weightd::source {
 
 absl::Status Probe::OnHead(const Answer& answer) {
   ASSIGN_OR_RETURN(version_, VersionFrom(answer, uri_));
+  version_->trail = trail_;
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_SOURCE_HTTP_HTTP_PROBE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "daemon/source/http/http_answer.h"
 #include "daemon/source/http/http_exchange.h"
 #include "daemon/source/source.h"
+#include "daemon/source/trail.h"
 
 namespace weightd::source {
 
@@ -26,6 +28,7 @@ class Probe final : public Exchange {
   const Uri& uri() const override { return uri_; }
   std::string Range() const override { return ranged_ ? "0-0" : ""; }
   std::string IfMatch() const override { return ""; }
+  Trail* trail() const override { return trail_.get(); }
   absl::Status OnHead(const Answer& answer) override;
   // More than the one byte is not waited for.
   bool OnBody(absl::Span<const char> bytes) override {
@@ -39,6 +42,8 @@ class Probe final : public Exchange {
  private:
   const Uri uri_;
   const bool ranged_;
+  // The version's.
+  const std::shared_ptr<Trail> trail_ = std::make_shared<Trail>();
   std::optional<ObjectVersion> version_;
 };
 

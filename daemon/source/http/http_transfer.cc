@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
+#include "common/uri.h"
 #include "daemon/source/http/http_curl_options.h"
 
 namespace weightd::source {
@@ -285,6 +286,19 @@ Transfer::End Transfer::Fail(HttpFailure failure) {
   return End::kFailed;
 }
 
+// Whoever may not have what lies there may not be led there, and whoever gets the bytes later is
+// asked the same.
+absl::Status Transfer::CheckRedirect(const Hop& next) {
+  const absl::StatusOr<Uri> place = Uri::Parse(next.url);
+  if (Trail* const trail = exchange_->trail()) {
+    trail->Add(place.ok() ? std::optional(place->Redacted()) : std::nullopt);
+  }
+  if (!place.ok()) {
+    return policy_.denied == nullptr ? absl::OkStatus() : NotAllowed();
+  }
+  return CheckPlaces({place->Redacted()}, policy_);
+}
+
 Transfer::End Transfer::Finish(CURLcode code) {
   // Of a name's several addresses one that may be reached is enough, also if it doesn't answer.
   if (refused_ && !opened_ && !head_done_) {
@@ -316,6 +330,9 @@ Transfer::End Transfer::Finish(CURLcode code) {
     absl::StatusOr<Hop> next = NextHop(hop_, answer_.location, name_);
     if (!next.ok()) {
       return Fail({.status = next.status()});
+    }
+    if (absl::Status may = CheckRedirect(*next); !may.ok()) {
+      return Fail({.status = std::move(may)});
     }
     hop_ = *std::move(next);
     return DriveOn();

@@ -87,6 +87,7 @@ class Transfer final : private AnswerSink {
   void SetRequest(const std::vector<std::string>& lines, const std::string& proxy);
   void SetConnection(CURL* handle);
   bool MayReach(const std::optional<IpAddress>& address);
+  absl::Status CheckRedirect(const Hop& next);
   bool GoesDirect() const;
   bool TakesBody() const;
   bool TakeHead();

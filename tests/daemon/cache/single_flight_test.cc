@@ -319,7 +319,7 @@ TEST_F(SingleFlightTest, AnObjectThatKeepsChangingFails) {
   EXPECT_EQ(store_.loads(), 2);
 }
 
-constexpr source::ReadPolicy kWide = {.any_path = true, .any_address = true, .unpinned = true};
+const source::ReadPolicy kWide = {.any_path = true, .any_address = true, .unpinned = true};
 
 TEST_F(SingleFlightTest, ANarrowerPolicyAttachesToWhatAWiderOneLoaded) {
   Start(100);

@@ -190,7 +190,18 @@ TEST(Access, TheOwnUserMayDoAllButWhatIsDenied) {
   EXPECT_FALSE(Access::EverythingBut({""}).ok());
 }
 
+TEST(Access, PatternsMatchHoweverTheyAreWritten) {
+  const Access access =
+      Limited({.attach = {"**"},
+               .deny = {"/my models/a.safetensors", "HTTPS://Models.Example:443/%70rivate/**"}});
+  EXPECT_FALSE(access.Decide(ParseUri("file:///my%20models/a.safetensors"), {}).visible());
+  EXPECT_FALSE(access.Decide(ParseUri("https://models.example/private/x"), {}).visible());
+  EXPECT_FALSE(access.Decide(ParseUri("https://models.example./private/x"), {}).visible());
+  EXPECT_TRUE(access.Decide(ParseUri("https://models.example/public/x"), {}).visible());
+}
+
 TEST(Access, RefusesBadPatterns) {
+  EXPECT_FALSE(Access::Limited({.deny = {"https://host/x?y"}}).ok());
   EXPECT_EQ(ReasonOf(Access::Limited({.deny = {""}}).status()), Reason::kInvalidArgument);
   EXPECT_EQ(ReasonOf(Access::Limited({.load = {""}}).status()), Reason::kInvalidArgument);
 }

@@ -17,7 +17,7 @@ namespace {
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(SourceContract);
 
-constexpr ReadPolicy kAnywhere = {.any_path = true, .any_address = true, .unpinned = true};
+const ReadPolicy kAnywhere = {.any_path = true, .any_address = true, .unpinned = true};
 
 absl::StatusOr<ObjectVersion> Stat(Place& place, absl::string_view name) {
   Cancellation cancellation;

@@ -26,7 +26,7 @@
 namespace weightd::source {
 namespace {
 
-constexpr ReadPolicy kAnywhere = {.any_path = false, .any_address = true, .unpinned = false};
+const ReadPolicy kAnywhere = {.any_path = false, .any_address = true, .unpinned = false};
 constexpr size_t kBytes = 4'000'000;
 
 class HttpBandwidthTest : public testing::TestWithParam<Nginx::Scheme> {

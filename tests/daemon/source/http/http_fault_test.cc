@@ -20,8 +20,8 @@
 namespace weightd::source {
 namespace {
 
-constexpr ReadPolicy kOperator = {.any_path = false, .any_address = true, .unpinned = false};
-constexpr ReadPolicy kClient = {};
+const ReadPolicy kOperator = {.any_path = false, .any_address = true, .unpinned = false};
+const ReadPolicy kClient = {};
 constexpr absl::Duration kPatience = absl::Seconds(20);
 constexpr size_t kObjectBytes = 3'000'000;
 

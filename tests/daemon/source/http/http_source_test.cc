@@ -16,7 +16,7 @@
 namespace weightd::source {
 namespace {
 
-constexpr ReadPolicy kAnywhere = {.any_path = false, .any_address = true, .unpinned = false};
+const ReadPolicy kAnywhere = {.any_path = false, .any_address = true, .unpinned = false};
 
 void WriteFile(const std::filesystem::path& path, absl::string_view bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc)
