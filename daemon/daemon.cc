@@ -304,6 +304,12 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
   ASSIGN_OR_RETURN(
       Fd listening,
       FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
+  if (!service::RefusesDescriptors(listening)) {
+    Log(LogLevel::kWarning, "kernel.passes_descriptors",
+        {{"message",
+          "clients can hold this daemon up with sockets that they pass to it; Linux "
+          "6.16 and later can keep them from it"}});
+  }
   ASSIGN_OR_RETURN(
       admin_, service::GrpcListener::Start(
                   std::move(listening), {.connections = kAdminConnections}, admin_service_.get(),

@@ -11,13 +11,18 @@
 #include "absl/base/call_once.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
+#include "daemon/service/connection_guard.h"
 
 namespace weightd::service {
 namespace {
 
 // Requests are a name and a few numbers.
 constexpr int kMaxRequestBytes = 1 << 20;
-constexpr int kMaxStreamsPerConnection = 1024;
+constexpr int kMaxStreamsPerConnection = 64;
+// A session token, and what gRPC adds.
+constexpr int kMaxMetadataBytes = 4096;
+// Of all connections of one listener: what gRPC counts, which is not all that it takes.
+constexpr size_t kMaxMemory = 64 << 20;
 // Reflection is served with gRPC's synchronous interface, a thread for each open stream.
 constexpr int kMaxThreads = 32;
 // A peer that doesn't speak HTTP/2 answers no ping, and loses its connection.
@@ -36,12 +41,16 @@ void EnableHealthAndReflection() {
 std::unique_ptr<grpc::Server> BuildServer(grpc::Service* service) {
   EnableHealthAndReflection();
   grpc::ResourceQuota quota("weightd");
+  quota.Resize(kMaxMemory);
   quota.SetMaxThreads(kMaxThreads);
   grpc::ServerBuilder builder;
   builder.SetResourceQuota(quota);
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  // Receive windows stay at 64 KiB, which they would outgrow.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingEveryMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -69,6 +78,7 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(Fd listening,
 }
 
 void GrpcListener::Serve(Fd connection) {
+  GuardConnection(connection.get(), kMaxStreamsPerConnection);
   grpc::AddInsecureChannelFromFd(server_.get(), connection.Release());
 }
 

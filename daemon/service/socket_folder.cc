@@ -30,6 +30,8 @@ constexpr absl::string_view kLockName = "weightd.lock";
 constexpr absl::string_view kTemporaryName = ".sock.new";
 constexpr int kBacklog = 512;
 constexpr absl::Duration kLockPoll = absl::Milliseconds(50);
+// Of Linux 6.16; younger than Debian's headers.
+constexpr int kPassRights = 83;  // SO_PASSRIGHTS
 // The kernel drops a dying process's lock and its sockets in no particular order, but in one go.
 constexpr absl::Duration kSocketsFollowLock = absl::Milliseconds(500);
 
@@ -285,6 +287,9 @@ absl::StatusOr<Fd> SocketFolder::Bind(absl::string_view name, int type, mode_t m
   if (!listening.valid()) {
     return ErrnoError(errno, "make a socket");
   }
+  // Nobody who connects has any to send, and connections inherit it.
+  constexpr int kOff = 0;
+  setsockopt(listening.get(), SOL_SOCKET, kPassRights, &kOff, sizeof(kOff));
   unlink(temporary.c_str());
   struct stat folder{};
   struct stat found{};
@@ -350,6 +355,12 @@ void SocketFolder::Unbind() {
     }
   }
   bound_.clear();
+}
+
+bool RefusesDescriptors(const Fd& listening) {
+  int passes = 1;
+  socklen_t size = sizeof(passes);
+  return getsockopt(listening.get(), SOL_SOCKET, kPassRights, &passes, &size) == 0 && passes == 0;
 }
 
 }  // namespace weightd::service

@@ -61,7 +61,8 @@ class SocketFolder {
 
   // A non-blocking listening socket of SOCK_STREAM or SOCK_SEQPACKET at path()/name. It appears
   // under its name only once it has its mode and listens. A stale socket is replaced, one that
-  // somebody still serves never. Before GiveAway.
+  // somebody still serves never. Who connects can't send descriptors, see RefusesDescriptors.
+  // Before GiveAway.
   absl::StatusOr<Fd> Bind(absl::string_view name, int type, mode_t mode);
 
   // Lets the owner of the options have the folder.
@@ -96,6 +97,11 @@ class SocketFolder {
   std::vector<Bound> bound_ ABSL_GUARDED_BY(mutex_);
   mutable bool told_ ABSL_GUARDED_BY(mutex_) = false;
 };
+
+// Whether the kernel keeps those who connect to a socket of ours from sending descriptors
+// (SO_PASSRIGHTS, Linux 6.16). Where it doesn't, the end of a connection with descriptors that
+// nobody received drops them on our thread, and a socket among them may make it wait (SO_LINGER).
+bool RefusesDescriptors(const Fd& listening);
 
 }  // namespace weightd::service
 

@@ -2,13 +2,16 @@
 
 #include <dirent.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <string>
 
+#include "absl/time/time.h"
 #include "common/status.h"
+#include "common/uptime.h"
 
 namespace weightd {
 namespace {
@@ -55,7 +58,35 @@ TEST(FdPassingTest, UnwantedDescriptorsAreNotKept) {
   absl::StatusOr<Packet> packet = ReceivePacket(pair.theirs.get(), /*accept_fds=*/false);
   ASSERT_TRUE(packet.ok());
   EXPECT_EQ(packet->bytes, "x");
+  // They are closed on another thread.
+  for (int i = 0; i < 5000 && OpenDescriptors() > before; ++i) {
+    usleep(1000);
+  }
   EXPECT_EQ(OpenDescriptors(), before);
+}
+
+TEST(FdPassingTest, ASocketThatLingersIsNotWaitedFor) {
+  SocketPair pair;
+  const Fd listening(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(listening.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(listening.get(), 1), 0);
+  ASSERT_EQ(getsockname(listening.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  Fd lingering(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  constexpr linger kLong{1, 20};
+  ASSERT_EQ(setsockopt(lingering.get(), SOL_SOCKET, SO_LINGER, &kLong, sizeof(kLong)), 0);
+  ASSERT_EQ(connect(lingering.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  const std::string bytes(64 << 10, 'x');
+  while (send(lingering.get(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+  }
+  ASSERT_TRUE(SendPacket(pair.ours.get(), "x", {lingering.get()}).ok());
+  lingering.Reset();
+  const absl::Duration before = Uptime();
+  ASSERT_TRUE(ReceivePacket(pair.theirs.get(), /*accept_fds=*/false).ok());
+  EXPECT_LT(Uptime() - before, absl::Seconds(5));
 }
 
 TEST(FdPassingTest, OversizedPacketsAreRefused) {

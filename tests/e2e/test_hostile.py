@@ -7,6 +7,8 @@ import pathlib
 import random
 import resource
 import socket
+import struct
+import time
 import typing
 
 import pytest
@@ -105,6 +107,112 @@ def test_descriptors_sent_to_the_daemon_are_dropped(daemon: Daemon, model: str) 
     assert daemon.descriptors() <= descriptors + 12
     session.close()
     assert lease
+
+
+def lingering(sink: socket.socket) -> socket.socket:
+    """A TCP socket whose close takes 30 seconds, for nobody reads what it sends."""
+    stuck = socket.create_connection(sink.getsockname())
+    stuck.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+    stuck.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            stuck.send(bytes(1 << 16))
+    return stuck
+
+
+@pytest.mark.parametrize("name", ["handles.sock", "weightd.sock", "admin.sock"])
+def test_a_socket_that_lingers_holds_nobody_up(daemon: Daemon, model: str, name: str) -> None:
+    kind = socket.SOCK_SEQPACKET if name == "handles.sock" else socket.SOCK_STREAM
+    with socket.create_server(("127.0.0.1", 0)) as sink, contextlib.ExitStack() as ours:
+        for _ in range(4):
+            connection = ours.enter_context(connect(daemon.socket_dir / name, kind))
+            if kind == socket.SOCK_SEQPACKET:
+                connection.recv(65536)
+            stuck = lingering(sink)
+            rights = array.array("i", [stuck.fileno()])
+            try:
+                connection.sendmsg([b"PRI"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            except PermissionError:  # since Linux 6.16
+                stuck.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+            stuck.close()  # the daemon's copy is the last
+        begin = time.monotonic()
+        serves(daemon, model)
+        daemon.status()
+        assert time.monotonic() - begin < 10
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame of HTTP/2."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def header(name: bytes, value: bytes) -> bytes:
+    """One that no table has; `value` has fewer than 127 bytes, or 8000."""
+    size = bytes([len(value)]) if len(value) < 127 else b"\x7f\xc1\x3d"
+    return b"\0" + bytes([len(name)]) + name + size + value
+
+
+HEADERS, RESET, SETTINGS, CONTINUATION, ACKNOWLEDGES, END_HEADERS = 1, 3, 4, 9, 1, 4
+CALL = b"".join(
+    header(name, value)
+    for name, value in {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": b"/weightd.v1.Weights/ListModels",
+        b":authority": b"x",
+        b"content-type": b"application/grpc",
+        b"te": b"trailers",
+    }.items()
+)
+
+
+def calls_without_end() -> typing.Iterator[bytes]:
+    """Calls whose requests never end."""
+    for stream in range(1, 100_000, 2):
+        yield frame(HEADERS, END_HEADERS, stream, CALL)
+
+
+def calls_before_settings() -> typing.Iterator[bytes]:
+    """The same, having acknowledged a limit of them before it was sent."""
+    yield frame(SETTINGS, ACKNOWLEDGES, 0)
+    yield from calls_without_end()
+
+
+def headers_without_end() -> typing.Iterator[bytes]:
+    """One call's headers that go on and on."""
+    yield frame(HEADERS, 0, 1, CALL)
+    for number in range(60_000):
+        yield frame(CONTINUATION, 0, 1, header(b"x%d" % (number % 100), b"A" * 8000))
+
+
+def calls_reset() -> typing.Iterator[bytes]:
+    """Calls that are reset at once."""
+    for stream in range(1, 200_000, 2):
+        yield frame(HEADERS, END_HEADERS, stream, CALL) + frame(RESET, 0, stream, bytes(4))
+
+
+@pytest.mark.parametrize(
+    "attack", [calls_without_end, calls_before_settings, headers_without_end, calls_reset], ids=lambda f: f.__name__
+)
+def test_one_connection_does_not_fill_memory(
+    daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, attack: typing.Callable[[], typing.Iterator[bytes]]
+) -> None:
+    daemon = daemons(
+        f"listeners:\n  - {{name: own, directory: {tmp_path}/own}}\n  - {{name: pods, directory: {tmp_path}/pods}}\n"
+    )
+    model = small_model(files / "m.safetensors")
+    daemon.ctl("preload", str(model))
+    before = daemon.memory()["RssAnon"]
+    with connect(tmp_path / "pods/weightd.sock", socket.SOCK_STREAM) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        with pytest.raises(OSError):  # it ends the connection
+            for number, sent in enumerate(attack()):
+                connection.sendall(sent)
+                if number % 1000 == 0:
+                    assert daemon.memory()["RssAnon"] < before + (200 << 20)
+        weightd.attach(str(model), socket_dir=str(tmp_path / "own"), framework="np", timeout=20).close()
+    weightd.attach(str(model), socket_dir=str(tmp_path / "pods"), framework="np", timeout=20).close()
+    assert daemon.memory()["RssAnon"] < before + (100 << 20)
 
 
 def test_sessions_have_a_limit_and_others_go_on(daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path) -> None:
