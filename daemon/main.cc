@@ -10,6 +10,7 @@
 #include "daemon/command_line.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
+#include "daemon/heap_trimmer.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
 #include "daemon/service_manager.h"
@@ -28,6 +29,7 @@ static absl::Status Serve(const weightd::v1::Config& config, const weightd::Comm
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(daemon.status());
+  const weightd::HeapTrimmer trimmer;
   auto heartbeat = manager.Ready([&daemon] { return (*daemon)->Summary(); });
   signals->Wait();
   heartbeat.reset();

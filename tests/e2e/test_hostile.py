@@ -191,6 +191,7 @@ def calls_reset() -> typing.Iterator[bytes]:
         yield frame(HEADERS, END_HEADERS, stream, CALL) + frame(RESET, 0, stream, bytes(4))
 
 
+@pytest.mark.plain_only  # sanitizers have a memory of their own
 @pytest.mark.parametrize(
     "attack", [calls_without_end, calls_before_settings, headers_without_end, calls_reset], ids=lambda f: f.__name__
 )
@@ -212,7 +213,7 @@ def test_one_connection_does_not_fill_memory(
                     assert daemon.memory()["RssAnon"] < before + (200 << 20)
         weightd.attach(str(model), socket_dir=str(tmp_path / "own"), framework="np", timeout=20).close()
     weightd.attach(str(model), socket_dir=str(tmp_path / "pods"), framework="np", timeout=20).close()
-    assert daemon.memory()["RssAnon"] < before + (100 << 20)
+    wait_until(lambda: daemon.memory()["RssAnon"] < before + (32 << 20), "what the attack took goes back")
 
 
 def test_sessions_have_a_limit_and_others_go_on(daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path) -> None:
