@@ -36,6 +36,9 @@ class Terminal:
 
         def become_its_owner() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            # As a login shell has them: whoever runs the tests in the background may ignore these.
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
 
         self.process = subprocess.Popen(
             command,

@@ -15,7 +15,7 @@ import typing
 import pytest
 import safetensors
 import weightd
-from models import even_model, small_model
+from models import even_model, small_model, write_model
 from processes import Daemon, Reader, binary, wait_until
 from users import NOBODY, as_user
 from weightd.v1 import weights_pb2
@@ -247,8 +247,7 @@ def through(
 ) -> typing.Iterator[tuple[Daemon, pathlib.Path, dict[str, str]]]:
     """A daemon, the folder of a listener that denies, and the models of THROUGH."""
     for i, name in enumerate(("mix/secret", "mix/open", "named/a", "named/b", "plain/a", "plain/b")):
-        (files / name).parent.mkdir(exist_ok=True)
-        small_model(files / f"{name}.safetensors", seed=i + 1)
+        write_model(files / f"{name}.safetensors", {f"layer.{i}.weight": ("F32", [64, 64])}, seed=i + 1)
     (files / "root" / "private").mkdir(parents=True)
     small_model(files / "root" / "private" / "s.safetensors", seed=9)
     with safetensors.safe_open(files / "root" / "private" / "s.safetensors", "np") as shard:
