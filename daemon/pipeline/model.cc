@@ -9,6 +9,7 @@ absl::Status CheckFiles(const std::vector<ModelFile>& files,
     return absl::OkStatus();
   }
   std::vector<const source::ObjectVersion*> objects;
+  objects.reserve(files.size() + 1);
   for (const ModelFile& file : files) {
     objects.push_back(&file.version);
   }
