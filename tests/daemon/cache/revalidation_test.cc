@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "tests/daemon/cache/cache_fixture.h"
 
 namespace weightd::cache {
@@ -11,6 +13,16 @@ class RevalidationTest : public CacheTest {
     CacheOptions options;
     options.revalidate = absl::ZeroDuration();
     return options;
+  }
+
+  // Starts with revision 2 of a model in the place of its first one; a session leases each.
+  void StartSuperseded(const std::string& name) {
+    Start(100, Always());
+    Put(name, 4, /*revision=*/1);
+    Lease(name);
+    Put(name, 4, /*revision=*/2);
+    Lease(name, kBob);
+    trail_->Await(EventKind::kSuperseded);
   }
 };
 
@@ -89,12 +101,7 @@ TEST_F(RevalidationTest, ThePinGoesOverToTheNewRevision) {
 }
 
 TEST_F(RevalidationTest, WhatIsSupersededIsNotEvictedAsWell) {
-  Start(100, Always());
-  Put("m", 4, /*revision=*/1);
-  Lease("m");
-  Put("m", 4, /*revision=*/2);
-  Lease("m", kBob);
-  trail_->Await(EventKind::kSuperseded);
+  StartSuperseded("m");
   EXPECT_TRUE(cache_->Evict(Named("m"), /*force=*/true).ok());
   EXPECT_EQ(trail_->Await(EventKind::kEvicted).revision, fakes::MakeRevision(2));
   EXPECT_EQ(trail_->Count(EventKind::kEvicted), 1);
@@ -102,12 +109,7 @@ TEST_F(RevalidationTest, WhatIsSupersededIsNotEvictedAsWell) {
 }
 
 TEST_F(RevalidationTest, ARevisionThatComesBackIsNotLoadedAgain) {
-  Start(100, Always());
-  Put("m", 4, /*revision=*/1);
-  Lease("m");
-  Put("m", 4, /*revision=*/2);
-  Lease("m", kBob);
-  trail_->Await(EventKind::kSuperseded);
+  StartSuperseded("m");
   Put("m", 4, /*revision=*/1);
   Lease("m", kBob);
   EXPECT_EQ(trail_->Await(EventKind::kSuperseded, 2).revision, fakes::MakeRevision(2));
