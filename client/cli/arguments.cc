@@ -1,10 +1,8 @@
 #include "client/cli/arguments.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <array>
 #include <iterator>
-#include <numeric>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -15,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "client/cli/command_line_form.h"
 #include "client/cli/key_option.h"
+#include "client/cli/nearest_word.h"
 #include "client/cli/remote_options.h"
 #include "common/pins.h"
 #include "common/source_revision.h"
@@ -267,30 +266,12 @@ bool AsksForCompletion(int argc, const char* const* argv) {
          absl::string_view(argv[2]) == "--";
 }
 
-// How many characters one has to put in, take out or change to make the one of the other.
-size_t Distance(absl::string_view one, absl::string_view other) {
-  std::vector<size_t> row(other.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < one.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < other.size(); ++j) {
-      const size_t changed = diagonal + (one[i] == other[j] ? 0 : 1);
-      diagonal = std::exchange(row[j + 1], std::min({changed, row[j] + 1, row[j + 1] + 1}));
-    }
-  }
-  return row.back();
-}
-
 absl::Status UnknownCommand(const CLI::App& app, const std::string& word) {
-  constexpr size_t kFurthest = 2;
-  std::string nearest;
-  size_t least = kFurthest + 1;
+  std::vector<std::string> commands;
   for (const CLI::App* const command : app.get_subcommands(nullptr)) {
-    if (const size_t distance = Distance(word, command->get_name()); distance < least) {
-      least = distance;
-      nearest = command->get_name();
-    }
+    commands.push_back(command->get_name());
   }
+  const std::string nearest = NearestWord(word, commands);
   return Error(Reason::kInvalidArgument, absl::StrCat("unknown command \"", word, "\""),
                nearest.empty() ? "see weightctl --help"
                                : absl::StrCat("did you mean ", nearest, "? See weightctl --help"));
