@@ -19,8 +19,8 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
+#include "daemon/service/socket_place.h"
 #include "daemon/service/taken_back.h"
-#include "daemon/service/trusted_place.h"
 
 namespace weightd::service {
 namespace {
@@ -143,19 +143,6 @@ absl::Status CheckFolder(const Fd& folder, bool given_before, const SocketFolder
                  "own");
   }
   return absl::OkStatus();
-}
-
-// We make the last folder of a path, none above it.
-absl::Status CheckParent(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  const std::string parent = slash == std::string::npos ? "" : path.substr(0, slash);
-  struct stat about = {};
-  if (parent.empty() || stat(parent.c_str(), &about) == 0 || errno != ENOENT) {
-    return absl::OkStatus();
-  }
-  return Error(Reason::kInvalidArgument,
-               absl::StrCat("the socket folder ", path, " can't be made: there is no ", parent),
-               absl::StrCat("make the folder ", parent, ", or configure another place"));
 }
 
 absl::StatusOr<TakenBack> FindFolder(const SocketFolderOptions& options) {

@@ -1,5 +1,5 @@
-#ifndef WEIGHTD_DAEMON_SERVICE_TRUSTED_PLACE_H_
-#define WEIGHTD_DAEMON_SERVICE_TRUSTED_PLACE_H_
+#ifndef WEIGHTD_DAEMON_SERVICE_SOCKET_PLACE_H_
+#define WEIGHTD_DAEMON_SERVICE_SOCKET_PLACE_H_
 
 #include <string>
 
@@ -12,6 +12,9 @@ namespace weightd::service {
 // not write to it (or it is sticky). kNotAllowed that names the folder where it isn't so.
 absl::Status CheckTrustedPlace(const std::string& path);
 
+// We make the last folder of a path, none above it. kInvalidArgument where that isn't enough.
+absl::Status CheckParent(const std::string& path);
+
 }  // namespace weightd::service
 
-#endif  // WEIGHTD_DAEMON_SERVICE_TRUSTED_PLACE_H_
+#endif  // WEIGHTD_DAEMON_SERVICE_SOCKET_PLACE_H_

@@ -1,4 +1,4 @@
-#include "daemon/service/trusted_place.h"
+#include "daemon/service/socket_place.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,6 +64,18 @@ absl::Status CheckTrustedPlace(const std::string& path) {
     return ErrnoError(error.value(), absl::StrCat("look up ", folder.string()));
   }
   return CheckAll(path, real);
+}
+
+absl::Status CheckParent(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? "" : path.substr(0, slash);
+  struct stat about = {};
+  if (parent.empty() || stat(parent.c_str(), &about) == 0 || errno != ENOENT) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kInvalidArgument,
+               absl::StrCat("the socket folder ", path, " can't be made: there is no ", parent),
+               absl::StrCat("make the folder ", parent, ", or configure another place"));
 }
 
 }  // namespace weightd::service
