@@ -57,7 +57,6 @@ absl::StatusOr<Preloaded> CountPreloaded(const client::AdminClient& daemon) {
   return preloaded;
 }
 
-// A listener that clients don't find any more has no folder.
 absl::Status CheckListeners(const v1::GetStatusResponse& status) {
   for (const v1::ListenerStatus& listener : status.listeners()) {
     if (listener.directory().empty()) {
