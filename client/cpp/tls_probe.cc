@@ -59,7 +59,7 @@ std::string TakeError() {
 
 absl::Status BadFile(absl::string_view what, const std::string& path) {
   // Of what can't be opened the newest error says no more than "system lib", the first one why.
-  const unsigned long first = ERR_peek_error();  // NOLINT(google-runtime-int): OpenSSL's
+  const auto first = ERR_peek_error();
   const std::string newest = TakeError();
   const absl::Status why = ERR_SYSTEM_ERROR(first)
                                ? ErrnoError(ERR_GET_REASON(first), path)
