@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import re
 import statistics
 import threading
@@ -127,14 +128,26 @@ def slope(samples: list[Sample], value: typing.Callable[[Sample], float]) -> flo
     )
 
 
+def rises(samples: list[Sample], value: typing.Callable[[Sample], float]) -> bool:
+    """Whether the order of the rounds shows in the values, by Mann and Kendall: noise does it in one of a hundred runs."""
+    pairs = sum(
+        (value(late) > value(early)) - (value(late) < value(early))
+        for i, early in enumerate(samples)
+        for late in samples[i + 1 :]
+    )
+    count = len(samples)
+    deviation = math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    return pairs - 1 > 2.33 * deviation
+
+
 def grows(samples: list[Sample]) -> list[str]:
-    """What grows from round to round. Memory of allocators goes up and down: under 1 MiB in all is not growth, nor is,
-    in many rounds, under 8 KiB a round."""
+    """What grows from round to round. Memory of allocators goes up and down: it grows if it rises with the rounds, by
+    over 1 MiB in all or, in many rounds, by over 8 KiB a round."""
     problems = []
     noise = max(8 << 10, (1 << 20) // len(samples))
     if slope(samples, lambda sample: sample.descriptors) > 0:
         problems.append(f"descriptors grow: {[sample.descriptors for sample in samples]}")
     for name, value in (("anonymous", lambda s: s.anonymous), ("shared", lambda s: s.shared)):
-        if slope(samples, value) > noise:
+        if slope(samples, value) > noise and rises(samples, value):
             problems.append(f"{name} memory grows: {[value(sample) >> 10 for sample in samples]} KiB")
     return problems
