@@ -20,6 +20,8 @@ build_packages=(
 test_packages=(
   # Tests and the quick start.
   python3-venv nginx-light curl openssl ca-certificates git procps iproute2
+  # Who embeds the C library builds with these.
+  gcc g++ pkg-config
   # What reads metrics; tests let it scrape, and check queries and rules with its promtool.
   prometheus
   # The chart is rendered in tests with what Helm is made of.

@@ -64,6 +64,7 @@ binaries() {
 
 check "formatting" bash -c "git ls-files '*.h' '*.cc' | xargs clang-format-19 --dry-run -Werror"
 check "build (opt)" binaries opt
+check "build (C library, examples)" bazel build --config=opt //client/c/... //client/cpp/examples/...
 check "clang-tidy" bazel build --config=clang-tidy --keep_going //client/... //common/... //daemon/...
 check "ruff" .venv/bin/ruff check client/python tests deploy
 check "mypy" .venv/bin/mypy --config-file client/python/pyproject.toml client/python/src
