@@ -129,7 +129,7 @@ def slope(samples: list[Sample], value: typing.Callable[[Sample], float]) -> flo
 
 
 def rises(samples: list[Sample], value: typing.Callable[[Sample], float]) -> bool:
-    """Whether the order of the rounds shows in the values, by Mann and Kendall: noise does it in one of a hundred runs."""
+    """Whether the order of the rounds shows in the values, by Mann and Kendall: in one of 100 runs noise does."""
     pairs = sum(
         (value(late) > value(early)) - (value(late) < value(early))
         for i, early in enumerate(samples)

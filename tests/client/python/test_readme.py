@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from weightd import convert
 
 from conftest import ROOT, Daemon
@@ -24,6 +25,21 @@ def test_serialization(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.Monke
     network = torch.nn.ModuleDict({"embeddings": torch.nn.Embedding(3, 4)})
     monkeypatch.setenv("WEIGHTD_DIR", str(daemon.socket_dir))
     exec(block.replace("/models", str(tmp_path)), {"network": network})
+
+
+def test_in_place_of_safetensors(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop_in, patch = (block for block in blocks("python") if "/models/minilm" in block)
+    monkeypatch.setenv("WEIGHTD_DIR", str(daemon.socket_dir))
+    config = transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=200
+    )
+    transformers.BertModel(config).save_pretrained(tmp_path / "minilm")
+    names: dict[str, object] = {"transformers": transformers}
+    exec(drop_in.replace("/models", str(tmp_path)), names)
+    assert isinstance(half := names["half"], torch.Tensor)
+    assert half.shape == (100, 32)
+    exec(patch.replace('"/models', f'"{tmp_path}'), names)
+    assert isinstance(names["bert"], transformers.BertModel)
 
 
 def test_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ torch and numpy are imported when the first tensor is asked for.
 
 from weightd._attach import attach
 from weightd._device import DeviceBytes
+from weightd._patch import Patch, patch, unpatch
 from weightd.errors import (
     ClosedError,
     DeadlineError,
@@ -45,10 +46,13 @@ __all__ = [
     "NoRoomError",
     "NotAllowedError",
     "NotFoundError",
+    "Patch",
     "Progress",
     "SourceError",
     "TensorInfo",
     "TensorNotFoundError",
     "UnavailableError",
     "attach",
+    "patch",
+    "unpatch",
 ]
