@@ -9,14 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import weightd
+from weightd import _frameworks
 
-from fake_daemon import FakeDaemon, Served
+from fake_daemon import FakeDaemon, Served, model
 
 ROOT = Path(__file__).resolve().parents[3]
 FAKE_CUDA = ROOT / "tests/fakes/fake_cuda"
 sys.path.insert(0, str(FAKE_CUDA))
+
+from fake_gpu import FakeGpu, rounded  # noqa: E402
+
+GpuModel = Callable[[dict[str, torch.Tensor]], weightd.Model]
 PATIENCE = 60.0
 
 
@@ -98,3 +106,69 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake driver, with two GPUs of its own for these tests and the processes that they start."""
+    os.environ["FAKE_CUDA_DIR"] = str(tmp_path_factory.mktemp("cuda"))
+    os.environ["FAKE_CUDA_DEVICES"] = "2x256MiB"
+    return fake_cuda_library()
+
+
+@pytest.fixture
+def gpu(library: Path) -> FakeGpu:
+    return FakeGpu(str(library))
+
+
+class Moves:
+    """What was moved or copied by torch.Tensor's verbs: which verb, and the first element's address."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[str, int]] = []
+        for verb in ("to", "copy_", "clone", "cuda", "cpu"):
+            patch.setattr(torch.Tensor, verb, self._watched(verb, getattr(torch.Tensor, verb)))
+
+    def _watched(self, verb: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+            if not tensor.is_meta and "meta" not in arguments:
+                self.seen.append((verb, tensor.data_ptr()))
+            if "cuda:0" in arguments:
+                return tensor.detach().view(tensor.shape)
+            return real(tensor, *arguments, **options)
+
+        return watched
+
+
+@pytest.fixture
+def gpu_model(
+    fake: Callable[[dict[str, Served]], FakeDaemon], gpu: FakeGpu, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> GpuModel:
+    """Gives a model in the fake GPU's memory. Its tensors are copies on the CPU, which torch has no GPU to deny."""
+
+    def builder(_: str) -> _frameworks.Builder:
+        build = _frameworks.builder("pt")
+        kept: dict[int, memoryview] = {}
+
+        def one(part: Any, info: weightd.TensorInfo) -> Any:
+            if part.pointer not in kept:
+                kept[part.pointer] = memoryview(bytearray(gpu.read(part.pointer, part.nbytes)))
+            return build(kept[part.pointer], info)
+
+        return one
+
+    def attach(tensors: dict[str, torch.Tensor]) -> weightd.Model:
+        types = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
+        content = {
+            name: (types[t.dtype], list(t.shape), bytes(t.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            for name, t in tensors.items()
+        }
+        served = model(content, format="pt")
+        packed = b"".join(piece[2].ljust(-(-len(piece[2]) // 256) * 256) for _, piece in sorted(content.items()))
+        served.device_bytes = rounded(len(packed))
+        served.export = lambda: gpu.allocate(packed)
+        directory = fake({"m": served}).directory
+        return weightd.attach("m", socket_dir=directory, device="cuda:0", cuda_driver=library)
+
+    monkeypatch.setattr(_frameworks, "device_builder", builder)
+    return attach

@@ -34,19 +34,6 @@ A, B = struct.pack("<6f", *range(6)), bytes(range(8))
 TENSORS: dict[str, tuple[str, list[int], bytes]] = {"a": ("F32", [2, 3], A), "b": ("BF16", [4], B)}
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fake driver, with two GPUs of its own for these tests and the processes that they start."""
-    os.environ["FAKE_CUDA_DIR"] = str(tmp_path_factory.mktemp("cuda"))
-    os.environ["FAKE_CUDA_DEVICES"] = "2x256MiB"
-    return fake_cuda_library()
-
-
-@pytest.fixture
-def gpu(library: Path) -> FakeGpu:
-    return FakeGpu(str(library))
-
-
 def placed(gpu: FakeGpu, tensors: dict[str, tuple[str, list[int], bytes]], **changes: object) -> Served:
     """A model that the daemon has in that GPU's memory, one copy for each claim."""
     served = model(tensors, format="pt", also=next(iter(tensors)))

@@ -5,8 +5,14 @@
     with weightd.attach("https://models.example/bert/model.safetensors") as model:
         weight = model["embeddings.word_embeddings.weight"]
 
-torch and numpy are imported when the first tensor is asked for.
+torch and numpy are imported when the first tensor is asked for, and the module `weightd.torch` when it is first named.
 """
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from weightd._attach import attach
 from weightd._device import DeviceBytes
@@ -29,6 +35,9 @@ from weightd.errors import (
 from weightd.model import FileCheck, Model
 from weightd.progress import Progress
 from weightd.tensors import TensorInfo
+
+if TYPE_CHECKING:
+    from weightd import torch as torch
 
 __version__ = "0.1.0"
 
@@ -56,3 +65,12 @@ __all__ = [
     "patch",
     "unpatch",
 ]
+
+_WITH_FRAMEWORKS = ("torch",)
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Modules that import a framework, when they are first named."""
+    if name in _WITH_FRAMEWORKS:
+        return importlib.import_module(f"weightd.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -140,7 +140,7 @@ class Deserializer(Mapping[Any, Any]):
             raise error("UNSUPPORTED", "a nested state dict has no place in a module", model=self._model.uri, hint=hint)
         wanted = filter_func or (lambda _: True)
         tensors = {name: self._model[kept] for name, kept in self._names.items() if wanted(name)}
-        return _into_module.load(module, tensors, wanted if strict else None, self._model.uri)
+        return _into_module.load(module, tensors, wanted if strict else None, self._model.uri).loaded
 
     def close(self) -> None:
         """Gives the model up. Its memory goes when the last tensor dies that is still in use."""
