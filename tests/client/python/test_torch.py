@@ -302,3 +302,33 @@ def test_compiled(attach: Attach) -> None:
     compiled = torch.compile(module.eval())
     assert torch.allclose(compiled(IDS), written(IDS), atol=1e-6)
     assert pointers(module.parameters()) <= pointers(m.state_dict().values())
+
+
+# Parts of tensors.
+
+
+def test_a_shard_is_a_view(attach: Attach, daemon: Daemon) -> None:
+    m = attach({"w": torch.arange(24.0).reshape(4, 6), "s": torch.tensor(1.0)})
+    whole = m["w"]
+    rows = m.get_sharded("w", 0, 1, 2)
+    assert torch.equal(rows, whole[2:])
+    assert rows.is_contiguous()
+    assert rows.data_ptr() == whole[2:].data_ptr()
+    assert rows.untyped_storage().nbytes() == 48  # so torch.save writes the shard
+    columns = m.get_sharded("w", -1, 2, 3)
+    assert torch.equal(columns, whole[:, 4:])
+    assert columns.stride() == (6, 1)
+    assert columns.data_ptr() == whole[:, 4:].data_ptr()
+    for arguments, why in (
+        (("w", 0, 0, 3), "4 rows.*3"),
+        (("w", 2, 0, 2), "dim 2"),
+        (("s", 0, 0, 1), "dim 0"),
+        (("w", 0, 2, 2), "rank 2"),
+        (("w", 0, 0, 0), "world 0"),
+    ):
+        with pytest.raises(weightd.InvalidRequestError, match=why):
+            m.get_sharded(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        m.get_sharded("none", 0, 0, 1)
+    with weightd.attach(m.uri, socket_dir=daemon.socket_dir, framework="np") as other:
+        assert (other.get_sharded("w", 1, 0, 2) == whole[:, :3].numpy()).all()

@@ -173,6 +173,28 @@ class Model:
             tensors[alias] = tensors[kept]
         return _names.state_dict(tensors, self.uri)
 
+    def get_sharded(self, name: str, dim: int, rank: int, world: int) -> Any:
+        """Part `rank` of `world` equal parts of a tensor along `dim`, without a copy.
+
+        Along dim 0 a part is contiguous and has a storage of its own, as every tensor here; along another it is a
+        strided view of the whole tensor, which `.contiguous()` copies.
+
+        Raises:
+            Error: The tensor can't be divided so (InvalidRequestError), or is not there (TensorNotFoundError).
+        """
+        info = self._tensors[name]
+        where = dim + len(info.shape) if dim < 0 else dim
+        _check_division(self.uri, name, info, (dim, where), rank, world)
+        if where:
+            whole = self[name]
+            part = whole.shape[where] // world  # of pairs, where torch counts those
+            return whole[(slice(None),) * where + (slice(rank * part, (rank + 1) * part),)]
+        segment = self._open_segment()
+        nbytes = info.nbytes // world
+        shape = (info.shape[0] // world, *info.shape[1:])
+        rows = info._replace(shape=shape, nbytes=nbytes, offset=info.offset + rank * nbytes)
+        return self._build(segment)(segment.part(rows), rows)
+
     def close(self) -> None:
         """Gives the model up. The lease ends now, or when the last tensor dies that is still in use."""
         self._segment = None
@@ -203,6 +225,23 @@ class Model:
         if build is None:
             build = self._builder = segment.builder(self._framework)
         return build
+
+
+def _check_division(
+    model: str, name: str, info: TensorInfo, dims: tuple[int, int], rank: int, world: int
+) -> None:
+    """Whether there is such a part."""
+    given, dim = dims
+    if not 0 <= dim < len(info.shape):
+        what = f"dim {given} of tensor {name!r}, whose shape is {list(info.shape)}"
+        raise error("INVALID_ARGUMENT", what, model=model, hint="count dims from 0, or from the last as -1")
+    if world < 1 or not 0 <= rank < world:
+        raise error("INVALID_ARGUMENT", f"rank {rank} of world {world}", model=model, hint="ranks are 0 to world - 1")
+    # Types of less than a byte, of which torch holds two a byte along the last dim.
+    units = info.shape[dim] // 2 if info.dtype == "F4" and dim == len(info.shape) - 1 else info.shape[dim]
+    if units % world or info.nbytes % world:
+        what = f"tensor {name!r} has {info.shape[dim]} rows along dim {given}, which are not {world} equal parts"
+        raise error("INVALID_ARGUMENT", what, model=model, hint="slice model[name] as the parts should be")
 
 
 @contextmanager
