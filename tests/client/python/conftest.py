@@ -126,6 +126,7 @@ class Moves:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.seen: list[tuple[str, int]] = []
+        self.to_gpu: list[tuple[str, int]] = []
         for verb in ("to", "copy_", "clone", "cuda", "cpu"):
             patch.setattr(torch.Tensor, verb, self._watched(verb, getattr(torch.Tensor, verb)))
 
@@ -134,6 +135,7 @@ class Moves:
             if not tensor.is_meta and "meta" not in arguments:
                 self.seen.append((verb, tensor.data_ptr()))
             if "cuda:0" in arguments:
+                self.to_gpu.append((verb, tensor.data_ptr()))
                 return tensor.detach().view(tensor.shape)
             return real(tensor, *arguments, **options)
 

@@ -5,7 +5,8 @@
     with weightd.attach("https://models.example/bert/model.safetensors") as model:
         weight = model["embeddings.word_embeddings.weight"]
 
-torch and numpy are imported when the first tensor is asked for, and the module `weightd.torch` when it is first named.
+torch and numpy are imported when the first tensor is asked for, and the modules `weightd.torch` and
+`weightd.transformers` when they are first named.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from weightd.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from weightd import torch as torch
+    from weightd import transformers as transformers
 
 __version__ = "0.1.0"
 
@@ -66,7 +68,7 @@ __all__ = [
     "unpatch",
 ]
 
-_WITH_FRAMEWORKS = ("torch",)
+_WITH_FRAMEWORKS = ("torch", "transformers")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,0 +1,268 @@
+"""transformers' models with weights from weightd.
+
+    model = weightd.transformers.from_pretrained(AutoModelForCausalLM, "https://models.example/llama/")
+    tokenizer = weightd.transformers.tokenizer("https://models.example/llama/")
+
+Importing this imports torch and transformers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto.auto_factory import _get_model_class
+
+from weightd import _into_module, _stand_ins
+from weightd._attach import attach
+from weightd._report import LoadReport, require_none, unfit
+from weightd.errors import error
+from weightd.model import Model
+from weightd.torch import flat_state_dict
+
+__all__ = ["LoadReport", "from_pretrained", "tokenizer"]
+
+_log = logging.getLogger("weightd.transformers")
+
+_PLACED = "weightd places the weights: say device= (\"cpu\" or \"cuda:0\")"
+_DAEMON = "the daemon fetches the model: its config says how"
+_REFUSED = {
+    "device_map": _PLACED,
+    "max_memory": _PLACED,
+    "offload_folder": _PLACED,
+    "offload_buffers": _PLACED,
+    "tp_plan": "each process would copy its part; take model.get_sharded(…) instead",
+    "tp_size": "each process would copy its part; take model.get_sharded(…) instead",
+    "device_mesh": "each process would copy its part; take model.get_sharded(…) instead",
+    "distributed_config": "each process would copy its part; take model.get_sharded(…) instead",
+    "quantization_config": "quantizing while loading copies every weight; store the weights as they shall be",
+    "trust_remote_code": "weightd runs no code that comes with a model; give the class itself and config=",
+    "state_dict": "the weights are the model's; use the class's own from_pretrained(None, state_dict=…)",
+    "gguf_file": "weightd serves safetensors and tensorizer files",
+    "from_tf": "weightd serves safetensors and tensorizer files",
+    "from_flax": "weightd serves safetensors and tensorizer files",
+    "use_safetensors": "the model is what its URI names",
+    "variant": "name the file in the URI",
+    "subfolder": "name the folder in the URI",
+    "revision": "name it in the URI",
+    "token": _DAEMON,
+    "proxies": _DAEMON,
+    "cache_dir": _DAEMON,
+    "force_download": _DAEMON,
+    "adapter_kwargs": "load the adapter onto the model afterwards",
+    "ignore_mismatched_sizes": "strict=False lets names differ, and shapes never",
+}
+
+
+def from_pretrained(
+    cls: Any,
+    model: str | Model,
+    *,
+    config: transformers.PreTrainedConfig | str | os.PathLike[str] | None = None,
+    strict: bool = True,
+    output_loading_info: bool = False,
+    socket_dir: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    sha256: str | Mapping[str, str] | None = None,
+    device: str = "cpu",
+    mode: str = "shared",
+    cuda_driver: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Any:
+    """As `cls.from_pretrained(model)`, with the daemon's bytes as the parameters.
+
+    No parameter is copied whose type and layout are the module's: those of other types (`dtype=…`, or the config's
+    `dtype`) and those that transformers merges or turns while it loads (experts of Mixtral) are, and a log line says
+    so. On a GPU the parameters are the tensors there; transformers' own placement has no part in it.
+
+    Args:
+        cls: A class of transformers, also an Auto class.
+        model: What `weightd.attach` takes, or an attached model with torch's tensors.
+        config: A config, or a folder or file of one. Default: the model's own.
+        strict: Whether to raise if the model lacks a parameter, or has a tensor without a place. If not, the former are
+            initialised at random and the latter left out, as transformers does. Shapes have to fit in any case.
+        output_loading_info: Whether to return a LoadReport, too.
+        socket_dir: As for `weightd.attach`; of no use with an attached model, as are the following.
+        timeout: As for `weightd.attach`.
+        sha256: As for `weightd.attach`.
+        device: As for `weightd.attach`.
+        mode: As for `weightd.attach`; "private" for training.
+        cuda_driver: As for `weightd.attach`.
+        options: What else `cls.from_pretrained` takes, also changes of the config.
+
+    Returns:
+        The module, in evaluation mode; with `output_loading_info` a tuple of it and its LoadReport.
+
+    Raises:
+        Error: As `weightd.attach`; and InvalidRequestError for what doesn't fit, with names, and for options that can't
+            work.
+    """
+    for name, why in _REFUSED.items():
+        if options.get(name) is not None:
+            raise error("UNSUPPORTED", f"{name}={options[name]!r}", hint=why)
+    if not isinstance(model, Model):
+        placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
+        model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
+    tensors = flat_state_dict(model)
+    folder = None
+    if config is None:
+        config = folder = _directory(model)
+    settings, options = _config(config, options)
+    if getattr(settings, "quantization_config", None) is not None:
+        hint = "load model.state_dict() with the quantizer's own means"
+        raise error("UNSUPPORTED", "transformers loads quantized models its own way", model=model.uri, hint=hint)
+    concrete = _concrete(cls, settings, model.uri)
+    load = _on_cpu if model.device == "cpu" else _on_gpu
+    module, report = load(concrete, settings, tensors, model, options, strict)
+    _into_module.require_none_on_meta(module, model.uri)
+    module.name_or_path = module.config.name_or_path = model.uri
+    if folder is not None and (folder / "generation_config.json").exists() and module.can_generate():
+        module.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    if report.copied:
+        _log.warning(
+            "%s: %d bytes of %d tensors were copied, which transformers converts", model.uri, report.copied_bytes,
+            len(report.copied),
+        )  # fmt: skip
+    return (module, report) if output_loading_info else module
+
+
+def tokenizer(
+    model: str | Model,
+    *,
+    socket_dir: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> Any:
+    """The model's tokenizer, from the small files that the daemon keeps with it.
+
+    Args:
+        model: What `weightd.attach` takes, or an attached model.
+        socket_dir: As for `weightd.attach`.
+        timeout: As for `weightd.attach`.
+        options: What else transformers' AutoTokenizer.from_pretrained takes.
+
+    Raises:
+        Error: As `weightd.attach`.
+    """
+    if options.get("trust_remote_code"):
+        raise error("UNSUPPORTED", "trust_remote_code", hint=_REFUSED["trust_remote_code"])
+    attached = model if isinstance(model, Model) else attach(model, socket_dir, timeout=timeout)
+    return transformers.AutoTokenizer.from_pretrained(_directory(attached), local_files_only=True, **options)
+
+
+def _directory(model: Model) -> Path:
+    """The folder of the small files that came with the model."""
+    directory = getattr(model, "directory", None)
+    if directory is None:
+        raise error("UNSUPPORTED", "the model's small files are not here", model=model.uri, hint="give config=")
+    return Path(directory())
+
+
+def _config(
+    given: transformers.PreTrainedConfig | str | os.PathLike[str], options: dict[str, Any]
+) -> tuple[transformers.PreTrainedConfig, dict[str, Any]]:
+    """The config with the options that change it, and the others."""
+    if isinstance(given, transformers.PreTrainedConfig):
+        return given, options
+    changes = {name: value for name, value in options.items() if name not in ("dtype", "torch_dtype")}
+    settings, rest = transformers.AutoConfig.from_pretrained(
+        given, return_unused_kwargs=True, local_files_only=True, trust_remote_code=False, **changes
+    )
+    return settings, rest | {name: value for name, value in options.items() if name not in changes}
+
+
+def _concrete(cls: Any, settings: transformers.PreTrainedConfig, model: str) -> Any:
+    """The class that an Auto class stands for."""
+    mapping = getattr(cls, "_model_mapping", None)
+    if mapping is None:
+        return cls
+    if type(settings) not in mapping:
+        raise unfit(f"{cls.__name__} has no class for {type(settings).__name__}", model, "use another class")
+    return _get_model_class(settings, mapping)  # type: ignore[no-untyped-call]
+
+
+def _on_cpu(
+    cls: Any,
+    settings: transformers.PreTrainedConfig,
+    tensors: dict[str, torch.Tensor],
+    model: Model,
+    options: dict[str, Any],
+    strict: bool,
+) -> tuple[Any, LoadReport]:
+    """What transformers does: it takes tensors of a state dict as they are, if they are on the CPU."""
+    module, info = _load(cls, settings, tensors, model, options, strict)
+    storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
+    persistent = module.state_dict(keep_vars=True)
+    slots = {name: tensor for name, tensor in _into_module.named_tensors(module).items() if name in persistent}
+    copied = {
+        names[0]: slots[names[0]].nbytes
+        for names in _into_module.tied_names(slots)
+        if slots[names[0]].nbytes
+        and info["missing_keys"].isdisjoint(names)
+        and slots[names[0]].untyped_storage().data_ptr() not in storages
+    }
+    return module, _report(tensors, copied, info)
+
+
+def _on_gpu(
+    cls: Any,
+    settings: transformers.PreTrainedConfig,
+    tensors: dict[str, torch.Tensor],
+    model: Model,
+    options: dict[str, Any],
+    strict: bool,
+) -> tuple[Any, LoadReport]:
+    """Lets transformers place stand-ins without memory, and puts the tensors in their places.
+
+    What it changes instead of placing it goes through the host.
+    """
+    stand_ins = _stand_ins.StandIns(tensors)
+    module, info = _load(cls, settings, stand_ins.tensors, model, options, strict)
+    if changed := stand_ins.not_in(module, info["unexpected_keys"]):
+        stand_ins = _stand_ins.StandIns(tensors, real=changed)
+        module, info = _load(cls, settings, stand_ins.tensors, model, options, strict)
+    moved = stand_ins.replace_in(module, model.device)
+    copied = {name: nbytes for name, nbytes in moved.items() if name not in info["missing_keys"]}
+    return module, _report(tensors, copied, info)
+
+
+def _load(
+    cls: Any,
+    settings: transformers.PreTrainedConfig,
+    tensors: dict[str, torch.Tensor],
+    model: Model,
+    options: dict[str, Any],
+    strict: bool,
+) -> tuple[Any, dict[str, Any]]:
+    try:
+        module, info = cls.from_pretrained(
+            None, config=settings, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except RuntimeError as failure:  # conversions that fail
+        raise unfit(str(failure), model.uri, "is it the right class, and the right config?") from failure
+    # tensorizer's files have buffers that transformers computes.
+    info["unexpected_keys"] = info["unexpected_keys"] - _buffers(module)
+    shapes = {f"{name} {list(ours)} here, {list(theirs)} there" for name, ours, theirs in info["mismatched_keys"]}
+    require_none(shapes, f"shapes differ from {cls.__name__}'s", model.uri, "is it the right config?")
+    if strict:
+        hint = "is it the right class? strict=False initialises what is missing and leaves out what has no place"
+        require_none(info["missing_keys"], f"{cls.__name__} has, and the model has not", model.uri, hint)
+        require_none(info["unexpected_keys"], f"the model has, and {cls.__name__} has not", model.uri, hint)
+    return module, info
+
+
+def _buffers(module: Any) -> set[str]:
+    """Names of buffers, with the base model's prefix and without, as models may have them."""
+    names = {name for name, _ in module.named_buffers()}
+    prefix = f"{module.base_model_prefix}."
+    return names | {name.removeprefix(prefix) for name in names} | {prefix + name for name in names}
+
+
+def _report(tensors: Mapping[str, torch.Tensor], copied: Mapping[str, int], info: Mapping[str, Any]) -> LoadReport:
+    unexpected = tuple(sorted(info["unexpected_keys"]))
+    return LoadReport(len(tensors) - len(unexpected), copied, tuple(sorted(info["missing_keys"])), unexpected)

@@ -1,0 +1,231 @@
+"""weightd.transformers over the real daemon, and on a GPU's stand-in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+import weightd
+from weightd.serialization import save_file
+
+from conftest import Daemon, GpuModel, Moves
+
+IDS = torch.tensor([[1, 2, 3]])
+SMALL: dict[str, Any] = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+
+Load = Callable[..., tuple[Any, Any]]
+
+
+def llama(**changes: Any) -> Any:
+    torch.manual_seed(1)
+    settings = {**SMALL, "num_key_value_heads": 2, "tie_word_embeddings": True, **changes}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings)).to(torch.bfloat16).eval()
+
+
+def mixtral() -> Any:
+    torch.manual_seed(1)
+    settings = transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4)
+    return transformers.MixtralForCausalLM(settings).eval()
+
+
+def bert() -> Any:
+    torch.manual_seed(1)
+    return transformers.BertForPreTraining(transformers.BertConfig(**SMALL)).eval()
+
+
+def saved(module: Any, folder: Path, **options: Any) -> Path:
+    module.config.dtype = module.dtype
+    module.save_pretrained(folder, **options)
+    return folder
+
+
+@pytest.fixture
+def load(daemon: Daemon) -> Load:
+    """from_pretrained of a folder with its config, or of a file with the config given; and its report."""
+
+    def call(cls: Any, path: Path, **options: Any) -> tuple[Any, Any]:
+        options = {"config": path, "socket_dir": daemon.socket_dir, **options}
+        module, report = weightd.transformers.from_pretrained(cls, str(path), output_loading_info=True, **options)
+        return module, report
+
+    return call
+
+
+def assert_same(module: Any, written: Any) -> None:
+    assert not module.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    for ours, theirs in zip(module(IDS), written(IDS), strict=True):
+        if isinstance(ours, torch.Tensor):
+            assert torch.equal(ours, theirs)
+
+
+def test_nothing_is_copied_of_shards_with_tied_embeddings(load: Load, tmp_path: Path) -> None:
+    written = llama()
+    folder = saved(written, tmp_path / "llama", max_shard_size="20kB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    module, report = load(transformers.AutoModelForCausalLM, folder)
+    assert isinstance(module, transformers.LlamaForCausalLM)
+    assert (report.copied, report.missing, report.unexpected) == ({}, (), ())
+    assert_same(module, written)
+    assert module.lm_head.weight is module.model.embed_tokens.weight
+    lowest, end = mapping()
+    for name, parameter in module.named_parameters():
+        assert lowest <= parameter.data_ptr() < end, name
+    assert module.name_or_path == f"file://{folder}"
+
+
+def mapping() -> tuple[int, int]:
+    """Where the segment is mapped."""
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:weightd" in line]
+    ends = [int(end, 16) for line in lines for end in line.split()[0].split("-")]
+    return min(ends), max(ends)
+
+
+@pytest.mark.parametrize("make", [llama, bert])
+def test_tensorizer_files(load: Load, tmp_path: Path, make: Callable[[], Any]) -> None:
+    written = make()
+    folder = saved(written, tmp_path / "m")
+    save_file(written, tmp_path / "m.tensors")
+    module, report = load(type(written), tmp_path / "m.tensors", config=folder)
+    assert_same(module, written)
+    # transformers pads the bias of a tied head, by nothing.
+    assert set(report.copied) <= {"cls.predictions.bias"}
+
+
+def test_names_with_and_without_the_base_models_prefix(load: Load, tmp_path: Path) -> None:
+    whole = bert()
+    bare = saved(whole.bert, tmp_path / "bare")
+    module, report = load(transformers.BertForSequenceClassification, bare, strict=False)
+    assert set(report.missing) == {"classifier.weight", "classifier.bias"}
+    assert report.copied == {}
+    assert torch.equal(module.bert(IDS)[0], whole.bert(IDS)[0])
+    module, report = load(transformers.BertModel, saved(whole, tmp_path / "whole"), strict=False)
+    assert all(name.startswith("cls.") for name in report.unexpected)
+    assert report.copied == {}
+    assert_same(module, whole.bert)
+
+
+def test_what_does_not_fit_is_named(load: Load, tmp_path: Path) -> None:
+    whole = bert()
+    bare, folder = saved(whole.bert, tmp_path / "bare"), saved(whole, tmp_path / "whole")
+    with pytest.raises(weightd.InvalidRequestError, match=r"Classification has, .* has not: 'classifier\.bias'"):
+        load(transformers.BertForSequenceClassification, bare)
+    with pytest.raises(weightd.InvalidRequestError, match=r"BertModel has not: 'cls\.pred"):
+        load(transformers.BertModel, folder)
+    other = transformers.BertConfig(**{**SMALL, "vocab_size": 50})
+    for strict in (True, False):
+        with pytest.raises(weightd.InvalidRequestError, match=r"word_embeddings\.weight \[100, 32\] here, \[50, 32\]"):
+            load(transformers.BertForPreTraining, folder, config=other, strict=strict)
+    with pytest.raises(weightd.InvalidRequestError, match="AutoModelForCausalLM has no class for ViTConfig"):
+        load(transformers.AutoModelForCausalLM, folder, config=transformers.ViTConfig())
+
+
+def test_merged_experts_are_reported(load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written = mixtral()
+    folder = saved(written, tmp_path / "moe")
+    with caplog.at_level(logging.WARNING, "weightd.transformers"):
+        module, report = load(transformers.AutoModelForCausalLM, folder)
+    assert_same(module, written)
+    experts = {name: p.nbytes for name, p in written.named_parameters() if ".experts." in name}
+    assert report.copied == experts
+    assert f"{sum(experts.values())} bytes of {len(experts)} tensors were copied" in caplog.text
+    # In the layout that the module has, nothing is.
+    save_file(written, tmp_path / "module.safetensors")
+    module, report = load(transformers.AutoModelForCausalLM, tmp_path / "module.safetensors", config=folder)
+    assert report.copied == {}
+    assert_same(module, written)
+
+
+def test_another_dtype_is_a_copy(load: Load, tmp_path: Path) -> None:
+    folder = saved(llama(), tmp_path / "llama")
+    module, report = load(transformers.LlamaForCausalLM, folder, dtype=torch.float32)
+    assert module.dtype == torch.float32
+    assert report.copied_bytes == sum(parameter.nbytes for parameter in module.parameters())
+
+
+def test_options_change_the_config(load: Load, tmp_path: Path) -> None:
+    folder = saved(llama(), tmp_path / "llama")
+    module, _ = load(transformers.AutoModelForCausalLM, folder, attn_implementation="eager", output_attentions=True)
+    assert module.config._attn_implementation == "eager"
+    assert module.config.output_attentions
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"device_map": "auto"}, {"quantization_config": {"bits": 8}}, {"trust_remote_code": True}, {"tp_size": 2}],
+)
+def test_what_can_not_work_is_refused(load: Load, tmp_path: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(weightd.InvalidRequestError, match=next(iter(option))) as caught:
+        load(transformers.AutoModel, tmp_path, **option)
+    assert caught.value.hint
+
+
+def test_quantized_models_are_refused(load: Load, tmp_path: Path) -> None:
+    written = llama()
+    folder = saved(written, tmp_path / "llama")
+    written.config.quantization_config = {"quant_method": "fp8"}
+    with pytest.raises(weightd.InvalidRequestError, match="quantized"):
+        load(transformers.LlamaForCausalLM, folder, config=written.config)
+
+
+def test_an_attached_model_serves_several(daemon: Daemon, tmp_path: Path) -> None:
+    written = llama()
+    folder = saved(written, tmp_path / "llama")
+    with weightd.attach(str(folder), socket_dir=daemon.socket_dir) as m:
+        one, two = (weightd.transformers.from_pretrained(type(written), m, config=folder) for _ in range(2))
+    assert one.lm_head.weight.data_ptr() == two.lm_head.weight.data_ptr()
+    assert_same(one, written)
+
+
+# On a GPU.
+
+
+def test_on_a_gpu_only_buffers_move(gpu_model: GpuModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = llama()
+    written.config.dtype = torch.bfloat16
+    m = gpu_model({name: tensor for name, tensor in written.state_dict().items() if name != "lm_head.weight"})
+    ours = {m[name].data_ptr() for name in m}
+    with monkeypatch.context() as patch:
+        moves = Moves(patch)
+        module, report = weightd.transformers.from_pretrained(
+            transformers.AutoModelForCausalLM, m, config=written.config, output_loading_info=True
+        )
+    assert report.copied == {}
+    assert not ours & {place for _, place in moves.seen}
+    assert {verb for verb, _ in moves.to_gpu} == {"to"}
+    assert {place for _, place in moves.to_gpu} == {buffer.data_ptr() for buffer in module.buffers()}
+    for name, parameter in module.named_parameters():
+        assert parameter.data_ptr() == m[name].data_ptr(), name
+    assert module.lm_head.weight is module.model.embed_tokens.weight
+    assert_same(module, written)
+
+
+@pytest.mark.parametrize("make", [mixtral, bert])
+def test_on_a_gpu_what_is_converted_goes_through_the_host(
+    gpu_model: GpuModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
+) -> None:
+    from safetensors.torch import load_file
+
+    written = make()
+    folder = saved(written, tmp_path / "m")
+    m = gpu_model(load_file(folder / "model.safetensors"))
+    with monkeypatch.context() as patch:
+        Moves(patch)
+        module, report = weightd.transformers.from_pretrained(type(written), m, config=folder, output_loading_info=True)
+    assert_same(module, written)
+    parameters = dict(module.named_parameters())
+    ours = {m[name].data_ptr() for name in m}
+    assert report.copied == {name: p.nbytes for name, p in parameters.items() if p.data_ptr() not in ours}
+    assert 0 < len(report.copied) < len(parameters) / 2
+    assert not any(parameter.is_meta for parameter in parameters.values())
