@@ -38,6 +38,7 @@ from weightd.progress import Progress
 from weightd.tensors import TensorInfo
 
 if TYPE_CHECKING:
+    from weightd import sentence_transformers as sentence_transformers
     from weightd import torch as torch
     from weightd import transformers as transformers
 
@@ -68,7 +69,7 @@ __all__ = [
     "unpatch",
 ]
 
-_WITH_FRAMEWORKS = ("torch", "transformers")
+_WITH_FRAMEWORKS = ("torch", "transformers", "sentence_transformers")
 
 
 def __getattr__(name: str) -> ModuleType:

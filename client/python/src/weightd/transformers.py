@@ -103,7 +103,7 @@ def from_pretrained(
             work.
     """
     for name, why in _REFUSED.items():
-        if options.get(name) is not None:
+        if options.get(name) not in (None, False):
             raise error("UNSUPPORTED", f"{name}={options[name]!r}", hint=why)
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
@@ -111,7 +111,7 @@ def from_pretrained(
     tensors = flat_state_dict(model)
     folder = None
     if config is None:
-        config = folder = _directory(model)
+        config = folder = directory(model)
     settings, options = _config(config, options)
     if getattr(settings, "quantization_config", None) is not None:
         hint = "load model.state_dict() with the quantizer's own means"
@@ -152,15 +152,15 @@ def tokenizer(
     if options.get("trust_remote_code"):
         raise error("UNSUPPORTED", "trust_remote_code", hint=_REFUSED["trust_remote_code"])
     attached = model if isinstance(model, Model) else attach(model, socket_dir, timeout=timeout)
-    return transformers.AutoTokenizer.from_pretrained(_directory(attached), local_files_only=True, **options)
+    return transformers.AutoTokenizer.from_pretrained(directory(attached), local_files_only=True, **options)
 
 
-def _directory(model: Model) -> Path:
+def directory(model: Model) -> Path:
     """The folder of the small files that came with the model."""
-    directory = getattr(model, "directory", None)
-    if directory is None:
+    of_model = getattr(model, "directory", None)
+    if of_model is None:
         raise error("UNSUPPORTED", "the model's small files are not here", model=model.uri, hint="give config=")
-    return Path(directory())
+    return Path(of_model())
 
 
 def _config(

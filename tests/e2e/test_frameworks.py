@@ -1,0 +1,115 @@
+"""MiniLM through a web server and the daemon, in the frameworks that people use."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import typing
+
+import pytest
+import torch
+import transformers
+import weightd
+from processes import ROOT, Daemon, Nginx
+
+SENTENCES = ["A cat sits on the mat.", "Somebody reads a book."]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> pathlib.Path:
+    """The folder of the weights, the configs and the tokenizer."""
+    script = str(ROOT / "deploy/quickstart/model_folder.py")
+    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    return pathlib.Path(printed.strip())
+
+
+@pytest.fixture
+def url(minilm: pathlib.Path, web: Nginx, files: pathlib.Path) -> str:
+    shutil.copy(minilm / "model.safetensors", files)
+    return web.url("model.safetensors")
+
+
+def test_transformers(
+    daemon: Daemon, url: str, minilm: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ours, report = weightd.transformers.from_pretrained(
+        transformers.AutoModel, url, config=minilm, socket_dir=daemon.socket_dir, output_loading_info=True
+    )
+    assert (report.copied, report.missing, report.unexpected) == ({}, (), ())
+    theirs = transformers.AutoModel.from_pretrained(minilm)
+    inputs = transformers.AutoTokenizer.from_pretrained(minilm)(SENTENCES, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        assert torch.equal(ours(**inputs).last_hidden_state, theirs(**inputs).last_hidden_state)
+
+
+def test_sentence_transformers(daemon: Daemon, url: str, minilm: pathlib.Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="run deploy/install_deps.sh")
+    with weightd.attach(url, socket_dir=daemon.socket_dir) as model:
+        ours = weightd.sentence_transformers.load(model, directory=minilm)
+        shared = {tensor.data_ptr() for tensor in model.state_dict().values()}
+    theirs = sentence_transformers.SentenceTransformer(str(minilm), device="cpu")
+    assert {parameter.data_ptr() for parameter in ours.parameters()} <= shared
+    assert ours.max_seq_length == theirs.max_seq_length
+    assert (ours.encode(SENTENCES) == theirs.encode(SENTENCES)).all()
+    with pytest.raises(weightd.InvalidRequestError, match="backend"):
+        weightd.sentence_transformers.load(url, directory=minilm, socket_dir=daemon.socket_dir, backend="onnx")
+    with pytest.raises(weightd.InvalidRequestError, match="has not: "):
+        weightd.sentence_transformers.load(model_without_pooler(daemon, minilm, url), directory=minilm)
+
+
+def model_without_pooler(daemon: Daemon, minilm: pathlib.Path, url: str) -> weightd.Model:
+    """The same model, less a tensor that the module has."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(minilm / "model.safetensors")
+    del tensors["pooler.dense.weight"]
+    folder = daemon.socket_dir.parent / "less"
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return weightd.attach(str(folder / "model.safetensors"), socket_dir=daemon.socket_dir)
+
+
+SHARED = """
+import pathlib, sys, torch, transformers, weightd
+model = weightd.transformers.from_pretrained(transformers.AutoModel, *sys.argv[1:2], config=sys.argv[2])
+model(torch.tensor([[1, 2, 3]]))
+total = sum(float(parameter.sum()) for parameter in model.parameters())  # reads every page
+print(flush=True)
+sys.stdin.readline()
+total = 0
+counts = False
+for line in pathlib.Path("/proc/self/smaps").read_text().splitlines():
+    if not line.endswith("kB"):
+        counts = "memfd:weightd" in line if "-" in line.split()[0] else counts
+    elif counts and line.startswith("Pss:"):
+        total += int(line.split()[1]) * 1024
+print(total, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.plain_only
+def test_four_processes_have_one_copy(daemon: Daemon, url: str, minilm: pathlib.Path) -> None:
+    environment = {**os.environ, "WEIGHTD_DIR": str(daemon.socket_dir), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", SHARED, url, str(minilm)]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
+
+    def answers() -> list[str]:
+        return [typing.cast(typing.IO[str], process.stdout).readline() for process in started]
+
+    def go_on() -> None:
+        for process in started:
+            stdin = typing.cast(typing.IO[str], process.stdin)
+            stdin.write("\n")
+            stdin.flush()
+
+    assert answers() == ["\n"] * 4
+    go_on()
+    pss = sum(map(int, answers()))
+    go_on()
+    assert [process.wait() for process in started] == [0] * 4
+    size = (minilm / "model.safetensors").stat().st_size
+    assert 0.5 * size < pss <= 1.01 * size
