@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
+import weightd
 from weightd import convert
+from weightd.serialization import save_file
 
 from conftest import ROOT, Daemon
 
@@ -40,6 +45,66 @@ def test_in_place_of_safetensors(daemon: Daemon, tmp_path: Path, monkeypatch: py
     assert half.shape == (100, 32)
     exec(patch.replace('"/models', f'"{tmp_path}'), names)
     assert isinstance(names["bert"], transformers.BertModel)
+
+
+URL = "https://models.example"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> type[torch.nn.Module]:
+    """A class, of which a model is written."""
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 6)
+
+    (tmp_path / "network").mkdir()
+    save_file(Network(), tmp_path / "network/model.safetensors")
+    return Network
+
+
+def run_blocks(
+    marker: str, daemon: Daemon, tmp_path: Path, patch: pytest.MonkeyPatch, **names: object
+) -> dict[str, Any]:
+    """Runs the only block that has the marker, with models of a folder."""
+    (block,) = (block for block in blocks("python") if marker in block)
+    patch.setenv("WEIGHTD_DIR", str(daemon.socket_dir))
+    names["weightd"] = weightd
+    exec(block.replace(URL, str(tmp_path)), names)
+    return names
+
+
+def test_torch(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: type[torch.nn.Module]
+) -> None:
+    found = run_blocks("load_into(", daemon, tmp_path, monkeypatch, Network=network)
+    assert found["report"] == (2, {}, (), ())
+
+
+@pytest.mark.usefixtures("network")
+def test_parts(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run_blocks("get_sharded(", daemon, tmp_path, monkeypatch)
+    assert (found["rows"].shape, found["columns"].shape) == ((3, 4), (6, 2))
+
+
+def test_transformers(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    folder = tmp_path / "llama"
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=9, **small)).save_pretrained(folder)
+    found = run_blocks("AutoModelForCausalLM", daemon, tmp_path, monkeypatch, folder=folder)
+    assert isinstance(found["llama"], transformers.LlamaForCausalLM)
+    assert found["report"].copied == {}
+
+
+def test_sentence_transformers(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sentence_transformers", reason="run deploy/install_deps.sh")
+    script = ROOT / "deploy/quickstart/model_folder.py"
+    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    folder = Path(printed.strip())
+    (tmp_path / "minilm").symlink_to(folder)
+    found = run_blocks("sentence_transformers", daemon, tmp_path, monkeypatch, folder=folder)
+    assert found["encoder"].encode(["hello"]).shape == (1, 384)
 
 
 def test_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
