@@ -36,6 +36,7 @@ PROCESSES = 4
 PSS = """
 import sys, pathlib, torch, transformers, weightd
 cls, uri, config, directory = sys.argv[1:]
+transformers.logging.disable_progress_bar()
 model = weightd.transformers.from_pretrained(getattr(transformers, cls), uri, config=config, socket_dir=directory)
 with torch.no_grad():
     model(torch.tensor([[1, 2, 3]]))
@@ -107,13 +108,13 @@ def ways(chosen: Subject, socket_dir: pathlib.Path) -> dict[str, typing.Callable
     def into() -> object:
         return weightd.torch.load_into(shells.pop(), weightd.attach(str(chosen.folder), socket_dir), strict=False)
 
-    def tensorizer() -> object:
+    def tensorizer(verify: bool = False) -> object:
         from tensorizer import TensorDeserializer
         from tensorizer.utils import no_init_or_tensor
 
         with torch.device("meta"):
             model = no_init_or_tensor(lambda: chosen.cls(config))
-        with TensorDeserializer(str(chosen.tensors), device="cpu") as tensors:
+        with TensorDeserializer(str(chosen.tensors), device="cpu", verify_hash=verify) as tensors:
             kept = dict(tensors)
         model.load_state_dict(kept, strict=False, assign=True)
         return model
@@ -134,6 +135,7 @@ def ways(chosen: Subject, socket_dir: pathlib.Path) -> dict[str, typing.Callable
         "load_into": into,
         "transformers": lambda: chosen.cls.from_pretrained(chosen.folder),
         "tensorizer": tensorizer,
+        "tensorizer, verified": lambda: tensorizer(verify=True),  # as weightd's bytes are
     }
 
 

@@ -156,7 +156,9 @@ def test_another_dtype_is_a_copy(load: Load, tmp_path: Path) -> None:
 
 def test_options_change_the_config(load: Load, tmp_path: Path) -> None:
     folder = saved(llama(), tmp_path / "llama")
+    transformers.GenerationConfig(max_new_tokens=7).save_pretrained(folder)
     module, _ = load(transformers.AutoModelForCausalLM, folder, attn_implementation="eager", output_attentions=True)
+    assert module.generation_config.max_new_tokens == 7
     assert module.config._attn_implementation == "eager"
     assert module.config.output_attentions
 

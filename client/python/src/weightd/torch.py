@@ -27,10 +27,10 @@ __all__ = ["LoadReport", "load_into", "parameters_on_meta"]
 _DTYPES = ("same", "take", "cast")
 _HINT = "is it the right module? strict=False loads what fits"
 
-_register = torch.nn.Module.register_parameter
 _lock = threading.Lock()
-# How many blocks of parameters_on_meta are open, in all threads.
+# How many blocks of parameters_on_meta are open, in all threads, and what register_parameter was before the first.
 _inside = 0
+_register = torch.nn.Module.register_parameter
 # A thread's `hollow`: the parameters that its block saw, and those on meta that took their place: one that two modules
 # have stays one.
 _here = threading.local()
@@ -90,10 +90,11 @@ def parameters_on_meta() -> Iterator[None]:
 
 def _patch(change: int) -> None:
     """Counts who is inside; the first replaces register_parameter, the last puts it back."""
-    global _inside
+    global _inside, _register
     with _lock:
         before, _inside = _inside, _inside + change
-        if (before, _inside) == (0, 1):
+        if before == 0:
+            _register = torch.nn.Module.register_parameter
             torch.nn.Module.register_parameter = _register_on_meta  # type: ignore[method-assign]
         elif _inside == 0:
             torch.nn.Module.register_parameter = _register  # type: ignore[method-assign]

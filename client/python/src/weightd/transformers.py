@@ -83,7 +83,7 @@ def from_pretrained(
     Args:
         cls: A class of transformers, also an Auto class.
         model: What `weightd.attach` takes, or an attached model with torch's tensors.
-        config: A config, or a folder or file of one. Default: the model's own.
+        config: A config, or a folder (also with generation_config.json) or file of one. Default: the model's own.
         strict: Whether to raise if the model lacks a parameter, or has a tensor without a place. If not, the former are
             initialised at random and the latter left out, as transformers does. Shapes have to fit in any case.
         output_loading_info: Whether to return a LoadReport, too.
@@ -109,9 +109,9 @@ def from_pretrained(
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
     tensors = flat_state_dict(model)
-    folder = None
     if config is None:
-        config = folder = directory(model)
+        config = directory(model)
+    generation = None if isinstance(config, transformers.PreTrainedConfig) else Path(config) / "generation_config.json"
     settings, options = _config(config, options)
     if getattr(settings, "quantization_config", None) is not None:
         hint = "load model.state_dict() with the quantizer's own means"
@@ -121,8 +121,10 @@ def from_pretrained(
     module, report = load(concrete, settings, tensors, model, options, strict)
     _into_module.require_none_on_meta(module, model.uri)
     module.name_or_path = module.config.name_or_path = model.uri
-    if folder is not None and (folder / "generation_config.json").exists() and module.can_generate():
-        module.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    if generation is not None and generation.is_file() and module.can_generate():
+        module.generation_config = options.get("generation_config") or transformers.GenerationConfig.from_pretrained(
+            generation.parent, local_files_only=True
+        )
     if report.copied:
         _log.warning(
             "%s: %d bytes of %d tensors were copied, which transformers converts", model.uri, report.copied_bytes,
