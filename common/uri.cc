@@ -21,9 +21,15 @@ namespace {
 constexpr size_t kMaxBytes = 8192;
 
 constexpr absl::string_view kHint =
-    "name a model as file:///folder/model.safetensors, https://host/path, s3://bucket/key, or by "
-    "an "
-    "alias of the config";
+    "name a model as file:///folder/model.safetensors, https://host/path, s3://bucket/key, "
+    "hf://organisation/name@revision/, or by an alias of the config";
+
+constexpr absl::string_view kHubHint =
+    "write hf://organisation/name@revision/ or hf://organisation/name@revision/file; of a revision "
+    "with a slash write the commit";
+// huggingface_hub's validate_repo_id; a revision's bound is that of a file's name.
+constexpr size_t kMaxHubName = 96;
+constexpr size_t kMaxHubRevision = 255;
 
 absl::Status Invalid(absl::string_view why) {
   return Error(Reason::kInvalidUri, absl::StrCat("not a usable URI: ", why), kHint);
@@ -181,6 +187,29 @@ absl::StatusOr<std::string> NormaliseAuthority(absl::string_view text, absl::str
   return out;
 }
 
+// Letters, digits, "-", "_" and ".". No "--", which separates names in the hub's local cache.
+bool IsHubName(absl::string_view text) {
+  const auto edge = [](char c) { return c == '-' || c == '.'; };
+  return !text.empty() && text.size() <= kMaxHubName && !edge(text.front()) && !edge(text.back()) &&
+         !absl::StrContains(text, "--") && !absl::StrContains(text, "..") &&
+         !absl::EndsWith(text, ".git") && std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_isalnum(c) || absl::StrContains("-_.", c);
+         });
+}
+
+// Of git's names of refs those without a slash.
+bool IsHubRevision(absl::string_view text) {
+  return !text.empty() && text.size() <= kMaxHubRevision && text != "refs" &&
+         !absl::StrContains("-.", text.front()) && text.back() != '.' &&
+         !absl::StrContains(text, "..") && !absl::EndsWith(text, ".lock") &&
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return absl::ascii_isalnum(c) || absl::StrContains("-_.", c); });
+}
+
+absl::Status InvalidHub(absl::string_view why) {
+  return Error(Reason::kInvalidUri, absl::StrCat("not a usable URI: ", why), kHubHint);
+}
+
 }  // namespace
 
 absl::StatusOr<Uri> Uri::Parse(absl::string_view text) {
@@ -212,9 +241,10 @@ absl::StatusOr<Uri> Uri::ParseWithScheme(absl::string_view text) {
   Uri uri;
   const size_t colon = text.find(':');
   uri.scheme_ = absl::AsciiStrToLower(text.substr(0, colon));
-  if (colon == absl::string_view::npos || (uri.scheme_ != "file" && uri.scheme_ != "http" &&
-                                           uri.scheme_ != "https" && uri.scheme_ != "s3")) {
-    return Invalid("its scheme is none of file, http, https, s3");
+  if (colon == absl::string_view::npos ||
+      (uri.scheme_ != "file" && uri.scheme_ != "http" && uri.scheme_ != "https" &&
+       uri.scheme_ != "s3" && uri.scheme_ != "hf")) {
+    return Invalid("its scheme is none of file, http, https, s3, hf");
   }
   absl::string_view rest = text.substr(colon + 1);
   if (absl::StrContains(rest, '#')) {
@@ -235,9 +265,32 @@ absl::StatusOr<Uri> Uri::ParseWithScheme(absl::string_view text) {
       (question != absl::string_view::npos || !absl::StartsWith(rest, "/"))) {
     return Invalid("a file: URI needs an absolute path and no query");
   }
+  if (uri.scheme_ == "hf" && question != absl::string_view::npos) {
+    return InvalidHub("an hf: URI with a query");
+  }
   RETURN_IF_ERROR(uri.ParseAuthority(authority));
   ASSIGN_OR_RETURN(uri.path_, NormalisePath(rest));
+  if (uri.scheme_ == "hf") {
+    RETURN_IF_ERROR(uri.NormaliseRepository());
+  }
   return uri;
+}
+
+absl::Status Uri::NormaliseRepository() {
+  const size_t end = std::min(path_.find('/', 1), path_.size());
+  const absl::string_view segment = absl::string_view(path_).substr(1, end - 1);
+  const size_t at = segment.find('@');
+  const absl::string_view name = segment.substr(0, at);
+  const absl::string_view revision =
+      at == absl::string_view::npos ? kDefaultHubRevision : segment.substr(at + 1);
+  if (!IsHubName(name)) {
+    return InvalidHub("no or a malformed name of a repository");
+  }
+  if (!IsHubRevision(revision)) {
+    return InvalidHub("a malformed revision");
+  }
+  path_ = absl::StrCat("/", name, "@", revision, end == path_.size() ? "/" : path_.substr(end));
+  return absl::OkStatus();
 }
 
 absl::Status Uri::ParseAuthority(absl::string_view authority) {
@@ -245,6 +298,12 @@ absl::Status Uri::ParseAuthority(absl::string_view authority) {
     return authority.empty() || absl::AsciiStrToLower(authority) == "localhost"
                ? absl::OkStatus()
                : Invalid("a file: URI with a host");
+  }
+  if (scheme_ == "hf") {
+    // The hub's names have upper and lower case.
+    authority_ = std::string(authority);
+    return IsHubName(authority) ? absl::OkStatus()
+                                : InvalidHub("no or a malformed name of an organisation");
   }
   const size_t at = authority.rfind('@');
   if (at != absl::string_view::npos && scheme_ == "s3") {

@@ -15,18 +15,24 @@ namespace weightd {
 // case. Refused outright, in plain or encoded form: `..` segments, encoded slashes, control
 // characters, NUL; fragments; `file:` URIs with a host other than localhost; `s3:` URIs with user
 // info; more than 8192 bytes.
+//
+// `hf://organisation/name@revision/...` names a repository of a hub: names keep their case, the
+// revision is always written ("main" if none was given), and there is no query.
 class Uri {
  public:
+  static constexpr absl::string_view kDefaultHubRevision = "main";
+
   Uri() = default;
 
-  // Schemes: file, http, https, s3. A plain absolute path is a file: URI (and is percent-encoded).
+  // Schemes: file, http, https, s3, hf. A plain absolute path is a file: URI (and is
+  // percent-encoded).
   static absl::StatusOr<Uri> Parse(absl::string_view text);
 
   const std::string& scheme() const { return scheme_; }
   // "user:password" without the "@"; empty if there is none. A secret.
   const std::string& user_info() const { return user_info_; }
   // Host in lower case, IPv6 in brackets, with ":port" unless it is the scheme's default. Empty for
-  // file:.
+  // file:. Of hf: the organisation.
   const std::string& authority() const { return authority_; }
   // Begins with "/"; percent-encoded, empty and "." segments removed.
   const std::string& path() const { return path_; }
@@ -55,6 +61,8 @@ class Uri {
   static absl::StatusOr<Uri> ParseWithScheme(absl::string_view text);
   // Of a URI whose scheme is known: its user info and host.
   absl::Status ParseAuthority(absl::string_view authority);
+  // Of an hf: URI: its path's first segment.
+  absl::Status NormaliseRepository();
 
   std::string scheme_;
   std::string user_info_;

@@ -24,6 +24,7 @@
 #include "daemon/config_check_keys.h"
 #include "daemon/config_check_listeners.h"
 #include "daemon/config_values.h"
+#include "daemon/source/hf/hf_settings.h"
 #include "daemon/source/s3/s3_store.h"
 
 namespace weightd {
@@ -175,12 +176,31 @@ absl::Status CheckS3(const v1::S3SourceConfig& s3, const FieldLines& lines) {
   return absl::OkStatus();
 }
 
+absl::Status CheckHf(const v1::HfSourceConfig& hf, const FieldLines& lines) {
+  if (!hf.endpoint().empty()) {
+    const absl::Status status = source::CheckHubEndpoint(hf.endpoint()).status();
+    if (!status.ok()) {
+      return lines.ErrorAt("sources.hf.endpoint", status.message(), HintOf(status));
+    }
+  }
+  for (const auto& [path, name] : {std::pair(&hf.token_file(), "sources.hf.token_file"),
+                                   std::pair(&hf.cache(), "sources.hf.cache"),
+                                   std::pair(&hf.ca_file(), "sources.hf.ca_file")}) {
+    if (!path->empty()) {
+      RETURN_IF_ERROR(CheckAbsolutePath(*path, name, lines));
+    }
+  }
+  return hf.has_bandwidth() ? CheckBandwidth(hf.bandwidth(), "sources.hf.bandwidth", lines)
+                            : absl::OkStatus();
+}
+
 absl::Status CheckSources(const v1::SourcesConfig& sources, const FieldLines& lines) {
   for (int i = 0; i < sources.file().roots_size(); ++i) {
     RETURN_IF_ERROR(CheckAbsolutePath(sources.file().roots(i),
                                       absl::StrCat("sources.file.roots[", i, "]"), lines));
   }
   RETURN_IF_ERROR(CheckS3(sources.s3(), lines));
+  RETURN_IF_ERROR(CheckHf(sources.hf(), lines));
   const v1::HttpSourceConfig& http = sources.http();
   if (sources.has_bandwidth()) {
     RETURN_IF_ERROR(CheckBandwidth(sources.bandwidth(), "sources.bandwidth", lines));

@@ -11,6 +11,8 @@
 #include "daemon/source/credentials/credential_provider.h"
 #include "daemon/source/credentials/credential_source.h"
 #include "daemon/source/file/file_source.h"
+#include "daemon/source/hf/hf_settings.h"
+#include "daemon/source/hf/hf_source.h"
 #include "daemon/source/http/bandwidth.h"
 #include "daemon/source/http/http_source.h"
 #include "daemon/source/s3/s3_source.h"
@@ -90,6 +92,34 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeS3(const v1::SourcesConfig& 
   return source::MakeS3Source(std::move(options));
 }
 
+absl::StatusOr<std::unique_ptr<source::Source>> MakeHf(const v1::SourcesConfig& config,
+                                                       const Limits& common,
+                                                       metrics::Counters& counters) {
+  const v1::HfSourceConfig& hf = config.hf();
+  source::HfSourceOptions options;
+  options.settings = source::HfSettingsOf(source::Environment::OfProcess());
+  if (!hf.endpoint().empty()) {
+    options.settings.endpoint = hf.endpoint();
+  }
+  if (!hf.token_file().empty()) {
+    options.shared_token = {.value = "", .file = hf.token_file(), .file_required = true};
+    options.settings.token = options.shared_token;
+  }
+  if (!hf.cache().empty()) {
+    options.shared_cache = hf.cache();
+    options.settings.cache = hf.cache();
+  }
+  if (hf.has_offline()) {
+    options.settings.offline = hf.offline();
+  }
+  options.http = HttpOptions(config.http(), LimitsOf(hf, common), counters.TrafficOf("hf"));
+  if (!hf.ca_file().empty()) {
+    options.http.ca_file = hf.ca_file();
+  }
+  absl::StatusOr<std::unique_ptr<source::Source>> made = source::MakeHfSource(std::move(options));
+  return made.ok() ? std::move(made) : Annotate(made.status(), "sources.hf or HF_ENDPOINT");
+}
+
 }  // namespace
 
 absl::Status AddSources(const v1::SourcesConfig& config, metrics::Counters& counters,
@@ -109,6 +139,8 @@ absl::Status AddSources(const v1::SourcesConfig& config, metrics::Counters& coun
   sources.Add("https", std::move(http));
   ASSIGN_OR_RETURN(std::shared_ptr<source::Source> s3, MakeS3(config, common, counters));
   sources.Add("s3", std::move(s3));
+  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> hf, MakeHf(config, common, counters));
+  sources.Add("hf", std::move(hf));
   return absl::OkStatus();
 }
 

@@ -8,9 +8,9 @@
 
 namespace weightd {
 
-// Makes the sources that the config describes, for their schemes: file, http, https, s3. What comes
-// from them `counters`, which outlive them, count by store: "file", "http", a store's name, or "s3"
-// where none names the bucket.
+// Makes the sources that the config describes, for their schemes: file, http, https, s3, hf. What
+// comes from them `counters`, which outlive them, count by store: "file", "http", "hf", a store's
+// name, or "s3" where none names the bucket.
 absl::Status AddSources(const v1::SourcesConfig& config, metrics::Counters& counters,
                         source::Registry& sources);
 

@@ -60,8 +60,8 @@ absl::StatusOr<Uri> ModelNames::Resolve(absl::string_view model) const {
     return Error(
         Reason::kInvalidUri,
         absl::StrCat("\"", RedactedName(model), "\" is neither a URI nor the name of a model"),
-        "name a model as https://host/path, s3://bucket/key, /folder/file, or by a name "
-        "that the configuration gives");
+        "name a model as https://host/path, s3://bucket/key, hf://organisation/name@revision/, "
+        "/folder/file, or by a name that the configuration gives");
   }
   return Uri::Parse(model);
 }

@@ -140,6 +140,32 @@ absl::StatusOr<std::string> NormalAuthority(absl::string_view text, absl::string
   return out;
 }
 
+// Behind "hf://": the names of a hub keep their case, and those of models have a revision.
+absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
+  constexpr absl::string_view kHint =
+      "write hf://organisation/name@revision/**, with * for any revision";
+  const size_t slash = std::min(rest.find('/'), rest.size());
+  const absl::string_view organisation = rest.substr(0, slash);
+  if (organisation.empty() || slash == rest.size()) {
+    return MatchesNothing("no organisation and name", kHint);
+  }
+  ASSIGN_OR_RETURN(const std::string path, NormalPath(rest.substr(slash), false));
+  const size_t end = std::min(path.find('/', 1), path.size());
+  const std::string name = path.substr(1, end - 1);
+  if (!absl::StrContains(name, '@') && !absl::StrContains(name, '*')) {
+    return MatchesNothing("names of hf: have a revision", kHint);
+  }
+  // With a name in place of each run, it has to be one.
+  std::string example = absl::StrCat("hf://", organisation, "/", name, "/");
+  std::replace(example.begin(), example.end(), '*', '0');
+  if (const absl::StatusOr<Uri> parsed = Uri::Parse(example); !parsed.ok()) {
+    return MatchesNothing(parsed.status().message(), kHint);
+  }
+  // As Uri writes a repository.
+  const bool whole = end == path.size() && !absl::StrContains(name, "**");
+  return absl::StrCat(organisation, path, whole ? "/" : "");
+}
+
 // Behind "scheme://".
 absl::StatusOr<std::string> NormalRest(absl::string_view rest, absl::string_view scheme) {
   const size_t slash = std::min(rest.find('/'), rest.size());
@@ -147,7 +173,11 @@ absl::StatusOr<std::string> NormalRest(absl::string_view rest, absl::string_view
   if (any != absl::string_view::npos) {
     // Where the host ends is anybody's guess.
     ASSIGN_OR_RETURN(const std::string tail, NormalCharacters(rest.substr(any), false));
-    return absl::StrCat(absl::AsciiStrToLower(rest.substr(0, any)), tail);
+    const absl::string_view host = rest.substr(0, any);
+    return absl::StrCat(scheme == "hf" ? std::string(host) : absl::AsciiStrToLower(host), tail);
+  }
+  if (scheme == "hf") {
+    return NormalRepository(rest);
   }
   if (slash == 0 && scheme != "file" && !absl::StrContains(scheme, '*')) {
     return MatchesNothing("no host", "write a host behind the scheme");
@@ -165,7 +195,7 @@ absl::StatusOr<std::string> NormalRest(absl::string_view rest, absl::string_view
 }
 
 bool IsScheme(absl::string_view text) {
-  return text == "file" || text == "http" || text == "https" || text == "s3";
+  return text == "file" || text == "http" || text == "https" || text == "s3" || text == "hf";
 }
 
 }  // namespace
@@ -179,7 +209,7 @@ absl::StatusOr<std::string> NormalPattern(absl::string_view pattern) {
   if (separator != absl::string_view::npos) {
     const std::string scheme = absl::AsciiStrToLower(pattern.substr(0, separator));
     if (!absl::StrContains(scheme, '*') && !IsScheme(scheme)) {
-      return MatchesNothing("its scheme is none of file, http, https, s3",
+      return MatchesNothing("its scheme is none of file, http, https, s3, hf",
                             "write one of them, or a model's alias");
     }
     ASSIGN_OR_RETURN(const std::string rest, NormalRest(pattern.substr(separator + 3), scheme));

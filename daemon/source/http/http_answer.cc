@@ -64,6 +64,11 @@ std::string Answer::ChecksumField(const std::string& name) const {
   return found == checksum_fields.end() ? "" : found->second;
 }
 
+std::string Answer::HubField(const std::string& name) const {
+  const auto found = hub_fields.find(name);
+  return found == hub_fields.end() ? "" : found->second;
+}
+
 void Answer::AddLine(absl::string_view line) {
   line = absl::StripAsciiWhitespace(line);
   if (absl::StartsWith(line, "HTTP/")) {
@@ -95,6 +100,8 @@ void Answer::AddLine(absl::string_view line) {
     bucket_region = value;
   } else if (absl::StartsWith(name, "x-amz-checksum-") || name == "x-amz-mp-parts-count") {
     checksum_fields[name] = value;
+  } else if (name == "x-repo-commit" || name == "x-linked-etag" || name == "x-error-code") {
+    hub_fields[name] = value;
   } else if (name == "date") {
     date = ParseDate(value);
   } else if (name == "transfer-encoding") {

@@ -32,6 +32,8 @@ struct Answer {
   // Of S3: what it says of the checksums of the object or a part: the fields "x-amz-checksum-..."
   // and "x-amz-mp-parts-count", names in lower case.
   std::map<std::string, std::string> checksum_fields;
+  // Of a hub of models: "x-repo-commit", "x-linked-etag" and "x-error-code", names in lower case.
+  std::map<std::string, std::string> hub_fields;
   std::optional<uint64_t> content_length;
   // Its fields contradict one another about the body's length, or give none that can be read.
   bool unclear_length = false;
@@ -44,6 +46,8 @@ struct Answer {
   bool IsRedirect() const;
   // One of `checksum_fields`; empty if there is none.
   std::string ChecksumField(const std::string& name) const;
+  // In the same manner, of `hub_fields`.
+  std::string HubField(const std::string& name) const;
 
   // Takes one line of the head. A status line starts afresh: before it may come answers that only
   // inform (1xx).

@@ -28,6 +28,8 @@ struct Proof {
   // Of S3: the region that was signed for, and what the store's clock was thought to be ahead.
   std::string region;
   absl::Duration ahead = absl::ZeroDuration();
+  // Of a hub: the request went where the hub had sent us, not to the hub.
+  bool elsewhere = false;
 };
 
 // What is asked of an object.
@@ -53,6 +55,19 @@ class HttpDialect {
 
   // Whether redirects are followed. If not, they are failures.
   virtual bool follows_redirects() const = 0;
+
+  // Whether a redirect of a request for `uri` may be followed, as far as this kind of server has
+  // rules of its own.
+  virtual absl::Status MayFollow(const Uri& /*uri*/, const Hop& /*next*/) const {
+    return absl::OkStatus();
+  }
+
+  // Whether requests are pinned to a version by its ETag (If-Match).
+  virtual bool pins_by_etag() const { return true; }
+
+  // Brings what `answer`, of `hop`, says of the object's version into the form that versions have
+  // here. `redirect` is the answer that led there, already in that form; null for the first hop.
+  virtual void Amend(const Hop& /*hop*/, const Answer* /*redirect*/, Answer& /*answer*/) const {}
 
   // What an answer means that is no body, to a request that carried `proof`. `body` is its
   // beginning, at most 16 KiB. `name` is the redacted URI.

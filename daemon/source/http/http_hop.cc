@@ -44,11 +44,11 @@ Hop Take(CURLU* url) {
   return hop;
 }
 
+}  // namespace
+
 bool SameOrigin(const Hop& a, const Hop& b) {
   return a.scheme == b.scheme && a.host == b.host && a.port == b.port;
 }
-
-}  // namespace
 
 absl::StatusOr<Hop> FirstHop(const Uri& uri) {
   const UrlHandle url(curl_url(), &curl_url_cleanup);

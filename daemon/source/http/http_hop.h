@@ -26,6 +26,9 @@ struct Hop {
 
 absl::StatusOr<Hop> FirstHop(const Uri& uri);
 
+// Scheme, host and port.
+bool SameOrigin(const Hop& a, const Hop& b);
+
 // Where `from` redirects to. Credentials stay with scheme, host and port they were given for; what
 // a server writes as user info is dropped. kSourceProtocol if that is not http: or https:, or leads
 // from https: to http:.

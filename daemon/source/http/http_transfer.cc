@@ -47,6 +47,7 @@ absl::Status Transfer::Begin(Exchange* exchange) {
   afresh_ = false;
   name_ = exchange->uri().Redacted();
   redirects_ = 0;
+  redirect_.reset();
   ASSIGN_OR_RETURN(hop_, settings_->dialect->FirstHop(exchange->uri()));
   return Prepare();
 }
@@ -113,7 +114,8 @@ absl::StatusOr<std::vector<std::string>> Transfer::HeaderLines() {
   ASSIGN_OR_RETURN(proof_, std::move(proof));
   std::vector<std::string> lines = proof_.lines;
   lines.push_back("Accept-Encoding: identity");
-  if (const std::string etag = exchange_->IfMatch(); !etag.empty()) {
+  if (const std::string etag = exchange_->IfMatch();
+      !etag.empty() && settings_->dialect->pins_by_etag()) {
     lines.push_back(absl::StrCat("If-Match: ", etag));
   }
   for (const std::string& line : lines) {
@@ -225,6 +227,7 @@ bool Transfer::TakeHeadLine(absl::string_view line) {
 // False: the body is neither wanted nor worth reading.
 bool Transfer::TakeHead() {
   head_done_ = true;
+  Amend();
   if (IsBody(answer_.status)) {
     doubtful_ = exchange_->MayBeAnothers(answer_) && OnKeptConnection();
     if (doubtful_) {
@@ -236,6 +239,10 @@ bool Transfer::TakeHead() {
     }
   }
   return answer_.content_length.value_or(0) <= kWorthReading;
+}
+
+void Transfer::Amend() {
+  settings_->dialect->Amend(hop_, redirect_.has_value() ? &*redirect_ : nullptr, answer_);
 }
 
 bool Transfer::OnKeptConnection() const {
@@ -289,6 +296,7 @@ Transfer::End Transfer::Fail(HttpFailure failure) {
 // Whoever may not have what lies there may not be led there, and whoever gets the bytes later is
 // asked the same.
 absl::Status Transfer::CheckRedirect(const Hop& next) {
+  RETURN_IF_ERROR(settings_->dialect->MayFollow(exchange_->uri(), next));
   const absl::StatusOr<Uri> place = Uri::Parse(next.url);
   if (Trail* const trail = exchange_->trail()) {
     trail->Add(place.ok() ? std::optional(place->Redacted()) : std::nullopt);
@@ -335,6 +343,7 @@ Transfer::End Transfer::Finish(CURLcode code) {
       return Fail({.status = std::move(may)});
     }
     hop_ = *std::move(next);
+    redirect_ = answer_;
     return DriveOn();
   }
   if (head_done_) {

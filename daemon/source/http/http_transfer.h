@@ -88,6 +88,7 @@ class Transfer final : private AnswerSink {
   void SetConnection(CURL* handle);
   bool MayReach(const std::optional<IpAddress>& address);
   absl::Status CheckRedirect(const Hop& next);
+  void Amend();
   bool GoesDirect() const;
   bool TakesBody() const;
   bool TakeHead();
@@ -136,6 +137,8 @@ class Transfer final : private AnswerSink {
   std::string name_;
   Hop hop_;
   int redirects_ = 0;
+  // The last of them.
+  std::optional<Answer> redirect_;
   bool proxied_ = false;
   Proof proof_;
   Answer answer_;

@@ -1,0 +1,245 @@
+"""Models of a hub, hf://organisation/name@revision/, on the real daemon and a stand-in hub."""
+
+import hashlib
+import pathlib
+import sys
+import typing
+
+import pytest
+import weightd
+from models import expected, sharded_model, small_model
+from processes import Daemon
+from shelves import same
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "servers"))
+
+from hub import Hub  # noqa: E402
+
+Daemons = typing.Callable[..., Daemon]
+TOKEN = "hf_abcdefghijklmnop"
+MODEL = "hf://org/m@main/"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> typing.Iterator[Hub]:
+    with Hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
+
+
+def contents(*paths: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def attach(daemon: Daemon, uri: str) -> weightd.Model:
+    return weightd.attach(uri, socket_dir=str(daemon.socket_dir), timeout=60)
+
+
+def refusal(daemon: Daemon, uri: str) -> weightd.Error:
+    with pytest.raises(weightd.Error) as caught:
+        attach(daemon, uri)
+    return caught.value
+
+
+def cached(folder: pathlib.Path, commit: str, files: dict[str, bytes]) -> None:
+    """What huggingface_hub leaves of org/m@main."""
+    root = folder / "models--org--m"
+    (root / "blobs").mkdir(parents=True, exist_ok=True)
+    (root / "refs").mkdir(exist_ok=True)
+    (root / "refs/main").write_text(commit)
+    (root / "snapshots" / commit).mkdir(parents=True)
+    for name, data in files.items():
+        etag = hashlib.sha256(data).hexdigest()
+        (root / "blobs" / etag).write_bytes(data)
+        (root / "snapshots" / commit / name).symlink_to(f"../../blobs/{etag}")
+
+
+def test_a_repository_is_a_model(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:
+    path = small_model(files / "model.safetensors")
+    commit = hub.push("org/m", {"config.json": b"{}", **contents(path)})
+    daemon = daemons()
+    for uri in ("hf://org/m", MODEL, f"hf://org/m@{commit}/", "hf://org/m/model.safetensors"):
+        with attach(daemon, uri) as model:
+            assert same(model, path)
+    assert hub.asked("cdn")
+
+
+def test_a_sharded_repository_is_a_model(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:
+    folder = sharded_model(files / "llama", shards=3)
+    hub.push("org/m", contents(*folder.iterdir()))
+    with attach(daemons(), MODEL) as model:
+        truth = {name: data for path in folder.glob("*.safetensors") for name, data in expected(path).items()}
+        assert {name: bytes(model.raw(name)) for name in model.tensors} == truth
+
+
+def test_the_token_reaches_the_hub_alone(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.push("org/m", contents(small_model(files / "model.safetensors")))
+    hub.repositories["org/m"].gated_for = {TOKEN}
+    daemon = daemons()
+    attach(daemon, MODEL).close()
+    assert all(request.headers.get("authorization") == f"Bearer {TOKEN}" for request in hub.asked("hub"))
+    assert hub.asked("cdn")
+    assert not any(TOKEN in str(request) for request in hub.asked("cdn"))
+    assert TOKEN not in daemon.log()
+
+
+def test_others_have_only_the_token_that_the_config_gives(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    hub.push("org/m", contents(small_model(files / "model.safetensors")))
+    hub.repositories["org/m"].gated_for = {TOKEN}
+    for extra in ("", f"hf: {{token_file: {tmp_path}/token}}"):
+        shared = tmp_path / f"shared-{len(extra)}"
+        daemons(
+            f"""
+listeners:
+  - {{name: own, directory: {tmp_path}/own-{len(extra)}}}
+  - {{name: shared, directory: {shared}, mode: 0755, access: {{load: ["hf://org/**"]}}}}
+sources:
+  http: {{allowed_networks: ["127.0.0.0/8"]}}
+  {extra}
+"""
+        )
+        if extra:
+            weightd.attach(MODEL, socket_dir=str(shared), timeout=60).close()
+        else:
+            with pytest.raises(weightd.Error, match="gated"):
+                weightd.attach(MODEL, socket_dir=str(shared), timeout=60)
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, "401"), ("hf_other", "403")])
+def test_a_gated_repository_says_what_to_do(
+    hub: Hub,
+    daemons: Daemons,
+    files: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
+    status: str,
+) -> None:
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    hub.push("org/m", contents(small_model(files / "model.safetensors")))
+    hub.repositories["org/m"].gated_for = {TOKEN}
+    error = refusal(daemons(), MODEL)
+    assert error.reason == "SOURCE_DENIED"
+    assert "gated" in error.message and status in error.message
+    assert "accept its conditions" in error.hint and "HF_TOKEN" in error.hint
+
+
+def test_what_is_not_there(hub: Hub, daemons: Daemons) -> None:
+    hub.push("org/m", {"config.json": b"{}"})
+    daemon = daemons()
+    for uri, said in {
+        "hf://org/absent@main/": "no repository org/absent",
+        "hf://org/m@nothing/": "no revision nothing",
+        "hf://org/m@main/x.safetensors": "no such file",
+    }.items():
+        error = refusal(daemon, uri)
+        assert error.reason == "MODEL_NOT_FOUND"
+        assert said in error.message
+
+
+def test_a_repository_has_one_name(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:
+    hub.push("org/m", contents(small_model(files / "model.safetensors")))
+    hub.renamed["Org/m"] = "org/m"
+    assert "another name" in refusal(daemons(), "hf://Org/m@main/model.safetensors").message
+
+
+def test_wrong_bytes_are_refused(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:
+    hub.push("org/m", contents(small_model(files / "model.safetensors")))
+    hub.flip_bytes = True
+    error = refusal(daemons(), MODEL)
+    assert error.reason == "VERIFICATION_FAILED"
+    assert "sha256" in error.message
+
+
+def test_signatures_that_end_are_made_anew(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:
+    path = small_model(files / "model.safetensors")
+    hub.push("org/m", contents(path))
+    resolve = hub._sign
+    made: list[str] = []
+
+    def every_other_is_over(data: bytes, digest: str) -> str:
+        made.append(resolve(data, digest))
+        return made[-1] + "0" * (len(made) % 2)
+
+    hub._sign = every_other_is_over  # type: ignore[method-assign]
+    with attach(daemons(), MODEL) as model:
+        assert same(model, path)
+    assert len(made) >= 4
+
+
+def test_a_branch_moves_and_a_commit_does_not(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:
+    first, second = (small_model(files / str(seed) / "model.safetensors", seed=seed) for seed in (1, 2))
+    commit = hub.push("org/m", contents(first))
+    daemon = daemons()
+    pinned = f"hf://org/m@{commit}/"
+    for uri in (MODEL, pinned):
+        daemon.ctl("preload", uri)
+    hub.push("org/m", contents(second))
+    for uri, truth in ((MODEL, second), (pinned, first)):
+        daemon.ctl("preload", uri)
+        with attach(daemon, uri) as model:
+            assert same(model, truth)
+
+
+def test_the_cache_serves_what_it_has(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    path = small_model(files / "model.safetensors")
+    commit = hub.push("org/m", contents(path))
+    cached(tmp_path / "hf/hub", commit, contents(path))
+    with attach(daemons(), MODEL) as model:
+        assert same(model, path)
+    assert all(request.headers.get("range") == "bytes=0-0" for request in hub.asked("cdn"))
+
+
+def test_offline_the_cache_is_all(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_model(files / "model.safetensors")
+    cached(tmp_path / "hf/hub", "c" * 40, contents(path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    daemon = daemons()
+    with attach(daemon, MODEL) as model:
+        assert same(model, path)
+    assert "cache" in refusal(daemon, "hf://org/other@main/m.safetensors").message
+    assert hub.requests == []
+
+
+def test_the_cache_is_not_left_and_not_trusted(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_model(files / "model.safetensors")
+    cached(tmp_path / "hf/hub", "c" * 40, contents(path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    blob = next((tmp_path / "hf/hub/models--org--m/blobs").iterdir())
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    daemon = daemons()
+    assert refusal(daemon, MODEL).reason == "VERIFICATION_FAILED"
+    blob.unlink()
+    blob.symlink_to(path)
+    assert refusal(daemon, MODEL).reason == "MODEL_NOT_FOUND"
+
+
+def test_an_alias_names_a_repository(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:
+    path = small_model(files / "model.safetensors")
+    hub.push("org/m", contents(path))
+    daemon = daemons('models: [{name: m, uri: "hf://org/m"}]')
+    with attach(daemon, "m") as model:
+        assert same(model, path)
+
+
+@pytest.mark.parametrize("uri", ["hf://org", "hf://org/a--b", "hf://org/m@../x", "hf://o@x/m", "hf://org/m?x=1"])
+def test_names_that_no_repository_has(hub: Hub, daemon: Daemon, uri: str) -> None:
+    assert refusal(daemon, uri).reason == "INVALID_URI"
