@@ -124,13 +124,13 @@ TEST(PaceTest, WhatAReadReceivedTooMuchLaterReadsPay) {
 }
 
 TEST_P(HttpBandwidthTest, APacedTransferHasNotStalled) {
-  // libcurl's blocks of 16 KiB: each connection has one in two thirds of a second.
-  Limit(100'000);
-  options_.stall_timeout = absl::Milliseconds(300);
-  options_.chunk_bytes = 100'000;
+  // libcurl's blocks of 16 KiB: each of three connections has one a second.
+  Limit(50'000);
+  options_.stall_timeout = absl::Milliseconds(700);
+  options_.chunk_bytes = 50'000;
   const std::unique_ptr<Source> source = *MakeHttpSource(options_);
   Reading reading;
-  Read(*source, reading, 300'000);
+  Read(*source, reading, 150'000);
   EXPECT_EQ(Requests(), 1 + 3);
 }
 
