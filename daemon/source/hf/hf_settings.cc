@@ -24,7 +24,7 @@ bool IsTrue(absl::string_view text) {
 std::string PathOf(const Environment& environment, std::initializer_list<absl::string_view> names,
                    std::string otherwise) {
   for (const absl::string_view name : names) {
-    const std::string path = environment.variable(name);
+    std::string path = environment.variable(name);
     if (absl::StartsWith(path, "~/")) {
       return environment.home.empty() ? "" : absl::StrCat(environment.home, path.substr(1));
     }
