@@ -112,9 +112,10 @@ def patch(
 ) -> Patch:
     """Makes `safetensors.safe_open` and `safetensors.torch.load_file` of these files go through the daemon.
 
-    In all modules of this process, also those that have imported the names before (transformers does) and those that
-    will. Other files are the library's as before. A second call takes the place of the first. Thread-safe, but what
-    other threads open meanwhile may still go to the library.
+    In all modules of this process, also those that have imported them before under their own names (transformers
+    does); what holds them otherwise keeps the library's. Other files are the library's as before. Paths count as they
+    are written: links are not followed. A second call takes the place of the first. Thread-safe, but what other
+    threads open meanwhile may still go to the library.
 
     Args:
         paths: Folders (whatever lies below), files, or patterns with `*`, `?` and `[…]` (`*` also matches "/").

@@ -1,7 +1,6 @@
 """transformers' models with weights from weightd.
 
-    model = weightd.transformers.from_pretrained(AutoModelForCausalLM, "https://models.example/llama/")
-    tokenizer = weightd.transformers.tokenizer("https://models.example/llama/")
+    model = weightd.transformers.from_pretrained(AutoModelForCausalLM, "https://models.example/llama/", config=folder)
 
 Importing this imports torch and transformers.
 """
@@ -12,7 +11,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -25,7 +24,7 @@ from weightd.errors import error
 from weightd.model import Model
 from weightd.torch import flat_state_dict
 
-__all__ = ["LoadReport", "from_pretrained", "tokenizer"]
+__all__ = ["LoadReport", "from_pretrained"]
 
 _log = logging.getLogger("weightd.transformers")
 
@@ -59,11 +58,21 @@ _REFUSED = {
 }
 
 
+class _Wanted(NamedTuple):
+    """A load, with what it takes resolved; the rest is as `from_pretrained` has it."""
+
+    cls: Any
+    settings: transformers.PreTrainedConfig
+    model: Model
+    options: dict[str, Any]
+    strict: bool
+
+
 def from_pretrained(
     cls: Any,
     model: str | Model,
     *,
-    config: transformers.PreTrainedConfig | str | os.PathLike[str] | None = None,
+    config: transformers.PreTrainedConfig | str | os.PathLike[str],
     strict: bool = True,
     output_loading_info: bool = False,
     socket_dir: str | os.PathLike[str] | None = None,
@@ -83,7 +92,7 @@ def from_pretrained(
     Args:
         cls: A class of transformers, also an Auto class.
         model: What `weightd.attach` takes, or an attached model with torch's tensors.
-        config: A config, or a folder (also with generation_config.json) or file of one. Default: the model's own.
+        config: A config, or a folder (also with generation_config.json) or file of one.
         strict: Whether to raise if the model lacks a parameter, or has a tensor without a place. If not, the former are
             initialised at random and the latter left out, as transformers does. Shapes have to fit in any case.
         output_loading_info: Whether to return a LoadReport, too.
@@ -109,8 +118,6 @@ def from_pretrained(
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
     tensors = flat_state_dict(model)
-    if config is None:
-        config = directory(model)
     generation = None if isinstance(config, transformers.PreTrainedConfig) else Path(config) / "generation_config.json"
     settings, options = _config(config, options)
     if getattr(settings, "quantization_config", None) is not None:
@@ -118,7 +125,7 @@ def from_pretrained(
         raise error("UNSUPPORTED", "transformers loads quantized models its own way", model=model.uri, hint=hint)
     concrete = _concrete(cls, settings, model.uri)
     load = _on_cpu if model.device == "cpu" else _on_gpu
-    module, report = load(concrete, settings, tensors, model, options, strict)
+    module, report = load(_Wanted(concrete, settings, model, options, strict), tensors)
     _into_module.require_none_on_meta(module, model.uri)
     module.name_or_path = module.config.name_or_path = model.uri
     if generation is not None and generation.is_file() and module.can_generate():
@@ -131,38 +138,6 @@ def from_pretrained(
             len(report.copied),
         )  # fmt: skip
     return (module, report) if output_loading_info else module
-
-
-def tokenizer(
-    model: str | Model,
-    *,
-    socket_dir: str | os.PathLike[str] | None = None,
-    timeout: float | None = None,
-    **options: Any,
-) -> Any:
-    """The model's tokenizer, from the small files that the daemon keeps with it.
-
-    Args:
-        model: What `weightd.attach` takes, or an attached model.
-        socket_dir: As for `weightd.attach`.
-        timeout: As for `weightd.attach`.
-        options: What else transformers' AutoTokenizer.from_pretrained takes.
-
-    Raises:
-        Error: As `weightd.attach`.
-    """
-    if options.get("trust_remote_code"):
-        raise error("UNSUPPORTED", "trust_remote_code", hint=_REFUSED["trust_remote_code"])
-    attached = model if isinstance(model, Model) else attach(model, socket_dir, timeout=timeout)
-    return transformers.AutoTokenizer.from_pretrained(directory(attached), local_files_only=True, **options)
-
-
-def directory(model: Model) -> Path:
-    """The folder of the small files that came with the model."""
-    of_model = getattr(model, "directory", None)
-    if of_model is None:
-        raise error("UNSUPPORTED", "the model's small files are not here", model=model.uri, hint="give config=")
-    return Path(of_model())
 
 
 def _config(
@@ -188,16 +163,9 @@ def _concrete(cls: Any, settings: transformers.PreTrainedConfig, model: str) -> 
     return _get_model_class(settings, mapping)  # type: ignore[no-untyped-call]
 
 
-def _on_cpu(
-    cls: Any,
-    settings: transformers.PreTrainedConfig,
-    tensors: dict[str, torch.Tensor],
-    model: Model,
-    options: dict[str, Any],
-    strict: bool,
-) -> tuple[Any, LoadReport]:
+def _on_cpu(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadReport]:
     """What transformers does: it takes tensors of a state dict as they are, if they are on the CPU."""
-    module, info = _load(cls, settings, tensors, model, options, strict)
+    module, info = _load(wanted, tensors)
     storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
     persistent = module.state_dict(keep_vars=True)
     slots = {name: tensor for name, tensor in _into_module.named_tensors(module).items() if name in persistent}
@@ -211,39 +179,31 @@ def _on_cpu(
     return module, _report(tensors, copied, info)
 
 
-def _on_gpu(
-    cls: Any,
-    settings: transformers.PreTrainedConfig,
-    tensors: dict[str, torch.Tensor],
-    model: Model,
-    options: dict[str, Any],
-    strict: bool,
-) -> tuple[Any, LoadReport]:
+def _on_gpu(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadReport]:
     """Lets transformers place stand-ins without memory, and puts the tensors in their places.
 
     What it changes instead of placing it goes through the host.
     """
     stand_ins = _stand_ins.StandIns(tensors)
-    module, info = _load(cls, settings, stand_ins.tensors, model, options, strict)
+    module, info = _load(wanted, stand_ins.tensors)
     if changed := stand_ins.not_in(module, info["unexpected_keys"]):
         stand_ins = _stand_ins.StandIns(tensors, real=changed)
-        module, info = _load(cls, settings, stand_ins.tensors, model, options, strict)
-    moved = stand_ins.replace_in(module, model.device)
+        module, info = _load(wanted, stand_ins.tensors)
+    moved = stand_ins.replace_in(module, wanted.model.device)
     copied = {name: nbytes for name, nbytes in moved.items() if name not in info["missing_keys"]}
     return module, _report(tensors, copied, info)
 
 
-def _load(
-    cls: Any,
-    settings: transformers.PreTrainedConfig,
-    tensors: dict[str, torch.Tensor],
-    model: Model,
-    options: dict[str, Any],
-    strict: bool,
-) -> tuple[Any, dict[str, Any]]:
+def _load(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
+    cls, model = wanted.cls, wanted.model
     try:
         module, info = cls.from_pretrained(
-            None, config=settings, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            None,
+            config=wanted.settings,
+            state_dict=tensors,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **wanted.options,
         )
     except RuntimeError as failure:  # conversions that fail
         raise unfit(str(failure), model.uri, "is it the right class, and the right config?") from failure
@@ -251,7 +211,7 @@ def _load(
     info["unexpected_keys"] = info["unexpected_keys"] - _buffers(module)
     shapes = {f"{name} {list(ours)} here, {list(theirs)} there" for name, ours, theirs in info["mismatched_keys"]}
     require_none(shapes, f"shapes differ from {cls.__name__}'s", model.uri, "is it the right config?")
-    if strict:
+    if wanted.strict:
         hint = "is it the right class? strict=False initialises what is missing and leaves out what has no place"
         require_none(info["missing_keys"], f"{cls.__name__} has, and the model has not", model.uri, hint)
         require_none(info["unexpected_keys"], f"the model has, and {cls.__name__} has not", model.uri, hint)
