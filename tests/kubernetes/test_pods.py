@@ -13,9 +13,11 @@ from installation import MODEL_BYTES, daemon_objects, model_pod, write_models
 from schemas import Object
 
 sys.path.insert(0, str(ROOT / "tests/e2e"))
+sys.path.insert(0, str(ROOT / "tests/bench"))
 sys.path.insert(0, str(ROOT / "tests/containers"))
 
 from images import weightd_context  # noqa: E402
+from measure import SHMEM_HUGE, HugePages  # noqa: E402
 from oci import PATIENCE, Engine, why_not  # noqa: E402
 from processes import wait_until  # noqa: E402
 
@@ -41,6 +43,11 @@ class Node:
         self._daemon = {"metadata": {**template["metadata"], "name": "weightd"}, "spec": template["spec"]}
         for name in OF_A_CLUSTER:
             template["spec"].pop(name)
+        # A cluster's privileged containers may write there; `podman play` leaves them a read-only one.
+        template["spec"]["volumes"].append({"name": "sys", "hostPath": {"path": "/sys"}})
+        for container in template["spec"]["initContainers"]:
+            assert container["securityContext"]["privileged"]
+            container["volumeMounts"] = [{"name": "sys", "mountPath": "/sys"}]
         (container,) = template["spec"]["containers"]
         self.probes = {name: container.pop(name)["exec"]["command"] for name in PROBES}
 
@@ -84,12 +91,13 @@ class Node:
 def node() -> typing.Iterator[Node]:
     if why := why_not():
         pytest.skip(why)
-    with Engine() as engine:
+    with Engine() as engine, HugePages("never"):
         yield Node(engine)
 
 
 def test_the_daemon_serves_with_one_capability(node: Node) -> None:
     node.start_daemon()
+    assert "[advise]" in SHMEM_HUGE.read_text()
     status = node.status("weightd")
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << 14  # CAP_IPC_LOCK
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
