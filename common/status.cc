@@ -80,6 +80,7 @@ absl::StatusCode CodeOf(Reason reason) {
     case Reason::kLeaseUnknown:
     case Reason::kModelNotFound:
     case Reason::kTensorNotFound:
+    case Reason::kFileNotFound:
       return absl::StatusCode::kNotFound;
     case Reason::kTooManyRequests:
     case Reason::kQuotaExceeded:

@@ -52,6 +52,7 @@ enum class Reason {
   kOutputNotCreated = 73,
   kOutputNotWritten = 74,
   kDeviceNotVisible = 75,
+  kFileNotFound = 76,
 };
 
 // An error with the status code that belongs to `reason` (kModelNotFound is NOT_FOUND,

@@ -14,8 +14,8 @@ namespace {
 constexpr uint64_t kProcess = 64;
 // gRPC has one; the other is a duplicate that shows its end.
 constexpr uint64_t kOfConnection = 2;
-// Segments and indexes of models that are resident; at least so many beside those of the list.
-constexpr uint64_t kOfModel = 2;
+// Segments, indexes and small files of models that are resident; at least so many beside those of the list.
+constexpr uint64_t kOfModel = 3;
 constexpr uint64_t kModels = 64;
 constexpr uint64_t kFilesOfLoad = 8;
 constexpr uint64_t kAdminConnections = 64;

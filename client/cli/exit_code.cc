@@ -21,6 +21,7 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case Reason::kModelNotResident:
     case Reason::kLeaseUnknown:
     case Reason::kTensorNotFound:
+    case Reason::kFileNotFound:
       return kNoSuchObject;
     case Reason::kDaemonUnreachable:
     case Reason::kShuttingDown:

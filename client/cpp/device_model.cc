@@ -100,6 +100,7 @@ absl::StatusOr<std::shared_ptr<const DeviceModel::State>> DeviceModel::State::Ma
   RETURN_IF_ERROR(CheckGrant(grant, ToRequest(options, gpu)));
   ASSIGN_OR_RETURN(SealedMapping index, MapSealed(handles.index.get(), handles.index_bytes,
                                                   Access::kSharedReadOnly, "the tensor index"));
+  ASSIGN_OR_RETURN(state->files_, SmallFiles::Map(handles));
   ASSIGN_OR_RETURN(CudaMemory memory,
                    OpenMemory(grant.device(), handles, std::move(context), options));
   const uint64_t offset = grant.device().legacy_offset();
@@ -120,6 +121,7 @@ DeviceModel::State::~State() {
     return;
   }
   tensors_.reset();
+  files_ = {};
   Unmap();
   if (connection_ != nullptr) {
     connection_->Release(granted_.lease);
@@ -164,6 +166,16 @@ absl::StatusOr<absl::Span<const DeviceTensor>> DeviceModel::tensors() const {
 
 absl::StatusOr<std::map<std::string, std::string>> DeviceModel::metadata() const {
   return state_->tensors().Metadata();
+}
+
+absl::StatusOr<std::map<std::string, absl::string_view>> DeviceModel::files() const {
+  ASSIGN_OR_RETURN(const v1::TensorIndex* index, state_->tensors().Index());
+  return state_->files().All(*index);
+}
+
+absl::StatusOr<absl::string_view> DeviceModel::file(absl::string_view name) const {
+  ASSIGN_OR_RETURN(const v1::TensorIndex* index, state_->tensors().Index());
+  return state_->files().Find(*index, name);
 }
 
 }  // namespace weightd::client

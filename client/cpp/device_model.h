@@ -76,6 +76,10 @@ class DeviceModel {
   absl::StatusOr<absl::Span<const DeviceTensor>> tensors() const;
   absl::StatusOr<std::map<std::string, std::string>> metadata() const;
 
+  // As those of Model: in host memory.
+  absl::StatusOr<std::map<std::string, absl::string_view>> files() const;
+  absl::StatusOr<absl::string_view> file(absl::string_view name) const;
+
  private:
   std::shared_ptr<const State> state_;
 };

@@ -12,6 +12,7 @@
 #include "client/cpp/device_model.h"
 #include "client/cpp/granted_model.h"
 #include "client/cpp/model_tensors.h"
+#include "client/cpp/small_files.h"
 #include "common/cuda_memory.h"
 #include "common/gpu_id.h"
 #include "weightd/v1/weights.pb.h"
@@ -43,6 +44,7 @@ class DeviceModel::State {
   DeviceMode mode() const { return mode_; }
   const DeviceTensor::Memory& segment() const { return segment_; }
   const ModelTensors<DeviceTensor>& tensors() const { return *tensors_; }
+  const SmallFiles& files() const { return files_; }
 
  private:
   State(std::shared_ptr<Client::Connection> connection, const v1::Grant& grant, const GpuId& gpu,
@@ -61,6 +63,7 @@ class DeviceModel::State {
   DeviceTensor::Memory segment_;
   // Set by Map.
   std::optional<ModelTensors<DeviceTensor>> tensors_;
+  SmallFiles files_;
 };
 
 }  // namespace weightd::client

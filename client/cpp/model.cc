@@ -18,6 +18,7 @@ absl::StatusOr<std::shared_ptr<const Model::State>> Model::State::Map(
                    MapSealed(handles.segment.get(), handles.segment_bytes, access, "the segment"));
   ASSIGN_OR_RETURN(SealedMapping index, MapSealed(handles.index.get(), handles.index_bytes,
                                                   Access::kSharedReadOnly, "the tensor index"));
+  ASSIGN_OR_RETURN(state->files_, SmallFiles::Map(handles));
   const Tensor::Memory memory{state->bytes(), state->access() == Access::kPrivateWritable};
   state->tensors_.emplace(std::move(index.mapping), memory, state->granted_.name);
   return state;
@@ -25,6 +26,7 @@ absl::StatusOr<std::shared_ptr<const Model::State>> Model::State::Map(
 
 Model::State::~State() {
   tensors_.reset();
+  files_ = {};
   segment_.mapping.Reset();
   connection_->Release(granted_.lease);
 }
@@ -47,6 +49,16 @@ absl::StatusOr<absl::Span<const Tensor>> Model::tensors() const { return state_-
 
 absl::StatusOr<std::map<std::string, std::string>> Model::metadata() const {
   return state_->tensors().Metadata();
+}
+
+absl::StatusOr<std::map<std::string, absl::string_view>> Model::files() const {
+  ASSIGN_OR_RETURN(const v1::TensorIndex* index, state_->tensors().Index());
+  return state_->files().All(*index);
+}
+
+absl::StatusOr<absl::string_view> Model::file(absl::string_view name) const {
+  ASSIGN_OR_RETURN(const v1::TensorIndex* index, state_->tensors().Index());
+  return state_->files().Find(*index, name);
 }
 
 }  // namespace weightd::client

@@ -64,6 +64,13 @@ class Model {
   // Free text of the files (`__metadata__` in safetensors).
   absl::StatusOr<std::map<std::string, std::string>> metadata() const;
 
+  // What lies beside the weights of a model that is a folder (config.json, tokenizer.json and the
+  // like), by its path in the folder; views that are valid while a copy of this lives. An error
+  // (DATA_LOSS) if one doesn't lie in what the daemon sent, or its name would lead out of a folder.
+  absl::StatusOr<std::map<std::string, absl::string_view>> files() const;
+  // NOT_FOUND (kFileNotFound), with the reason if the folder has one that weightd doesn't keep.
+  absl::StatusOr<absl::string_view> file(absl::string_view name) const;
+
  private:
   std::shared_ptr<const State> state_;
 };

@@ -11,6 +11,7 @@
 #include "client/cpp/model.h"
 #include "client/cpp/model_tensors.h"
 #include "client/cpp/sealed_file.h"
+#include "client/cpp/small_files.h"
 #include "weightd/v1/weights.pb.h"
 
 namespace weightd::client {
@@ -30,6 +31,7 @@ class Model::State {
   absl::Span<std::byte> bytes() const { return segment_.mapping.span(); }
   Access access() const { return segment_.access; }
   const ModelTensors<Tensor>& tensors() const { return *tensors_; }
+  const SmallFiles& files() const { return files_; }
 
  private:
   State(std::shared_ptr<Client::Connection> connection, const v1::Grant& grant);
@@ -39,6 +41,7 @@ class Model::State {
   SealedMapping segment_;
   // Set by Map.
   std::optional<ModelTensors<Tensor>> tensors_;
+  SmallFiles files_;
 };
 
 }  // namespace weightd::client

@@ -14,6 +14,7 @@
 #include "client/cpp/tensor_table.h"
 #include "common/mapping.h"
 #include "common/status.h"
+#include "weightd/v1/tensor_index.pb.h"
 
 namespace weightd::client {
 
@@ -43,9 +44,14 @@ class ModelTensors {
     return table->tensors();
   }
 
-  absl::StatusOr<std::map<std::string, std::string>> Metadata() const {
+  absl::StatusOr<const v1::TensorIndex*> Index() const {
     ASSIGN_OR_RETURN(const TensorTable<T>* table, Table());
-    const auto& metadata = table->index().metadata();
+    return &table->index();
+  }
+
+  absl::StatusOr<std::map<std::string, std::string>> Metadata() const {
+    ASSIGN_OR_RETURN(const v1::TensorIndex* index, Index());
+    const auto& metadata = index->metadata();
     return std::map<std::string, std::string>(metadata.begin(), metadata.end());
   }
 

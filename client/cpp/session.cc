@@ -109,6 +109,9 @@ absl::StatusOr<ClaimedHandles> TakeHandles(const v1::Handles& handles, std::vect
     } else if (handle.kind() == v1::Handle::TENSOR_INDEX && !claimed.index.valid()) {
       claimed.index = std::move(fds[i]);
       claimed.index_bytes = handle.nbytes();
+    } else if (handle.kind() == v1::Handle::SMALL_FILES && !claimed.small_files.valid()) {
+      claimed.small_files = std::move(fds[i]);
+      claimed.small_file_bytes = handle.nbytes();
     }
   }
   const bool has_segment = claimed.segment.valid() || segment == Session::Segment::kElsewhere;

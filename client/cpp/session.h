@@ -25,6 +25,9 @@ struct ClaimedHandles {
   uint64_t segment_bytes = 0;
   Fd index;
   uint64_t index_bytes = 0;
+  // Not valid if the model has none.
+  Fd small_files;
+  uint64_t small_file_bytes = 0;
 };
 
 // One connection to the daemon's handle socket: what leases belong to. Thread-safe. Belongs to the

@@ -139,7 +139,7 @@ class Wait {
 // What a client is handed for a lease.
 struct ClaimedHandle {
   // The values are those of Handle.Kind in proto/weightd/v1/handles.proto.
-  enum class Kind { kHostSegment = 1, kTensorIndex = 2, kDeviceSegment = 3 };
+  enum class Kind { kHostSegment = 1, kTensorIndex = 2, kDeviceSegment = 3, kSmallFiles = 4 };
   Kind kind;
   Fd fd;
   uint64_t bytes = 0;
@@ -180,7 +180,8 @@ class Cache {
   // asked for it afterwards.
   virtual void EndSession(SessionId session) = 0;
   // New descriptors for a lease of that session: of the bytes, unless the grant had a legacy
-  // handle, and of the tensor index. A private copy is claimed once.
+  // handle, of the tensor index, and of the small files if there are any. A private copy is claimed
+  // once.
   virtual absl::StatusOr<std::vector<ClaimedHandle>> Claim(SessionId session, LeaseId lease) = 0;
 
   // For operators and the config.

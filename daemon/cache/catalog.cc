@@ -22,7 +22,8 @@ bool ComesFree(const SharedModel& model) {
   const auto free = [](const std::shared_ptr<host::HostSegment>& segment) {
     return segment == nullptr || (segment.use_count() == 1 && !segment->HeldByOthers());
   };
-  return model.use_count() == 1 && free(model->weights) && free(model->encoded_index);
+  return model.use_count() == 1 && free(model->weights) && free(model->encoded_index) &&
+         free(model->small_files);
 }
 
 const Entry* Catalog::Find(EntryId id) const {

@@ -42,7 +42,8 @@ Departure Departures::Announce(const Uri& uri, SharedModel model) {
                       .revision = model->index.revision,
                       .bytes = model->charged_bytes(),
                       .weights = model->weights,
-                      .encoded_index = model->encoded_index});
+                      .encoded_index = model->encoded_index,
+                      .small_files = model->small_files});
   return {.uri = uri, .model = std::move(model)};
 }
 
@@ -89,7 +90,7 @@ void Departures::Collect() {
   }
   const std::vector<host::DrainingSegment> draining = tier_->draining();
   std::erase_if(leaving_, [&](const Leaving& gone) {
-    if (!gone.weights.expired() || !gone.encoded_index.expired() ||
+    if (!gone.weights.expired() || !gone.encoded_index.expired() || !gone.small_files.expired() ||
         Drains(draining, gone.uri, gone.revision)) {
       return false;
     }

@@ -63,6 +63,7 @@ class Departures {
     uint64_t bytes = 0;
     std::weak_ptr<const host::HostSegment> weights;
     std::weak_ptr<const host::HostSegment> encoded_index;
+    std::weak_ptr<const host::HostSegment> small_files;
   };
 
   host::HostTier* const tier_;

@@ -95,10 +95,10 @@ void NodeCache::TurnAwayOthers(Flight& flight, const pipeline::ResolvedModel& co
     outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
   }
   std::vector<Interest> denied = flight.Split([&coming](const Interest& interest) {
-    return !pipeline::CheckFiles(coming.files, coming.index_file, interest.policy).ok();
+    return !pipeline::CheckFiles(coming, interest.policy).ok();
   });
   for (Interest& interest : denied) {
-    absl::Status error = pipeline::CheckFiles(coming.files, coming.index_file, interest.policy);
+    absl::Status error = pipeline::CheckFiles(coming, interest.policy);
     outcomes.push_back({.interest = std::move(interest), .result = std::move(error)});
   }
   std::vector<Interest> pinners = flight.Split([&coming](const Interest& interest) {

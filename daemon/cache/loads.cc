@@ -70,7 +70,7 @@ void NodeCache::RunLoad(Load& load) {
 absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelKey>& key) {
   load.progress.phase = pipeline::Phase::kResolving;
   ASSIGN_OR_RETURN(const pipeline::ResolvedModel resolved,
-                   loader_->Resolve(load.uri, load.policy, load.cancellation));
+                   loader_->Resolve(load.uri, load.policy, {}, load.cancellation));
   if (ArriveIfResident(load, resolved)) {
     return absl::OkStatus();
   }

@@ -184,7 +184,8 @@ class NodeCache final : public Cache {
 
   // revalidation.cc
   void CheckIfDue(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Check(const Uri& uri, const source::ReadPolicy& policy) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Check(const Uri& uri, const source::ReadPolicy& policy,
+             const pipeline::KnownSmallFiles& small_files) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // operators.cc
   Leaver TakeOut(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -25,8 +25,7 @@ void NodeCache::Settle(EntryId id, Interest interest, Outcomes& outcomes) {
   const Entry& entry = *catalog_.Find(id);
   const pipeline::ModelIndex& index = entry.model->index;
   // Whoever loaded it may have been allowed more.
-  if (absl::Status may = pipeline::CheckFiles(index.files, index.index_file, interest.policy);
-      !may.ok()) {
+  if (absl::Status may = pipeline::CheckFiles(index, interest.policy); !may.ok()) {
     outcomes.push_back({.interest = std::move(interest), .result = std::move(may)});
     return;
   }

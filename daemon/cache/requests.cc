@@ -261,6 +261,10 @@ absl::StatusOr<std::vector<ClaimedHandle>> NodeCache::Claim(SessionId session, L
   ASSIGN_OR_RETURN(const LeaseTable::Held held, leases_.Find(session, lease));
   std::vector<ClaimedHandle> handles;
   ASSIGN_OR_RETURN(Fd index, held.model->encoded_index->OpenForClient(held.listener));
+  Fd small_files;
+  if (held.model->small_files != nullptr) {
+    ASSIGN_OR_RETURN(small_files, held.model->small_files->OpenForClient(held.listener));
+  }
   // Last: a private copy can be taken only once.
   if (held.segment == nullptr) {
     ASSIGN_OR_RETURN(Fd weights, held.model->weights->OpenForClient(held.listener));
@@ -273,6 +277,10 @@ absl::StatusOr<std::vector<ClaimedHandle>> NodeCache::Claim(SessionId session, L
   }
   handles.push_back(
       {ClaimedHandle::Kind::kTensorIndex, std::move(index), held.model->encoded_index_bytes});
+  if (small_files.valid()) {
+    handles.push_back(
+        {ClaimedHandle::Kind::kSmallFiles, std::move(small_files), held.model->small_file_bytes});
+  }
   // It may have ended meanwhile; then the descriptors are closed again.
   RETURN_IF_ERROR(leases_.MarkClaimed(session, lease));
   return handles;

@@ -1,6 +1,8 @@
 // Asking the source, in the background, whether a resident model is still the newest.
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "common/status.h"
 #include "daemon/cache/node_cache.h"
@@ -15,11 +17,20 @@ void NodeCache::CheckIfDue(const Entry& entry) {
     return;
   }
   record.checking = true;
-  checks_.Run([this, uri = entry.uri, policy = entry.policy] { Check(uri, policy); });
+  // Not those that it doesn't have: a question for each, over and over, is too much for a server.
+  std::vector<std::string> known;
+  for (const pipeline::SmallFile& small : entry.model->index.small_files) {
+    known.push_back(small.file.name);
+  }
+  checks_.Run([this, uri = entry.uri, policy = entry.policy, known = std::move(known)] {
+    Check(uri, policy, known);
+  });
 }
 
-void NodeCache::Check(const Uri& uri, const source::ReadPolicy& policy) {
-  const absl::StatusOr<pipeline::ResolvedModel> newest = loader_->Resolve(uri, policy, shutdown_);
+void NodeCache::Check(const Uri& uri, const source::ReadPolicy& policy,
+                      const pipeline::KnownSmallFiles& small_files) {
+  const absl::StatusOr<pipeline::ResolvedModel> newest =
+      loader_->Resolve(uri, policy, small_files, shutdown_);
   absl::MutexLock lock(&mutex_);
   Record* record = catalog_.FindRecord(uri);
   if (stopping_ || record == nullptr) {

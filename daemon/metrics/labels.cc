@@ -71,6 +71,7 @@ std::string LabelOf(Reason reason) {
     case Reason::kOutputNotCreated:
     case Reason::kOutputNotWritten:
     case Reason::kDeviceNotVisible:
+    case Reason::kFileNotFound:
     case Reason::kInternal:
       break;
   }

@@ -16,6 +16,7 @@ ModelIndex DescribeModel(const ResolvedModel& resolved, absl::Span<format::FileH
   index.revision = resolved.revision;
   index.files = resolved.files;
   index.index_file = resolved.index_file;
+  index.small_files = resolved.small_files;
   index.pieces = std::move(layout.pieces);
   index.extents = std::move(layout.extents);
   for (format::FileHeader& header : headers) {

@@ -30,6 +30,7 @@
 #include "daemon/pipeline/layout.h"
 #include "daemon/pipeline/populate_ahead.h"
 #include "daemon/pipeline/resolve.h"
+#include "daemon/pipeline/small_files.h"
 #include "daemon/pipeline/staged_transfer.h"
 #include "daemon/pipeline/stream_layout.h"
 #include "daemon/pipeline/tensor_check.h"
@@ -146,14 +147,17 @@ class Load {
     }
     const uint64_t index_bytes = AlignUp(encoded_bytes, kPageBytes);
     const uint64_t heap_bytes = HeapBytes(model.index);
+    model.small_file_bytes = TotalBytes(resolved_.small_files);
+    const uint64_t small_bytes = AlignUp(model.small_file_bytes, kPageBytes);
     const StagedTransfer::Sizes window =
         StagedTransfer::SizesFor(stream.bytes, options_.staging_bytes, tensors.MostAtOnce());
     const uint64_t weight_bytes = destinations.host ? model.index.segment_bytes : window.window;
     ASSIGN_OR_RETURN(host::Reservation reservation,
-                     make_room(weight_bytes + index_bytes + heap_bytes));
+                     make_room(weight_bytes + index_bytes + heap_bytes + small_bytes));
     host::Reservation index_reservation = reservation.Split(index_bytes);
     model.index_memory = reservation.Split(heap_bytes);
     model.index_memory.Settle();
+    ASSIGN_OR_RETURN(model.small_files, SmallFiles(reservation.Split(small_bytes)));
 
     // The bytes, each straight to its place, hashed and decrypted as they come, and on to GPUs.
     Uploads uploads(options_.gpus, destinations);
@@ -190,6 +194,14 @@ class Load {
       return key_;
     }
     return options_.key_of(resolved_.uri);
+  }
+
+  // What lies beside the weights: little enough to be there before them.
+  absl::StatusOr<std::shared_ptr<host::HostSegment>> SmallFiles(host::Reservation reservation) {
+    source::ReadObserver observer;
+    observer.awaited = [this] { return progress_.awaited.load(); };
+    return ReadSmallFiles(source_, resolved_.small_files, absl::StrCat(Label(), " files"),
+                          std::move(reservation), policy_, observer, cancellation_);
   }
 
   // To host memory, and from there to GPUs while they come.
@@ -277,9 +289,11 @@ class Loader : public ModelLoader {
       : sources_(sources), encode_index_(std::move(encode_index)), options_(options) {}
 
   absl::StatusOr<ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
+                                        const KnownSmallFiles& known,
                                         Cancellation& cancellation) override {
     ASSIGN_OR_RETURN(source::Source* const source, sources_->For(uri));
-    absl::StatusOr<ResolvedModel> resolved = ResolveModel(*source, uri, policy, cancellation);
+    absl::StatusOr<ResolvedModel> resolved =
+        ResolveModel(*source, uri, policy, cancellation, &known);
     if (!resolved.ok()) {
       return Named(resolved.status(), uri);
     }

@@ -30,8 +30,10 @@ class ModelLoader {
  public:
   virtual ~ModelLoader() = default;
 
-  // Stats every file of the model and names its revision. Reads no weights.
+  // Stats every file of the model and names its revision. Reads no weights. Of small files, those
+  // that are `known` are looked for, else all that there may be.
   virtual absl::StatusOr<ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
+                                                const KnownSmallFiles& known,
                                                 Cancellation& cancellation) = 0;
 
   // Headers, layout, reservation, transfer, seal. Returns a segment that is whole and can't be

@@ -1,22 +1,35 @@
 #include "daemon/pipeline/model.h"
 
 namespace weightd::pipeline {
+namespace {
 
-absl::Status CheckFiles(const std::vector<ModelFile>& files,
-                        const std::optional<ModelFile>& index_file,
-                        const source::ReadPolicy& policy) {
+template <typename T>
+absl::Status CheckFilesOf(const T& model, const source::ReadPolicy& policy) {
   if (policy.denied == nullptr) {
     return absl::OkStatus();
   }
   std::vector<const source::ObjectVersion*> objects;
-  objects.reserve(files.size() + 1);
-  for (const ModelFile& file : files) {
+  objects.reserve(model.files.size() + model.small_files.size() + 1);
+  for (const ModelFile& file : model.files) {
     objects.push_back(&file.version);
   }
-  if (index_file.has_value()) {
-    objects.push_back(&index_file->version);
+  if (model.index_file.has_value()) {
+    objects.push_back(&model.index_file->version);
+  }
+  for (const SmallFile& small : model.small_files) {
+    objects.push_back(&small.file.version);
   }
   return source::CheckOrigins(objects, policy);
+}
+
+}  // namespace
+
+absl::Status CheckFiles(const ResolvedModel& model, const source::ReadPolicy& policy) {
+  return CheckFilesOf(model, policy);
+}
+
+absl::Status CheckFiles(const ModelIndex& model, const source::ReadPolicy& policy) {
+  return CheckFilesOf(model, policy);
 }
 
 }  // namespace weightd::pipeline

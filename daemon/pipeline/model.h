@@ -32,6 +32,21 @@ struct ModelFile {
   source::ObjectVersion version;
 };
 
+// A file beside the weights of a model that is a folder, such as its config or its tokenizer.
+struct SmallFile {
+  ModelFile file;
+  // Counted from the first byte of ResidentModel::small_files.
+  uint64_t offset = 0;
+  // Not empty: the reason why it is not kept.
+  std::string left_out = {};
+
+  // Those that are kept.
+  uint64_t bytes() const { return left_out.empty() ? file.version.size : 0; }
+};
+
+// Names of the small files that a model was found to have; none: nobody has looked yet.
+using KnownSmallFiles = std::optional<std::vector<std::string>>;
+
 // What a model's name stands for right now: the files of one revision, before any weight was read.
 struct ResolvedModel {
   Uri uri;
@@ -42,7 +57,9 @@ struct ResolvedModel {
   std::optional<ModelFile> index_file = {};
   // Bytes of the shard index (`model.safetensors.index.json`), empty for models without one.
   std::string shard_index;
-  // Sum of the files' sizes.
+  // Sorted by name.
+  std::vector<SmallFile> small_files = {};
+  // Sum of the weight files' sizes.
   uint64_t total_bytes = 0;
   // Whether every file has a strong validator.
   bool pinned_to_version = false;
@@ -126,6 +143,7 @@ struct ModelIndex {
   std::vector<ModelFile> files;
   // As ResolvedModel's.
   std::optional<ModelFile> index_file = {};
+  std::vector<SmallFile> small_files = {};
   // Ordered by name.
   std::vector<Piece> pieces;
   // How the files came into the segment, in their order.
@@ -141,10 +159,9 @@ struct ModelIndex {
   TensorProof tensor_proof;
 };
 
-// kNotAllowed if `policy` denies a file, or where its bytes came from.
-absl::Status CheckFiles(const std::vector<ModelFile>& files,
-                        const std::optional<ModelFile>& index_file,
-                        const source::ReadPolicy& policy);
+// kNotAllowed if `policy` denies a file, small ones included, or where its bytes came from.
+absl::Status CheckFiles(const ResolvedModel& model, const source::ReadPolicy& policy);
+absl::Status CheckFiles(const ModelIndex& model, const source::ReadPolicy& policy);
 
 class Digests;
 
@@ -156,6 +173,9 @@ struct ResidentModel {
   std::shared_ptr<host::HostSegment> encoded_index;
   // Bytes of `encoded_index` that count (its segment is whole pages).
   uint64_t encoded_index_bytes = 0;
+  // The bytes of index.small_files; null if there are none.
+  std::shared_ptr<host::HostSegment> small_files = {};
+  uint64_t small_file_bytes = 0;
   // Of the files; shared by all who hold the model.
   std::shared_ptr<Digests> digests;
   // For `index`, if it is large.
@@ -168,7 +188,7 @@ struct ResidentModel {
   // To the host tier.
   uint64_t charged_bytes() const {
     return (weights == nullptr ? 0 : weights->charged_bytes()) + encoded_index->charged_bytes() +
-           index_memory.bytes();
+           (small_files == nullptr ? 0 : small_files->charged_bytes()) + index_memory.bytes();
   }
 };
 

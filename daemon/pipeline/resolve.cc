@@ -17,6 +17,7 @@
 #include "common/status.h"
 #include "daemon/format/shard_index.h"
 #include "daemon/pipeline/parallel.h"
+#include "daemon/pipeline/small_files.h"
 #include "daemon/source/checksum.h"
 
 namespace weightd::pipeline {
@@ -36,18 +37,15 @@ bool LooksLikeFile(absl::string_view name) {
   });
 }
 
-// Nothing is there, as far as we are told: stores answer "denied" for what is missing when they may
-// not list.
-bool IsAbsent(const absl::Status& status) {
-  const Reason reason = ReasonOf(status);
-  return !status.ok() && (reason == Reason::kModelNotFound || reason == Reason::kSourceDenied);
-}
-
 class Resolver {
  public:
   Resolver(source::Source& source, const Uri& uri, const source::ReadPolicy& policy,
-           Cancellation& cancellation)
-      : source_(source), uri_(uri), policy_(policy), cancellation_(cancellation) {}
+           Cancellation& cancellation, const KnownSmallFiles* known_small_files)
+      : source_(source),
+        uri_(uri),
+        policy_(policy),
+        cancellation_(cancellation),
+        known_small_files_(known_small_files) {}
 
   absl::StatusOr<ResolvedModel> Resolve() {
     // Many servers answer for a folder without its slash with a listing, which is no weight file: a
@@ -68,6 +66,18 @@ class Resolver {
   }
 
   absl::StatusOr<ResolvedModel> ResolveFolder() {
+    ASSIGN_OR_RETURN(ResolvedModel model, ResolveWeights());
+    if (known_small_files_ != nullptr) {
+      ASSIGN_OR_RETURN(model.small_files,
+                       FindSmallFiles(source_, uri_, *known_small_files_, policy_, cancellation_));
+      model.revision = NameRevision(uri_, model.files,
+                                    model.index_file.has_value() ? &*model.index_file : nullptr,
+                                    model.small_files);
+    }
+    return model;
+  }
+
+  absl::StatusOr<ResolvedModel> ResolveWeights() {
     absl::StatusOr<ModelFile> index = StatChild(format::kShardIndexName);
     if (index.ok()) {
       return ResolveShards(*std::move(index));
@@ -244,12 +254,13 @@ class Resolver {
   const Uri& uri_;
   const source::ReadPolicy& policy_;
   Cancellation& cancellation_;
+  const KnownSmallFiles* const known_small_files_;
 };
 
 }  // namespace
 
 RevisionId NameRevision(const Uri& uri, const std::vector<ModelFile>& files,
-                        const ModelFile* index_file) {
+                        const ModelFile* index_file, absl::Span<const SmallFile> small_files) {
   const std::unique_ptr<source::Hasher> digest = source::MakeHasher(source::ChecksumKind::kSha256);
   const auto update = [&](absl::string_view text) {
     digest->Update({reinterpret_cast<const std::byte*>(text.data()), text.size()});
@@ -272,13 +283,21 @@ RevisionId NameRevision(const Uri& uri, const std::vector<ModelFile>& files,
   for (const ModelFile& file : files) {
     add_file(file);
   }
+  if (!small_files.empty()) {
+    // One part where there are three for each file else.
+    add("small files");
+  }
+  for (const SmallFile& small : small_files) {
+    add_file(small.file);
+  }
   return RevisionId(absl::BytesToHexString(digest->Finish()));
 }
 
 absl::StatusOr<ResolvedModel> ResolveModel(source::Source& source, const Uri& uri,
                                            const source::ReadPolicy& policy,
-                                           Cancellation& cancellation) {
-  return Resolver(source, uri, policy, cancellation).Resolve();
+                                           Cancellation& cancellation,
+                                           const KnownSmallFiles* known_small_files) {
+  return Resolver(source, uri, policy, cancellation, known_small_files).Resolve();
 }
 
 }  // namespace weightd::pipeline

@@ -79,6 +79,8 @@ absl::string_view DefaultHint(Reason reason) {
       return "try again when weightd is up";
     case Reason::kTensorNotFound:
       return "list the model's tensors";
+    case Reason::kFileNotFound:
+      return "list the model's files";
     case Reason::kOutputNotCreated:
     case Reason::kOutputNotWritten:
       return "write elsewhere";

@@ -214,7 +214,7 @@ bool HandleChannel::AnswerClaim(SessionId id, LeaseId lease, Peer& peer) {
 
 absl::Status HandleChannel::Claim(SessionId id, LeaseId lease, Peer& peer) {
   // At the most.
-  constexpr uint32_t kDescriptors = 2;
+  constexpr uint32_t kDescriptors = 3;
   absl::Status too_many =
       Error(Reason::kTooManyRequests, "too many descriptors wait for clients to receive them",
             "try again");

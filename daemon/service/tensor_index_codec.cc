@@ -38,6 +38,17 @@ v1::ModelFile ToProto(const pipeline::ModelFile& file) {
   return proto;
 }
 
+v1::SmallFile ToProto(const pipeline::SmallFile& small) {
+  v1::SmallFile proto;
+  proto.set_name(ToUtf8(small.file.name));
+  proto.set_left_out(ToUtf8(small.left_out));
+  if (small.left_out.empty()) {
+    proto.set_offset(small.offset);
+    proto.set_nbytes(small.bytes());
+  }
+  return proto;
+}
+
 void AddCheck(const std::string& file, const pipeline::Verified& verified,
               v1::Verification& proto) {
   const std::string kind(NameOf(verified.kind));
@@ -84,6 +95,9 @@ std::string EncodeTensorIndex(const pipeline::ModelIndex& index) {
   }
   for (const pipeline::ModelFile& file : index.files) {
     *proto.add_files() = ToProto(file);
+  }
+  for (const pipeline::SmallFile& small : index.small_files) {
+    *proto.add_small_files() = ToProto(small);
   }
   for (const auto& [key, value] : index.metadata) {
     (*proto.mutable_metadata())[key] = value;

@@ -90,9 +90,7 @@ bool WeightsService::Visible(const Uri& uri) const {
     return decision.visible();
   }
   const auto resident = daemon_.cache->Resident(uri);
-  return !resident.ok() || pipeline::CheckFiles((*resident)->index.files,
-                                                (*resident)->index.index_file, decision.policy)
-                               .ok();
+  return !resident.ok() || pipeline::CheckFiles((*resident)->index, decision.policy).ok();
 }
 
 absl::StatusOr<cache::AcquireRequest> WeightsService::Admit(

@@ -193,6 +193,7 @@ std::string FakeLoader::last_key() const {
 
 absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
                                                             const source::ReadPolicy& policy,
+                                                            const pipeline::KnownSmallFiles&,
                                                             Cancellation& cancellation) {
   RETURN_IF_ERROR(cancellation.status());
   absl::MutexLock lock(&mutex_);

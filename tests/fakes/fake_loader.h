@@ -72,6 +72,7 @@ class FakeLoader final : public pipeline::ModelLoader {
   std::string last_key() const;
 
   absl::StatusOr<pipeline::ResolvedModel> Resolve(const Uri& uri, const source::ReadPolicy& policy,
+                                                  const pipeline::KnownSmallFiles& known,
                                                   Cancellation& cancellation) override;
   absl::StatusOr<pipeline::ResidentModel> Load(const pipeline::ResolvedModel& resolved,
                                                const source::ReadPolicy& policy,

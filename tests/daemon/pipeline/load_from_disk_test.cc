@@ -55,7 +55,7 @@ class LoadFromDiskTest : public testing::Test {
     Cancellation cancellation;
     Progress progress;
     ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(path));
-    ASSIGN_OR_RETURN(const ResolvedModel resolved, loader->Resolve(uri, {}, cancellation));
+    ASSIGN_OR_RETURN(const ResolvedModel resolved, loader->Resolve(uri, {}, {}, cancellation));
     return loader->Load(
         resolved, {}, /*key=*/std::nullopt,
         [this](uint64_t bytes) { return tier_->Reserve(bytes); }, /*destinations=*/{}, progress,

@@ -32,7 +32,7 @@ void LoadFromMemory::SetBudget(uint64_t bytes) {
 }
 
 absl::StatusOr<ResolvedModel> LoadFromMemory::Resolve(absl::string_view uri) {
-  return loader_->Resolve(Uri::Parse(uri).value(), policy_, cancellation_);
+  return loader_->Resolve(Uri::Parse(uri).value(), policy_, {}, cancellation_);
 }
 
 absl::StatusOr<ResidentModel> LoadFromMemory::Load(const ResolvedModel& resolved) {

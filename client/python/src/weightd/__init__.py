@@ -26,6 +26,7 @@ from weightd.errors import (
     InternalError,
     InvalidRequestError,
     MalformedModelError,
+    ModelFileNotFoundError,
     NoRoomError,
     NotAllowedError,
     NotFoundError,
@@ -33,6 +34,7 @@ from weightd.errors import (
     TensorNotFoundError,
     UnavailableError,
 )
+from weightd.files import ModelFiles
 from weightd.model import FileCheck, Model
 from weightd.progress import Progress
 from weightd.tensors import TensorInfo
@@ -55,6 +57,8 @@ __all__ = [
     "InvalidRequestError",
     "MalformedModelError",
     "Model",
+    "ModelFileNotFoundError",
+    "ModelFiles",
     "NoRoomError",
     "NotAllowedError",
     "NotFoundError",

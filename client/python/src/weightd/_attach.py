@@ -13,6 +13,7 @@ from weightd._deadline import Deadline
 from weightd._segment import HostSegment, map_segment, read_index
 from weightd._session import Session
 from weightd.errors import Error, error
+from weightd.files import open_files
 from weightd.model import Model
 from weightd.progress import Progress, Reporter
 from weightd.v1 import handles_pb2, weights_pb2
@@ -94,8 +95,8 @@ def _attach(
             reporter.close()
         if place is None:
             return _open(session, grant, framework, deadline)
-        segment, index = _device.open_segment(session, grant, place, deadline)
-        return Model(segment, index, framework, grant.verification)
+        segment, index, files = _device.open_segment(session, grant, place, deadline)
+        return Model(segment, index, files, framework, grant.verification)
     except BaseException:
         session.close()
         raise
@@ -115,13 +116,14 @@ def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: 
                 "INTERNAL",
                 f"the segment has {nbytes} bytes, and {index.segment_bytes} by its tensor index",
             )
+        files = open_files(index, found)
         segment = map_segment(descriptor, nbytes)
     finally:
         for _, descriptor in handles:
             os.close(descriptor)
     # When the last view has died and the bytes are unmapped, not when the interpreter ends with tensors in use.
     weakref.finalize(segment, session.close).atexit = False
-    return Model(HostSegment(segment), index, framework, grant.verification)
+    return Model(HostSegment(segment), index, files, framework, grant.verification)
 
 
 def _pins(sha256: str | Mapping[str, str] | None) -> dict[str, str]:

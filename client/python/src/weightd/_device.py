@@ -10,6 +10,7 @@ from weightd._deadline import Deadline
 from weightd._segment import read_index
 from weightd._session import Session
 from weightd.errors import Error, error
+from weightd.files import ModelFiles, open_files
 from weightd.tensors import TensorInfo
 from weightd.v1 import handles_pb2, tensor_index_pb2, weights_pb2
 
@@ -91,7 +92,7 @@ class DeviceSegment:
 
 def open_segment(
     session: Session, grant: weights_pb2.Grant, place: Place, deadline: Deadline
-) -> tuple[DeviceSegment, tensor_index_pb2.TensorIndex]:
+) -> tuple[DeviceSegment, tensor_index_pb2.TensorIndex, ModelFiles]:
     """Claims the lease, checks and maps what comes. The session ends with the mapping; one's own copy needs none."""
     device = grant.device
     _check_grant(grant, place.request)
@@ -101,6 +102,7 @@ def open_segment(
         if handles_pb2.Handle.TENSOR_INDEX not in found:
             raise _broken("the daemon sent no tensor index")
         index = read_index(*found[handles_pb2.Handle.TENSOR_INDEX])
+        files = open_files(index, found)
         if index.device_bytes > device.nbytes - device.legacy_offset:
             raise _broken(f"the segment has {index.device_bytes} bytes by its index, the GPU memory {device.nbytes}")
         if place.request.legacy:
@@ -117,7 +119,7 @@ def open_segment(
         session.close()
     else:
         mapping.afterwards(session.close)
-    return DeviceSegment(mapping, device.legacy_offset, place), index
+    return DeviceSegment(mapping, device.legacy_offset, place), index, files
 
 
 def check_on_cpu(mode: str, legacy: bool) -> None:

@@ -94,6 +94,12 @@ def map_segment(descriptor: int, nbytes: int) -> mmap.mmap:
     except OSError as failure:
         if failure.errno != errno.ENOMEM:
             raise _unmappable(failure) from failure
+    return map_sealed(descriptor, nbytes, "segment")
+
+
+def map_sealed(descriptor: int, nbytes: int, what: str) -> mmap.mmap:
+    """Maps the first `nbytes` bytes, more than 0, of a sealed file read-only, with a descriptor of its own."""
+    _check_sealed(descriptor, nbytes, what)
     try:
         return mmap.mmap(descriptor, nbytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
     except OSError as failure:

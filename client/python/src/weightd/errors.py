@@ -54,6 +54,10 @@ class TensorNotFoundError(NotFoundError, KeyError):
     """The model has no tensor of that name."""
 
 
+class ModelFileNotFoundError(NotFoundError, KeyError):
+    """Beside the model's weights is no file of that name, or weightd doesn't keep it."""
+
+
 class SourceError(Error):
     """The place that the model comes from refused, failed, or kept changing."""
 
@@ -118,6 +122,7 @@ _CLASSES: dict[str, type[Error]] = {
     "SHUTTING_DOWN": UnavailableError,
     "DAEMON_UNREACHABLE": UnavailableError,
     "TENSOR_NOT_FOUND": TensorNotFoundError,
+    "FILE_NOT_FOUND": ModelFileNotFoundError,
     "MODEL_CLOSED": ClosedError,
     "DEVICE_NOT_VISIBLE": DeviceError,
     # Of `weightctl convert`.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from weightd import _frameworks, _names
 from weightd._device import DeviceSegment
 from weightd._segment import HostSegment
-from weightd.errors import error
+from weightd.errors import Error, error
+from weightd.files import ModelFiles, PrivateFolder
 from weightd.tensors import TensorInfo, TensorTable
 from weightd.v1 import tensor_index_pb2
 
@@ -64,6 +68,7 @@ class Model:
         self,
         segment: HostSegment | DeviceSegment,
         index: tensor_index_pb2.TensorIndex,
+        files: ModelFiles,
         framework: str,
         verification: tensor_index_pb2.Verification,
     ) -> None:
@@ -71,6 +76,8 @@ class Model:
         self._device = segment.device
         self._mode = segment.mode
         self._index = index
+        self._files: ModelFiles | None = files
+        self._folders: dict[int, PrivateFolder] = {}
         self._framework = framework
         # The grant tells of pins that held since the model was loaded; of very many files it says nothing.
         self._verification = verification if verification.files else index.verification
@@ -129,6 +136,39 @@ class Model:
     def tensors(self) -> Mapping[str, TensorInfo]:
         """All tensors by name: dtype, shape, nbytes, offset."""
         return self._tensors
+
+    @property
+    def files(self) -> ModelFiles:
+        """What lies beside the weights of a model that is a folder (config.json, tokenizer.json, …): bytes by name.
+
+        Empty for a model that is one weight file.
+        """
+        files = self._files
+        if files is None:
+            raise self._closed()
+        return files
+
+    def directory(self) -> Path:
+        """A private temporary folder with all of `files`, for libraries that want paths. Holds no weights.
+
+        Made at the first call, and removed with the model: when it is closed or dropped, or the process ends. A child
+        of a fork gets one of its own. Raises ModelFileNotFoundError if there are no files, NoRoomError if they can't
+        be written.
+        """
+        files, process = self.files, os.getpid()
+        if not files:
+            hint = "attach the folder that the model's config lies in"
+            raise error("FILE_NOT_FOUND", "no files lie beside the model's weights", model=self.uri, hint=hint)
+        folder = self._folders.get(process)
+        if folder is None:
+            made = PrivateFolder(files)
+            # Without a lock, which a fork could copy in its locked state: who comes second gives way.
+            folder = self._folders.setdefault(process, made)
+            if folder is made:
+                weakref.finalize(self, made.remove)
+            else:
+                made.remove()
+        return folder.path
 
     def __getitem__(self, name: str) -> Any:
         """The tensor of that name, over the mapped bytes. Raises TensorNotFoundError (a KeyError)."""
@@ -198,6 +238,10 @@ class Model:
     def close(self) -> None:
         """Gives the model up. The lease ends now, or when the last tensor dies that is still in use."""
         self._segment = None
+        self._files = None
+        for process in list(self._folders):
+            if folder := self._folders.pop(process, None):
+                folder.remove()
 
     def __enter__(self) -> Model:
         return self
@@ -217,8 +261,11 @@ class Model:
     def _open_segment(self) -> HostSegment | DeviceSegment:
         segment = self._segment
         if segment is None:
-            raise error("MODEL_CLOSED", "the model was closed", model=self.uri, hint="attach it again")
+            raise self._closed()
         return segment
+
+    def _closed(self) -> Error:
+        return error("MODEL_CLOSED", "the model was closed", model=self.uri, hint="attach it again")
 
     def _build(self, segment: HostSegment | DeviceSegment) -> _frameworks.Builder:
         build = self._builder

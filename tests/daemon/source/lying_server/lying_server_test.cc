@@ -261,7 +261,7 @@ class Load {
     const ReadPolicy policy = {.any_address = true};
     ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(absl::StrCat(Address(), model_.name())));
     ASSIGN_OR_RETURN(const pipeline::ResolvedModel resolved,
-                     loader.Resolve(uri, policy, cancellation));
+                     loader.Resolve(uri, policy, {}, cancellation));
     pipeline::Progress progress;
     return loader.Load(
         resolved, policy, /*key=*/std::nullopt,

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 from weightd.v1 import error_pb2 as weightd_dot_v1_dot_error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weightd/v1/handles.proto\x12\nweightd.v1\x1a\x16weightd/v1/error.proto\";\n\rHandleRequest\x12\"\n\x05\x63laim\x18\x01 \x01(\x0b\x32\x11.weightd.v1.ClaimH\x00\x42\x06\n\x04kind\"\x19\n\x05\x43laim\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\"\x8c\x01\n\x0bHandleReply\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.weightd.v1.HelloH\x00\x12&\n\x07handles\x18\x02 \x01(\x0b\x32\x13.weightd.v1.HandlesH\x00\x12)\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x17.weightd.v1.ClaimFailedH\x00\x42\x06\n\x04kind\"P\n\x05Hello\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x16\n\x0e\x64\x61\x65mon_version\x18\x03 \x01(\t\"@\n\x07Handles\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12#\n\x07handles\x18\x02 \x03(\x0b\x32\x12.weightd.v1.Handle\"\x95\x01\n\x06Handle\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.weightd.v1.Handle.Kind\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"T\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cHOST_SEGMENT\x10\x01\x12\x10\n\x0cTENSOR_INDEX\x10\x02\x12\x12\n\x0e\x44\x45VICE_SEGMENT\x10\x03\"G\n\x0b\x43laimFailed\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.weightd.v1.ErrorDetailb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weightd/v1/handles.proto\x12\nweightd.v1\x1a\x16weightd/v1/error.proto\";\n\rHandleRequest\x12\"\n\x05\x63laim\x18\x01 \x01(\x0b\x32\x11.weightd.v1.ClaimH\x00\x42\x06\n\x04kind\"\x19\n\x05\x43laim\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\"\x8c\x01\n\x0bHandleReply\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.weightd.v1.HelloH\x00\x12&\n\x07handles\x18\x02 \x01(\x0b\x32\x13.weightd.v1.HandlesH\x00\x12)\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x17.weightd.v1.ClaimFailedH\x00\x42\x06\n\x04kind\"P\n\x05Hello\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x16\n\x0e\x64\x61\x65mon_version\x18\x03 \x01(\t\"@\n\x07Handles\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12#\n\x07handles\x18\x02 \x03(\x0b\x32\x12.weightd.v1.Handle\"\xa6\x01\n\x06Handle\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.weightd.v1.Handle.Kind\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"e\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cHOST_SEGMENT\x10\x01\x12\x10\n\x0cTENSOR_INDEX\x10\x02\x12\x12\n\x0e\x44\x45VICE_SEGMENT\x10\x03\x12\x0f\n\x0bSMALL_FILES\x10\x04\"G\n\x0b\x43laimFailed\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.weightd.v1.ErrorDetailb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightd.v1.handles_pb2', globals())
@@ -32,9 +32,9 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _HANDLES._serialized_start=377
   _HANDLES._serialized_end=441
   _HANDLE._serialized_start=444
-  _HANDLE._serialized_end=593
+  _HANDLE._serialized_end=610
   _HANDLE_KIND._serialized_start=509
-  _HANDLE_KIND._serialized_end=593
-  _CLAIMFAILED._serialized_start=595
-  _CLAIMFAILED._serialized_end=666
+  _HANDLE_KIND._serialized_end=610
+  _CLAIMFAILED._serialized_start=612
+  _CLAIMFAILED._serialized_end=683
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class Handle(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     KIND_UNSPECIFIED: Handle.Kind
     NBYTES_FIELD_NUMBER: _ClassVar[int]
+    SMALL_FILES: Handle.Kind
     TENSOR_INDEX: Handle.Kind
     kind: Handle.Kind
     nbytes: int

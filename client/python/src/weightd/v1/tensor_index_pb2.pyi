@@ -66,6 +66,18 @@ class ModelFile(_message.Message):
     validator: str
     def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., validator: _Optional[str] = ...) -> None: ...
 
+class SmallFile(_message.Message):
+    __slots__ = ["left_out", "name", "nbytes", "offset"]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NBYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    left_out: str
+    name: str
+    nbytes: int
+    offset: int
+    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., nbytes: _Optional[int] = ..., left_out: _Optional[str] = ...) -> None: ...
+
 class TensorChecks(_message.Message):
     __slots__ = ["crc32", "poly1305", "sha256", "unauthenticated", "unverified"]
     CRC32_FIELD_NUMBER: _ClassVar[int]
@@ -81,7 +93,7 @@ class TensorChecks(_message.Message):
     def __init__(self, crc32: _Optional[int] = ..., sha256: _Optional[int] = ..., poly1305: _Optional[int] = ..., unverified: _Optional[int] = ..., unauthenticated: _Optional[int] = ...) -> None: ...
 
 class TensorIndex(_message.Message):
-    __slots__ = ["device_bytes", "files", "layout", "metadata", "model", "revision", "segment_bytes", "verification", "version"]
+    __slots__ = ["device_bytes", "files", "layout", "metadata", "model", "revision", "segment_bytes", "small_files", "verification", "version"]
     class MetadataEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +108,7 @@ class TensorIndex(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SMALL_FILES_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     device_bytes: int
@@ -105,9 +118,10 @@ class TensorIndex(_message.Message):
     model: str
     revision: str
     segment_bytes: int
+    small_files: _containers.RepeatedCompositeFieldContainer[SmallFile]
     verification: Verification
     version: int
-    def __init__(self, version: _Optional[int] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., layout: _Optional[_Union[Layout, _Mapping]] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., verification: _Optional[_Union[Verification, _Mapping]] = ..., segment_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., revision: _Optional[str] = ..., model: _Optional[str] = ..., layout: _Optional[_Union[Layout, _Mapping]] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., verification: _Optional[_Union[Verification, _Mapping]] = ..., segment_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., small_files: _Optional[_Iterable[_Union[SmallFile, _Mapping]]] = ...) -> None: ...
 
 class TensorPiece(_message.Message):
     __slots__ = ["derived_from", "device_offset", "dtype", "file", "name", "nbytes", "offset", "shape", "strides", "torch_type"]
