@@ -69,7 +69,8 @@ install_packages() {
 # Bazel lists the system's headers when it first builds in a folder, and takes those that came later for nobody's. It
 # remembers the list of a folder longer than the folder lasts.
 find_headers() {
-  bazel sync --configure || fail "bazel sync --configure failed"
+  # Its server outlives this script, and must not keep the lock that is descriptor 9.
+  bazel sync --configure 9>&- || fail "bazel sync --configure failed"
 }
 
 # The first interpreter that is new enough and can make environments.
@@ -167,6 +168,6 @@ esac
 install_packages
 # One at a time: two that install into the same environment would spoil it.
 exec 9<deploy/install_deps.sh
-flock 9
+flock -w 1800 9 || fail "another one is still installing; end it (fuser -v deploy/install_deps.sh) and try again"
 install_python
 step headers "$(dpkg-query -W | sha256sum)" find_headers
