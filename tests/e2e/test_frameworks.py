@@ -26,20 +26,25 @@ def minilm() -> pathlib.Path:
 
 @pytest.fixture
 def url(minilm: pathlib.Path, web: Nginx, files: pathlib.Path) -> str:
-    shutil.copy(minilm / "model.safetensors", files)
-    return web.url("model.safetensors")
+    """Its folder, at a web server."""
+    shutil.copytree(minilm, files / "minilm")
+    return web.url("minilm/")
 
 
 def test_transformers(
     daemon: Daemon, url: str, minilm: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    ours, report = weightd.transformers.from_pretrained(
-        transformers.AutoModel, url, config=minilm, socket_dir=daemon.socket_dir, output_loading_info=True
-    )
+    monkeypatch.setenv("WEIGHTD_DIR", str(daemon.socket_dir))
+    ours, report = weightd.transformers.from_pretrained(transformers.AutoModel, url, output_loading_info=True)
     assert (report.copied, report.missing, report.unexpected) == ({}, (), ())
+    tokenizer = weightd.transformers.tokenizer(url, padding_side="left")
+    assert (tokenizer.name_or_path, tokenizer.padding_side) == (url, "left")
     theirs = transformers.AutoModel.from_pretrained(minilm)
-    inputs = transformers.AutoTokenizer.from_pretrained(minilm)(SENTENCES, return_tensors="pt", padding=True)
+    inputs = transformers.AutoTokenizer.from_pretrained(minilm, padding_side="left")(
+        SENTENCES, return_tensors="pt", padding=True
+    )
+    assert torch.equal(tokenizer(SENTENCES, return_tensors="pt", padding=True).input_ids, inputs.input_ids)
     with torch.no_grad():
         assert torch.equal(ours(**inputs).last_hidden_state, theirs(**inputs).last_hidden_state)
 
@@ -47,14 +52,14 @@ def test_transformers(
 def test_sentence_transformers(daemon: Daemon, url: str, minilm: pathlib.Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers", reason="run deploy/install_deps.sh")
     with weightd.attach(url, socket_dir=daemon.socket_dir) as model:
-        ours = weightd.sentence_transformers.load(model, directory=minilm)
+        ours = weightd.sentence_transformers.load(model)
         shared = {tensor.data_ptr() for tensor in model.state_dict().values()}
     theirs = sentence_transformers.SentenceTransformer(str(minilm), device="cpu")
     assert {parameter.data_ptr() for parameter in ours.parameters()} <= shared
     assert ours.max_seq_length == theirs.max_seq_length
     assert (ours.encode(SENTENCES) == theirs.encode(SENTENCES)).all()
     with pytest.raises(weightd.InvalidRequestError, match="backend"):
-        weightd.sentence_transformers.load(url, directory=minilm, socket_dir=daemon.socket_dir, backend="onnx")
+        weightd.sentence_transformers.load(url, socket_dir=daemon.socket_dir, backend="onnx")
     with pytest.raises(weightd.InvalidRequestError, match="has not: "):
         weightd.sentence_transformers.load(model_without_pooler(daemon, minilm, url), directory=minilm)
 
@@ -73,7 +78,7 @@ def model_without_pooler(daemon: Daemon, minilm: pathlib.Path, url: str) -> weig
 
 SHARED = """
 import pathlib, sys, torch, transformers, weightd
-model = weightd.transformers.from_pretrained(transformers.AutoModel, *sys.argv[1:2], config=sys.argv[2])
+model = weightd.transformers.from_pretrained(transformers.AutoModel, sys.argv[1])
 model(torch.tensor([[1, 2, 3]]))
 total = sum(float(parameter.sum()) for parameter in model.parameters())  # reads every page
 print(flush=True)
@@ -93,7 +98,7 @@ sys.stdin.readline()
 @pytest.mark.plain_only
 def test_four_processes_have_one_copy(daemon: Daemon, url: str, minilm: pathlib.Path) -> None:
     environment = {**os.environ, "WEIGHTD_DIR": str(daemon.socket_dir), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", SHARED, url, str(minilm)]
+    command = [sys.executable, "-c", SHARED, url]
     pipe = subprocess.PIPE
     started = [subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
 

@@ -92,7 +92,8 @@ def test_transformers(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.Monkey
     small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     folder = tmp_path / "llama"
     transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=9, **small)).save_pretrained(folder)
-    found = run_blocks("AutoModelForCausalLM", daemon, tmp_path, monkeypatch, folder=folder)
+    transformers.BertTokenizerFast(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "hello": 3}).save_pretrained(folder)
+    found = run_blocks("AutoModelForCausalLM", daemon, tmp_path, monkeypatch)
     assert isinstance(found["llama"], transformers.LlamaForCausalLM)
     assert found["report"].copied == {}
 
@@ -103,7 +104,7 @@ def test_sentence_transformers(daemon: Daemon, tmp_path: Path, monkeypatch: pyte
     printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
     folder = Path(printed.strip())
     (tmp_path / "minilm").symlink_to(folder)
-    found = run_blocks("sentence_transformers", daemon, tmp_path, monkeypatch, folder=folder)
+    found = run_blocks("sentence_transformers", daemon, tmp_path, monkeypatch)
     assert found["encoder"].encode(["hello"]).shape == (1, 384)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -52,10 +53,10 @@ def saved(module: Any, folder: Path, **options: Any) -> Path:
 
 @pytest.fixture
 def load(daemon: Daemon) -> Load:
-    """from_pretrained of a folder with its config, or of a file with the config given; and its report."""
+    """from_pretrained of a folder, or of a file with the config given; and its report."""
 
     def call(cls: Any, path: Path, **options: Any) -> tuple[Any, Any]:
-        options = {"config": path, "socket_dir": daemon.socket_dir, **options}
+        options = {"socket_dir": daemon.socket_dir, **options}
         module, report = weightd.transformers.from_pretrained(cls, str(path), output_loading_info=True, **options)
         return module, report
 
@@ -185,9 +186,31 @@ def test_an_attached_model_serves_several(daemon: Daemon, tmp_path: Path) -> Non
     written = llama()
     folder = saved(written, tmp_path / "llama")
     with weightd.attach(str(folder), socket_dir=daemon.socket_dir) as m:
-        one, two = (weightd.transformers.from_pretrained(type(written), m, config=folder) for _ in range(2))
+        one, two = (weightd.transformers.from_pretrained(type(written), m) for _ in range(2))
     assert one.lm_head.weight.data_ptr() == two.lm_head.weight.data_ptr()
     assert_same(one, written)
+
+
+def test_a_lone_file_has_no_config_and_no_tokenizer(daemon: Daemon, tmp_path: Path) -> None:
+    file = str(saved(llama(), tmp_path / "llama") / "model.safetensors")
+    with pytest.raises(weightd.ModelFileNotFoundError, match=r"no config\.json.*config=") as caught:
+        weightd.transformers.from_pretrained(transformers.AutoModel, file, socket_dir=daemon.socket_dir)
+    assert caught.value.model == f"file://{file}"
+    with pytest.raises(weightd.ModelFileNotFoundError, match="no tokenizer"):
+        weightd.transformers.tokenizer(file, socket_dir=daemon.socket_dir)
+    with pytest.raises(weightd.InvalidRequestError, match="trust_remote_code"):
+        weightd.transformers.tokenizer(file, socket_dir=daemon.socket_dir, trust_remote_code=True)
+
+
+def test_code_in_a_config_does_not_run(load: Load, tmp_path: Path) -> None:
+    folder = saved(llama(), tmp_path / "llama")
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["model_type"]
+    settings["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "own.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(weightd.InvalidRequestError, match=r"custom code.*config="):
+        load(transformers.AutoModelForCausalLM, folder)
 
 
 # On a GPU.

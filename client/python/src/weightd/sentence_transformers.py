@@ -1,6 +1,6 @@
 """sentence-transformers' models with weights from weightd.
 
-    encoder = weightd.sentence_transformers.load("https://models.example/minilm/", directory=folder)
+    encoder = weightd.sentence_transformers.load("https://models.example/minilm/")
 
 Importing this imports torch, transformers and sentence-transformers.
 """
@@ -43,7 +43,7 @@ _lock = threading.Lock()
 def load(
     model: str | Model,
     *,
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str] | None = None,
     socket_dir: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
     sha256: str | Mapping[str, str] | None = None,
@@ -56,7 +56,8 @@ def load(
 
     Args:
         model: What `weightd.attach` takes, or an attached model with torch's tensors.
-        directory: A folder with modules.json, the configs and the tokenizer.
+        directory: A folder with modules.json, the configs and the tokenizer; by default the model's own, which a model
+            has that is a folder.
         socket_dir: As for `weightd.attach`; of no use with an attached model, as are the following.
         timeout: As for `weightd.attach`.
         sha256: As for `weightd.attach`.
@@ -66,7 +67,7 @@ def load(
         options: What else SentenceTransformer takes.
 
     Raises:
-        Error: As `weightd.transformers.from_pretrained`.
+        Error: As `weightd.transformers.from_pretrained`; ModelFileNotFoundError if the model has no such files.
     """
     for name, why in _REFUSED.items():
         if options.get(name) not in (None, False, "torch"):
@@ -74,7 +75,7 @@ def load(
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
-    folder = os.fspath(directory)
+    folder = os.fspath(model.directory() if directory is None else directory)
     with _weights_of(model):
         try:
             return sentence_transformers.SentenceTransformer(

@@ -1,6 +1,7 @@
 """transformers' models with weights from weightd.
 
-    model = weightd.transformers.from_pretrained(AutoModelForCausalLM, "https://models.example/llama/", config=folder)
+    model = weightd.transformers.from_pretrained(AutoModelForCausalLM, "https://models.example/llama/")
+    tokenizer = weightd.transformers.tokenizer("https://models.example/llama/")
 
 Importing this imports torch and transformers.
 """
@@ -24,7 +25,7 @@ from weightd.errors import error
 from weightd.model import Model
 from weightd.torch import flat_state_dict
 
-__all__ = ["LoadReport", "from_pretrained"]
+__all__ = ["LoadReport", "from_pretrained", "tokenizer"]
 
 _log = logging.getLogger("weightd.transformers")
 
@@ -72,7 +73,7 @@ def from_pretrained(
     cls: Any,
     model: str | Model,
     *,
-    config: transformers.PreTrainedConfig | str | os.PathLike[str],
+    config: transformers.PreTrainedConfig | str | os.PathLike[str] | None = None,
     strict: bool = True,
     output_loading_info: bool = False,
     socket_dir: str | os.PathLike[str] | None = None,
@@ -83,7 +84,7 @@ def from_pretrained(
     cuda_driver: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
-    """As `cls.from_pretrained(model)`, with the daemon's bytes as the parameters.
+    """As `cls.from_pretrained(model)`, with the daemon's bytes as the parameters, and its copy of the config.
 
     No parameter is copied whose type and layout are the module's: those of other types (`dtype=…`, or the config's
     `dtype`) and those that transformers merges or turns while it loads (experts of Mixtral) are, and a log line says
@@ -92,7 +93,8 @@ def from_pretrained(
     Args:
         cls: A class of transformers, also an Auto class.
         model: What `weightd.attach` takes, or an attached model with torch's tensors.
-        config: A config, or a folder (also with generation_config.json) or file of one.
+        config: A config, or a folder (also with generation_config.json) or file of one; by default the model's own,
+            which a model has that is a folder.
         strict: Whether to raise if the model lacks a parameter, or has a tensor without a place. If not, the former are
             initialised at random and the latter left out, as transformers does. Shapes have to fit in any case.
         output_loading_info: Whether to return a LoadReport, too.
@@ -108,8 +110,8 @@ def from_pretrained(
         The module, in evaluation mode; with `output_loading_info` a tuple of it and its LoadReport.
 
     Raises:
-        Error: As `weightd.attach`; and InvalidRequestError for what doesn't fit, with names, and for options that can't
-            work.
+        Error: As `weightd.attach`; ModelFileNotFoundError if the model has no config; InvalidRequestError for what
+            doesn't fit, with names, and for options that can't work.
     """
     for name, why in _REFUSED.items():
         if options.get(name) not in (None, False):
@@ -117,9 +119,11 @@ def from_pretrained(
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
+    if config is None:
+        config = _own_config(model)
     tensors = flat_state_dict(model)
     generation = None if isinstance(config, transformers.PreTrainedConfig) else Path(config) / "generation_config.json"
-    settings, options = _config(config, options)
+    settings, options = _config(config, options, model.uri)
     if getattr(settings, "quantization_config", None) is not None:
         hint = "load model.state_dict() with the quantizer's own means"
         raise error("UNSUPPORTED", "transformers loads quantized models its own way", model=model.uri, hint=hint)
@@ -140,16 +144,59 @@ def from_pretrained(
     return (module, report) if output_loading_info else module
 
 
+def tokenizer(
+    model: str | Model,
+    *,
+    socket_dir: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> Any:
+    """As `AutoTokenizer.from_pretrained(model)`, of the files that the daemon keeps beside the weights.
+
+    Args:
+        model: What `weightd.attach` takes, or an attached model.
+        socket_dir: As for `weightd.attach`; of no use with an attached model, as is the following.
+        timeout: As for `weightd.attach`.
+        options: What else `AutoTokenizer.from_pretrained` takes.
+
+    Raises:
+        Error: As `weightd.attach`; ModelFileNotFoundError if the model has no tokenizer.
+    """
+    if options.get("trust_remote_code"):
+        raise error("UNSUPPORTED", "trust_remote_code=True", hint="weightd runs no code that comes with a model")
+    if not isinstance(model, Model):
+        model = attach(model, socket_dir, timeout=timeout)
+    if "tokenizer_config.json" not in model.files and "tokenizer.json" not in model.files:
+        hint = "attach the folder that the model's tokenizer lies in, or load that from where it is"
+        raise error("FILE_NOT_FOUND", "no tokenizer lies beside the model's weights", model=model.uri, hint=hint)
+    options = {**options, "local_files_only": True, "trust_remote_code": False}
+    made = transformers.AutoTokenizer.from_pretrained(model.directory(), **options)
+    made.name_or_path = model.uri
+    return made
+
+
+def _own_config(model: Model) -> Path:
+    """The folder of the files that came with the model."""
+    if "config.json" not in model.files:
+        hint = "attach the folder that the model's config lies in, or say config="
+        raise error("FILE_NOT_FOUND", "no config.json lies beside the model's weights", model=model.uri, hint=hint)
+    return model.directory()
+
+
 def _config(
-    given: transformers.PreTrainedConfig | str | os.PathLike[str], options: dict[str, Any]
+    given: transformers.PreTrainedConfig | str | os.PathLike[str], options: dict[str, Any], model: str
 ) -> tuple[transformers.PreTrainedConfig, dict[str, Any]]:
     """The config with the options that change it, and the others."""
     if isinstance(given, transformers.PreTrainedConfig):
         return given, options
     changes = {name: value for name, value in options.items() if name not in ("dtype", "torch_dtype")}
-    settings, rest = transformers.AutoConfig.from_pretrained(
-        given, return_unused_kwargs=True, local_files_only=True, trust_remote_code=False, **changes
-    )
+    try:
+        settings, rest = transformers.AutoConfig.from_pretrained(
+            given, return_unused_kwargs=True, local_files_only=True, trust_remote_code=False, **changes
+        )
+    except (OSError, ValueError) as failure:  # also for models that bring code
+        hint = "config= takes a config, also of a class that you import yourself"
+        raise unfit(f"transformers can't read its config: {str(failure).splitlines()[0]}", model, hint) from failure
     return settings, rest | {name: value for name, value in options.items() if name not in changes}
 
 
