@@ -93,6 +93,57 @@ def mapping() -> tuple[int, int]:
     return min(ends), max(ends)
 
 
+TINY = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "AlbertModel": {**TINY, "embedding_size": 16},
+    "BartForConditionalGeneration": {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
+    "BertForMaskedLM": TINY,
+    "CLIPModel": {"text_config": TINY, "vision_config": {**TINY, "image_size": 32, "patch_size": 16}},
+    "DistilBertModel": {"dim": 32, "hidden_dim": 32, "n_layers": 1, "n_heads": 2},
+    "FalconForCausalLM": TINY,
+    "GPT2LMHeadModel": {"n_embd": 32, "n_layer": 1, "n_head": 2},
+    "Gemma2ForCausalLM": {**TINY, "num_key_value_heads": 1, "head_dim": 16},
+    "LlamaForCausalLM": {**TINY, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+    "MambaForCausalLM": {"hidden_size": 32, "num_hidden_layers": 1, "state_size": 4},
+    "MixtralForCausalLM": {**TINY, "num_key_value_heads": 1, "num_local_experts": 2},
+    "MPNetModel": TINY,
+    "OPTForCausalLM": {**TINY, "ffn_dim": 32, "word_embed_proj_dim": 32},
+    "Phi3ForCausalLM": {**TINY, "num_key_value_heads": 2, "pad_token_id": 0},
+    "Qwen2ForCausalLM": {**TINY, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "RobertaModel": TINY,
+    "SwinModel": {"embed_dim": 32, "depths": [1], "num_heads": [2], "image_size": 32, "window_size": 4},
+    "T5ForConditionalGeneration": {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+    "ViTModel": {**TINY, "image_size": 32},
+    "WhisperModel": {"d_model": 36, "encoder_layers": 1, "decoder_layers": 1},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["f32", "f16"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_module_is_what_transformers_makes(load: Load, tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    cls = getattr(transformers, name)
+    torch.manual_seed(1)
+    written = cls(cls.config_class(**ARCHITECTURES[name])).to(dtype)
+    folder = saved(written, tmp_path / "m")
+    ours, report = load(cls, folder)
+    theirs = cls.from_pretrained(folder)
+    # Merged experts; what always has 32 bits; the bias of a tied head, which transformers pads, by nothing.
+    copies = ".experts.", ".wo.", "cls.predictions.bias"
+    assert all(any(part in copied for part in copies) for copied in report.copied)
+    for kind in ("named_parameters", "named_buffers"):
+        one, other = dict(getattr(ours, kind)()), dict(getattr(theirs, kind)())
+        assert list(one) == list(other)
+        for tensor in one:
+            assert (one[tensor].dtype, one[tensor].requires_grad) == (other[tensor].dtype, other[tensor].requires_grad)
+            assert torch.equal(one[tensor], other[tensor]), tensor
+    assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]
+    assert not any(module.training for module in ours.modules())
+    assert ours.config.to_diff_dict() == theirs.config.to_diff_dict()
+    assert ours.config._attn_implementation == theirs.config._attn_implementation
+    if ours.can_generate():
+        assert ours.generation_config.to_dict() == theirs.generation_config.to_dict()
+
+
 @pytest.mark.parametrize("make", [llama, bert])
 def test_tensorizer_files(load: Load, tmp_path: Path, make: Callable[[], Any]) -> None:
     written = make()

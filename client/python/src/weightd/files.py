@@ -77,7 +77,7 @@ class ModelFiles(Mapping[str, bytes]):
 class PrivateFolder:
     """A temporary folder of a model's files that only this user may enter. Belongs to the process that makes it."""
 
-    def __init__(self, files: ModelFiles) -> None:
+    def __init__(self, files: Mapping[str, bytes]) -> None:
         """Writes them all, or leaves nothing behind. Raises NoRoomError."""
         self._owner = os.getpid()
         try:

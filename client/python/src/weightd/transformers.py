@@ -18,10 +18,11 @@ import torch
 import transformers
 from transformers.models.auto.auto_factory import _get_model_class
 
-from weightd import _into_module, _stand_ins
+from weightd import _assigned, _into_module, _stand_ins
 from weightd._attach import attach
 from weightd._report import LoadReport, require_none, unfit
 from weightd.errors import error
+from weightd.files import PrivateFolder
 from weightd.model import Model
 from weightd.torch import flat_state_dict
 
@@ -57,6 +58,14 @@ _REFUSED = {
     "adapter_kwargs": "load the adapter onto the model afterwards",
     "ignore_mismatched_sizes": "strict=False lets names differ, and shapes never",
 }
+
+
+class _Settings(NamedTuple):
+    """What a model's folder says of it, and the options that are left."""
+
+    config: transformers.PreTrainedConfig
+    generation: transformers.GenerationConfig | None
+    options: dict[str, Any]
 
 
 class _Wanted(NamedTuple):
@@ -119,23 +128,17 @@ def from_pretrained(
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
-    if config is None:
-        config = _own_config(model)
     tensors = flat_state_dict(model)
-    generation = None if isinstance(config, transformers.PreTrainedConfig) else Path(config) / "generation_config.json"
-    settings, options = _config(config, options, model.uri)
+    settings, generation, options = _own_settings(model, options) if config is None else _settings(config, options)
     if getattr(settings, "quantization_config", None) is not None:
         hint = "load model.state_dict() with the quantizer's own means"
         raise error("UNSUPPORTED", "transformers loads quantized models its own way", model=model.uri, hint=hint)
     concrete = _concrete(cls, settings, model.uri)
-    load = _on_cpu if model.device == "cpu" else _on_gpu
-    module, report = load(_Wanted(concrete, settings, model, options, strict), tensors)
+    module, report = _made(_Wanted(concrete, settings, model, options, strict), tensors)
     _into_module.require_none_on_meta(module, model.uri)
     module.name_or_path = module.config.name_or_path = model.uri
-    if generation is not None and generation.is_file() and module.can_generate():
-        module.generation_config = options.get("generation_config") or transformers.GenerationConfig.from_pretrained(
-            generation.parent, local_files_only=True
-        )
+    if generation is not None and module.can_generate():
+        module.generation_config = options.get("generation_config") or generation
     if report.copied:
         _log.warning(
             "%s: %d bytes of %d tensors were copied, which transformers converts", model.uri, report.copied_bytes,
@@ -175,29 +178,37 @@ def tokenizer(
     return made
 
 
-def _own_config(model: Model) -> Path:
-    """The folder of the files that came with the model."""
-    if "config.json" not in model.files:
+def _own_settings(model: Model, options: dict[str, Any]) -> _Settings:
+    """Those that came with the model."""
+    found = {name: model.files[name] for name in ("config.json", "generation_config.json") if name in model.files}
+    if "config.json" not in found:
         hint = "attach the folder that the model's config lies in, or say config="
         raise error("FILE_NOT_FOUND", "no config.json lies beside the model's weights", model=model.uri, hint=hint)
-    return model.directory()
-
-
-def _config(
-    given: transformers.PreTrainedConfig | str | os.PathLike[str], options: dict[str, Any], model: str
-) -> tuple[transformers.PreTrainedConfig, dict[str, Any]]:
-    """The config with the options that change it, and the others."""
-    if isinstance(given, transformers.PreTrainedConfig):
-        return given, options
-    changes = {name: value for name, value in options.items() if name not in ("dtype", "torch_dtype")}
+    folder = PrivateFolder(found)
     try:
-        settings, rest = transformers.AutoConfig.from_pretrained(
-            given, return_unused_kwargs=True, local_files_only=True, trust_remote_code=False, **changes
-        )
+        return _settings(folder.path, options)
     except (OSError, ValueError) as failure:  # also for models that bring code
         hint = "config= takes a config, also of a class that you import yourself"
-        raise unfit(f"transformers can't read its config: {str(failure).splitlines()[0]}", model, hint) from failure
-    return settings, rest | {name: value for name, value in options.items() if name not in changes}
+        cause = str(failure).replace(str(folder.path), model.uri).splitlines()[0]
+        raise unfit(f"transformers can't read the model's config: {cause}", model.uri, hint) from failure
+    finally:
+        folder.remove()
+
+
+def _settings(
+    given: transformers.PreTrainedConfig | str | os.PathLike[str], options: dict[str, Any]
+) -> _Settings:
+    """With the options that change the config, and the others."""
+    if isinstance(given, transformers.PreTrainedConfig):
+        return _Settings(given, None, options)
+    changes = {name: value for name, value in options.items() if name not in ("dtype", "torch_dtype")}
+    config, rest = transformers.AutoConfig.from_pretrained(
+        given, return_unused_kwargs=True, local_files_only=True, trust_remote_code=False, **changes
+    )
+    generation = None
+    if Path(given, "generation_config.json").is_file():
+        generation = transformers.GenerationConfig.from_pretrained(given, local_files_only=True)
+    return _Settings(config, generation, rest | {name: options[name] for name in options.keys() - changes.keys()})
 
 
 def _concrete(cls: Any, settings: transformers.PreTrainedConfig, model: str) -> Any:
@@ -210,20 +221,35 @@ def _concrete(cls: Any, settings: transformers.PreTrainedConfig, model: str) -> 
     return _get_model_class(settings, mapping)  # type: ignore[no-untyped-call]
 
 
+def _made(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadReport]:
+    """The module, and what became of which tensor."""
+    device = wanted.model.device
+    module = _assigned.assigned(wanted.cls, wanted.settings, tensors, wanted.options)
+    if module is None:
+        return (_on_cpu if device == "cpu" else _on_gpu)(wanted, tensors)
+    if device != "cpu":
+        _into_module.move_buffers(module, device, tensors.__contains__)
+    return module, LoadReport(len(tensors), _copied(module, tensors, set()), (), ())
+
+
 def _on_cpu(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadReport]:
     """What transformers does: it takes tensors of a state dict as they are, if they are on the CPU."""
     module, info = _load(wanted, tensors)
+    return module, _report(tensors, _copied(module, tensors, info["missing_keys"]), info)
+
+
+def _copied(module: Any, tensors: Mapping[str, torch.Tensor], missing: set[str]) -> dict[str, int]:
+    """Bytes of what the module has in memory of its own though the model has it."""
     storages = {tensor.untyped_storage().data_ptr() for tensor in tensors.values()}
     persistent = module.state_dict(keep_vars=True)
     slots = {name: tensor for name, tensor in _into_module.named_tensors(module).items() if name in persistent}
-    copied = {
+    return {
         names[0]: slots[names[0]].nbytes
         for names in _into_module.tied_names(slots)
         if slots[names[0]].nbytes
-        and info["missing_keys"].isdisjoint(names)
+        and missing.isdisjoint(names)
         and slots[names[0]].untyped_storage().data_ptr() not in storages
     }
-    return module, _report(tensors, copied, info)
 
 
 def _on_gpu(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadReport]:
