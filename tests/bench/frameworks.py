@@ -2,14 +2,16 @@
 
 .venv/bin/python tests/bench/frameworks.py [--rounds 15] [--mib 512]
 
-All files are in the page cache and the daemon has the models. Everything runs in one process, interleaved, after one
-round that nobody counts. Times end when the model could be used, before its first forward.
+All files are in the page cache and the daemon has the models; "downloaded" is curl from a web server on loopback, and
+then transformers: the least that a process pays which finds no file. Everything runs in one process, interleaved, after
+one round that nobody counts. Times end when the model could be used, before its first forward.
 """
 
 import argparse
 import gc
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ import typing
 sys.path += [str(pathlib.Path(__file__).parents[1] / "e2e"), str(pathlib.Path(__file__).parent)]
 
 import measure  # noqa: E402
-from processes import ROOT, Daemon  # noqa: E402
+from processes import ROOT, Daemon, Nginx  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.append(str(ROOT / ".venv/tensorizer/2.12.1"))
@@ -98,12 +100,12 @@ def subject(name: str, cls: typing.Any, folder: pathlib.Path, scratch: pathlib.P
     return Subject(name, cls, folder, scratch / f"{name}.tensors")
 
 
-def ways(chosen: Subject, socket_dir: pathlib.Path) -> dict[str, typing.Callable[[], object]]:
+def ways(chosen: Subject, socket_dir: pathlib.Path, web: Nginx) -> dict[str, typing.Callable[[], object]]:
     """What is compared: each gives a model."""
     config = transformers.AutoConfig.from_pretrained(chosen.folder)
 
-    def through_weightd(uri: pathlib.Path) -> object:
-        return weightd.transformers.from_pretrained(chosen.cls, str(uri), config=config, socket_dir=socket_dir)
+    def through_weightd(uri: pathlib.Path, **options: typing.Any) -> object:
+        return weightd.transformers.from_pretrained(chosen.cls, str(uri), socket_dir=socket_dir, **options)
 
     def into() -> object:
         return weightd.torch.load_into(shells.pop(), weightd.attach(str(chosen.folder), socket_dir), strict=False)
@@ -129,11 +131,25 @@ def ways(chosen: Subject, socket_dir: pathlib.Path) -> dict[str, typing.Callable
             torch.set_default_dtype(default)
 
     into.before = shell  # type: ignore[attr-defined]
+    names = [path.name for path in chosen.folder.iterdir() if path.suffix in (".json", ".safetensors")]
+    copy = chosen.tensors.parent / "copy"
+
+    def downloaded() -> object:
+        targets = [word for name in names for word in ("-o", str(copy / name), web.url(f"{chosen.name}/{name}"))]
+        subprocess.run(["curl", "--noproxy", "*", "-sfZ", *targets], check=True)
+        return chosen.cls.from_pretrained(copy)
+
+    def empty() -> None:
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+
+    downloaded.before = empty  # type: ignore[attr-defined]
     return {
         "weightd": lambda: through_weightd(chosen.folder),
-        "weightd, .tensors": lambda: through_weightd(chosen.tensors),
+        "weightd, .tensors": lambda: through_weightd(chosen.tensors, config=chosen.folder),
         "load_into": into,
         "transformers": lambda: chosen.cls.from_pretrained(chosen.folder),
+        "downloaded": downloaded,
         "tensorizer": tensorizer,
         "tensorizer, verified": lambda: tensorizer(verify=True),  # as weightd's bytes are
     }
@@ -159,9 +175,9 @@ def timed(way: typing.Callable[[], object]) -> measure.Contender:
 def check(chosen: Subject, socket_dir: pathlib.Path) -> None:
     """The same outputs, bit for bit, and nothing copied."""
     theirs = chosen.cls.from_pretrained(chosen.folder)  # type: ignore[attr-defined]
-    for uri in (chosen.folder, chosen.tensors):
+    for uri, config in ((chosen.folder, None), (chosen.tensors, chosen.folder)):
         ours, report = weightd.transformers.from_pretrained(
-            chosen.cls, str(uri), config=chosen.folder, socket_dir=socket_dir, output_loading_info=True
+            chosen.cls, str(uri), config=config, socket_dir=socket_dir, output_loading_info=True
         )
         ids = torch.tensor([[1, 2, 3]])
         assert report.copied == {}, report
@@ -200,11 +216,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, measure.HugePages("advise"):
         scratch = pathlib.Path(name)
         daemon = Daemon(scratch, "host:\n  budget: 4GiB\n").start()
+        (scratch / "files").mkdir()
+        web = Nginx(scratch / "nginx", scratch / "files")
         for chosen in (minilm(scratch), llama(scratch, options.mib)):
+            (scratch / "files" / chosen.name).symlink_to(chosen.folder)
             for uri in (chosen.folder, chosen.tensors):
                 daemon.ctl("preload", str(uri))
             check(chosen, daemon.socket_dir)
-            contenders = {way: timed(call) for way, call in ways(chosen, daemon.socket_dir).items()}
+            contenders = {way: timed(call) for way, call in ways(chosen, daemon.socket_dir, web).items()}
             measure.rounds(contenders, 1, lambda: None)
             samples = measure.rounds(contenders, options.rounds, lambda: None)
             print(f"{chosen.name}, {chosen.nbytes / MIB:.0f} MiB")
@@ -213,6 +232,7 @@ def main() -> int:
             for ours, theirs, figure in (
                 ("weightd", "transformers", 1.15),
                 ("weightd, .tensors", "tensorizer", 0.1),
+                ("weightd", "downloaded", 0.1),
                 ("load_into", "transformers", 0.4),
             ):
                 what = f"{chosen.name}: {ours} against {theirs}"
@@ -220,6 +240,7 @@ def main() -> int:
             copies = pss(chosen, daemon.socket_dir)
             print(f"{chosen.name}: weights of {PROCESSES} processes: {copies:.3f} copies, wanted <= 1.01")
             reached.append(copies <= 1.01)
+        web.end()
         daemon.end()
     return 0 if all(reached) else 1
 
