@@ -87,6 +87,15 @@ def load_with_vllm(load_config: Any, model: str, network: Network, quantization:
     return loader.load_model(types.SimpleNamespace(made=network, model_config=model_config), model_config)
 
 
+def load_with_sglang(load_config: Any, model: str, network: Network) -> Any:
+    assert load_config.load_format == "private"
+    loader = importlib.import_module(SEAM).PrivateModelLoader(load_config)
+    model_config = types.SimpleNamespace(model_path=model, made=network)
+    loader.download_model(model_config)
+    device_config = types.SimpleNamespace(device="cpu")
+    return loader.load_model(model_config=model_config, device_config=device_config), loader
+
+
 def in_segments(tensors: list[torch.Tensor]) -> bool:
     """Whether all of them lie in memory of the daemon's."""
     spans = [
@@ -170,12 +179,10 @@ def test_without_a_daemon(engine: Callable[[str], Any], tmp_path: Path, folder: 
 
 def test_sglang(engine: Callable[[str], Any], daemon: Daemon, folder: Path) -> None:
     module = engine("sglang")
-    loader = importlib.import_module(SEAM).PrivateModelLoader(config(daemon))
+    load_config = config(daemon)
+    load_config.load_format = "private"
+    network, loader = load_with_sglang(load_config, str(folder), Network(*NAMES))
     assert type(loader) is module.loader_class()
-    network = Network(*NAMES)
-    model_config = types.SimpleNamespace(model_path=str(folder), made=network)
-    loader.download_model(model_config)
-    loader.load_model(model_config=model_config, device_config=types.SimpleNamespace(device="cpu"))
     assert in_segments(network.seen)
     assert torch.equal(network.second.weight, network.first.weight + 1)
 
