@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,18 +254,24 @@ def test_patch(daemon: Daemon, path: Path, tmp_path: Path) -> None:
     assert torch.equal(through["b"], beside["a"])
 
 
-def test_patch_reaches_modules_that_have_the_names(daemon: Daemon, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = type(sys)("imported_before")
-    module.safe_open = original = safetensors.safe_open  # type: ignore[attr-defined]
+def test_patch_reaches_modules_that_have_them(daemon: Daemon, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("imported_before")
+    exec("from safetensors import safe_open, safe_open as open_weights", vars(module))
+    exec("from safetensors.torch import load_file as read_weights", vars(module))
+    before = dict(vars(module))
     monkeypatch.setitem(sys.modules, "imported_before", module)
     monkeypatch.setenv("WEIGHTD_PATCH_PATHS", f"{path.parent}/*.safetensors")
     weightd.patch(socket_dir=daemon.socket_dir)
     weightd.patch(socket_dir=daemon.socket_dir)  # takes the first one's place
     assert isinstance(module.safe_open(path, "pt"), weightd.safetensors.safe_open)
+    assert isinstance(module.open_weights(path, "pt"), weightd.safetensors.safe_open)
+    assert is_shared(module.read_weights(path)["b"])
+    exec("from safetensors import safe_open as taken_since", vars(module))
     weightd.unpatch()
     weightd.unpatch()
-    assert module.safe_open is original
-    assert safetensors.safe_open is original
+    assert vars(module) == before | {"taken_since": before["safe_open"]}
+    assert not is_shared(module.read_weights(path)["b"])
+    assert safetensors.safe_open is before["safe_open"]
 
 
 def test_patch_without_a_daemon(tmp_path: Path, path: Path) -> None:

@@ -14,9 +14,6 @@ from typing import Any
 
 from weightd.errors import Error, error
 
-# What is replaced, wherever a module has it.
-_NAMES = ("safe_open", "load_file")
-
 _lock = threading.Lock()
 _current: Patch | None = None
 
@@ -54,14 +51,12 @@ class Patch:
         return isinstance(name, str) and any(fnmatch.fnmatchcase(os.path.abspath(name), p) for p in self._patterns)
 
     def put(self) -> None:
-        """Replaces the library's names in all modules."""
-        for original, ours in self._replaced:
-            _replace(original, ours)
+        """Replaces the library's objects in all modules."""
+        _replace(self._replaced)
 
     def take_back(self) -> None:
-        """Undoes `put`, also in modules that took our names since."""
-        for original, ours in self._replaced:
-            _replace(ours, original)
+        """Undoes `put`, also in modules that took ours since."""
+        _replace([(ours, original) for original, ours in self._replaced])
 
     def _through(self, ours: Callable[[], Any], original: Callable[[], Any]) -> Any:
         try:
@@ -112,10 +107,10 @@ def patch(
 ) -> Patch:
     """Makes `safetensors.safe_open` and `safetensors.torch.load_file` of these files go through the daemon.
 
-    In all modules of this process, also those that have imported them before under their own names (transformers
-    does); what holds them otherwise keeps the library's. Other files are the library's as before. Paths count as they
-    are written: links are not followed. A second call takes the place of the first. Thread-safe, but what other
-    threads open meanwhile may still go to the library.
+    In all modules of this process, also those that have imported them before (transformers does), under whatever name;
+    what holds them elsewhere, as a class or a closure does, keeps the library's. Other files are the library's as
+    before. Paths count as they are written: links are not followed. A second call takes the place of the first.
+    Thread-safe, but what other threads open meanwhile may still go to the library.
 
     Args:
         paths: Folders (whatever lies below), files, or patterns with `*`, `?` and `[…]` (`*` also matches "/").
@@ -172,9 +167,10 @@ def _patterns(path: str) -> tuple[str, ...]:
     return (whole, os.path.join(whole, "*"))
 
 
-def _replace(old: object, new: object) -> None:
+def _replace(pairs: list[tuple[object, object]]) -> None:
+    """Puts each pair's second object wherever a module has the first, which it may call as it likes."""
+    by_identity = {id(old): new for old, new in pairs}
     for module in list(sys.modules.values()):
-        names = getattr(module, "__dict__", {})
-        for name in _NAMES:
-            if names.get(name) is old:
-                setattr(module, name, new)
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if id(value) in by_identity:
+                setattr(module, name, by_identity[id(value)])
