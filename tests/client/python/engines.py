@@ -138,7 +138,7 @@ def differences(engine: str, wheel: Path) -> list[str]:
 
 
 def _signatures(tree: ast.AST, prefix: str = "") -> dict[str, list[str]]:
-    """Names of the parameters of each function and method at the top, and whether a method is abstract."""
+    """Names of the parameters of each function and method at the top, and whether it is abstract; and attributes."""
     found = {}
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.ClassDef):
@@ -147,6 +147,8 @@ def _signatures(tree: ast.AST, prefix: str = "") -> dict[str, list[str]]:
             parameters = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
             marks = [d.id for d in node.decorator_list if isinstance(d, ast.Name) and d.id == "abstractmethod"]
             found[prefix + node.name] = parameters + marks
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and prefix:
+            found[prefix + node.target.id] = [ast.unparse(node.annotation)]
     return found
 
 

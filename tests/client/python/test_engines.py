@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,10 +16,13 @@ import pytest
 import safetensors.torch
 import torch
 import weightd
+from fake_gpu import FakeGpu, rounded
+from weightd import _engines
 
 import engines
-from conftest import Daemon
+from conftest import Daemon, GpuModel, Moves
 from test_daemon import leases
+from test_torch import eventually
 
 NAMES = ("first.weight", "second.weight")
 
@@ -137,25 +141,105 @@ def test_vllm_with_a_second_model(engine: Callable[[str], Any], daemon: Daemon, 
         load_with_vllm(config(daemon), str(folder), network)
 
 
-def test_vllm_is_told_what_the_gpu_holds(
-    engine: Callable[[str], Any], daemon: Daemon, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = engine("vllm")
-    on_cpu = module.WeightdModelLoader(config(daemon))
-    model_config = types.SimpleNamespace(model=str(folder), quantization=None)
-    assert on_cpu.get_external_weight_memory(types.SimpleNamespace(model_config=model_config)) == 0
-    on_gpu = module.WeightdModelLoader(config(daemon, device="cuda"))
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+# On a GPU, which is a fake; torch has the bytes as copies on the CPU, one for each of the GPU's.
+
+TENSORS = {name: torch.arange(12, dtype=torch.float32).reshape(3, 4) + i for i, name in enumerate(NAMES)}
+
+
+@pytest.fixture
+def on_gpu(gpu_model: GpuModel, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Loaders with device="cuda" get TENSORS, placed anew for each attach. Gives what they were asked for."""
     asked = []
 
-    def attach(model: str, *arguments: Any, **options: Any) -> Any:
-        asked.append(arguments[1])
-        return real(model, arguments[0], "cpu", **options)
+    def attach(model: str, _: str | None, device: str, **__: object) -> weightd.Model:
+        asked.append((model, device))
+        return gpu_model(TENSORS)
 
-    real = weightd.attach
-    monkeypatch.setattr(sys.modules["weightd._engines"], "attach", attach)
-    assert on_gpu.get_external_weight_memory(types.SimpleNamespace(model_config=model_config)) == 2 << 20
-    assert asked == ["cuda:3"]
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(_engines, "attach", attach)
+    return asked
+
+
+class Streaming(Network):
+    """Keeps nothing of what it is given, and sees whether anybody else does."""
+
+    def load_weights(self, weights: Iterator[tuple[str, torch.Tensor]]) -> set[str]:
+        alive: list[weakref.ref[torch.Tensor]] = []
+
+        def watched() -> Iterator[tuple[str, torch.Tensor]]:
+            for name, tensor in weights:
+                assert not any(earlier() is not None for earlier in alive)
+                alive.append(weakref.ref(tensor))
+                yield name, tensor
+                del tensor
+
+        loaded = set()
+        for name, tensor in watched():
+            self.get_parameter(name).copy_(tensor)
+            loaded.add(name)
+            del tensor
+        return loaded
+
+
+class Writing(Network):
+    """As SGLang's Gemma: it changes what it is given, then copies that."""
+
+    def load_weights(self, weights: Iterator[tuple[str, torch.Tensor]]) -> set[str]:
+        return super().load_weights((name, tensor.add_(1)) for name, tensor in weights)
+
+
+def test_vllm_takes_tensors_from_the_gpu(
+    engine: Callable[[str], Any],
+    daemon: Daemon,
+    on_gpu: list[Any],
+    gpu: FakeGpu,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One at a time, as they lie there: weightd moves and copies none, and nothing of it is left on the GPU."""
+    engine("vllm")
+    free, network = gpu.free_bytes(), Streaming(*NAMES)
+    moves = Moves(monkeypatch)
+    load_with_vllm(config(daemon, device="cuda"), "org/name", network)
+    parameters = [parameter.data_ptr() for parameter in network.parameters()]
+    assert moves.seen == [("copy_", pointer) for pointer in parameters]
+    assert on_gpu == [("org/name", "cuda:3")] * 2  # once to wait for it
+    assert eventually(lambda: gpu.free_bytes() == free)  # the fake daemon may still be closing its descriptor
+    assert torch.equal(network.second.weight, TENSORS["second.weight"])
+
+
+def test_vllm_is_told_what_the_gpu_holds(
+    engine: Callable[[str], Any], daemon: Daemon, on_gpu: list[Any], gpu: FakeGpu, gpu_model: GpuModel
+) -> None:
+    module = engine("vllm")
+    vllm_config = types.SimpleNamespace(model_config=types.SimpleNamespace(model="org/name", quantization=None))
+    on_cpu = module.WeightdModelLoader(config(daemon))
+    assert on_cpu.get_external_weight_memory(vllm_config) == 0
+    assert on_gpu == []
+    free = gpu.free_bytes()
+    held = gpu_model(TENSORS)
+    taken = free - gpu.free_bytes()
+    loader = module.WeightdModelLoader(config(daemon, device="cuda"))
+    assert loader.get_external_weight_memory(vllm_config) == taken > 0
+    assert on_gpu == [("org/name", "cuda:3")]
+    held.close()
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_sglang_may_write_to_what_it_gets_on_a_gpu(
+    engine: Callable[[str], Any], daemon: Daemon, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine("sglang")
+    load_config = config(daemon, device="cuda")
+    load_config.load_format = "private"
+    free = gpu.free_bytes()
+    moves = Moves(monkeypatch)
+    network, loader = load_with_sglang(load_config, "org/name", Writing(*NAMES))
+    assert torch.equal(network.second.weight, TENSORS["second.weight"] + 1)
+    assert [verb for verb, _ in moves.seen] == ["clone", "copy_"] * 2
+    shared = {pointer for verb, pointer in moves.seen if verb == "clone"}
+    assert not {tensor.data_ptr() for tensor in network.seen} & shared
+    assert loader.preloaded_weights_bytes == rounded(sum(tensor.nbytes for tensor in TENSORS.values()))
+    assert eventually(lambda: gpu.free_bytes() == free)  # the fake daemon may still be closing its descriptor
 
 
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
@@ -185,6 +269,7 @@ def test_sglang(engine: Callable[[str], Any], daemon: Daemon, folder: Path) -> N
     assert type(loader) is module.loader_class()
     assert in_segments(network.seen)
     assert torch.equal(network.second.weight, network.first.weight + 1)
+    assert loader.preloaded_weights_bytes == 0
 
 
 def test_sglang_leaves_another_private_loader_alone(

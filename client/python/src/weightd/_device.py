@@ -71,11 +71,16 @@ class DeviceBytes:
 
 
 class DeviceSegment:
-    """A model's bytes in a GPU's memory. As `HostSegment`."""
+    """A model's bytes in a GPU's memory. As `HostSegment`.
+
+    Attributes:
+        nbytes: What they take there.
+    """
 
     def __init__(self, mapping: _cuda.Mapping, offset: int, place: Place) -> None:
         self._mapping = mapping
         self._first = mapping.pointer + offset
+        self.nbytes = mapping.nbytes
         self.device = place.device
         self.mode = place.mode
 

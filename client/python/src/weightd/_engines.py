@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from weightd._attach import attach
+from weightd._device import DeviceSegment
 from weightd.model import Model
-
-# Of one allocation on a GPU, and of each tensor in it.
-_GPU_PAGE = 2 << 20
-_GPU_ALIGNMENT = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,16 +63,21 @@ class Options:
         )
 
 
-def weights(model: Model) -> Iterator[tuple[str, Any]]:
-    """Every tensor with its name, one at a time, over the daemon's bytes. To be read only."""
+def weights(model: Model, *, writable: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every tensor with its name, one at a time, over the daemon's bytes, which are to be read only.
+
+    With `writable` the engine may write to what it gets: on a GPU, where that would be a fault, to a copy of each
+    tensor, which lasts as long as the engine keeps it. On the CPU writes are this process's own as it is.
+    """
+    copy = writable and model.device != "cpu"
     for name in model.tensors:
-        yield name, model[name]
+        yield name, model[name].clone() if copy else model[name]
 
 
 def gpu_bytes(model: Model) -> int:
-    """What a model takes of a GPU, to the allocation's page."""
-    aligned = sum(-(-info.nbytes // _GPU_ALIGNMENT) * _GPU_ALIGNMENT for info in model.tensors.values())
-    return -(-aligned // _GPU_PAGE) * _GPU_PAGE
+    """What the model takes of a GPU's memory."""
+    segment = model._open_segment()
+    return segment.nbytes if isinstance(segment, DeviceSegment) else 0
 
 
 def _name(model: str) -> str:

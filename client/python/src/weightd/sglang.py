@@ -43,7 +43,11 @@ def loader_class() -> Any:
                     f"weightd: {type(model).__name__} takes weights of a second model; use --load-format auto for it"
                 )
             with self._options.attach(model_config.model_path) as attached:
-                yield from _engines.weights(attached)
+                # SGLang takes it for memory that was in use before it looked how much is free. If the model came to the
+                # GPU only now, SGLang leaves a little more free than it has to.
+                self.preloaded_weights_bytes = _engines.gpu_bytes(attached)
+                # Some of its models write to weights (Gemma adds 1 to norms) before they copy them.
+                yield from _engines.weights(attached, writable=True)
 
     return WeightdModelLoader
 
