@@ -263,6 +263,14 @@ def test_copies_hold_their_own_bytes(attach: Attach, copied: str) -> None:
     assert tensor[1] == 1
 
 
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_model_is_not_copied(attach: Attach, copied: Callable[[object], object]) -> None:
+    m = attach({"w": torch.ones(3)})
+    with pytest.raises(weightd.InvalidRequestError, match="attach in the other process"):
+        copied(m)
+    assert m["w"].sum() == 3
+
+
 QUEUE = """
 import sys, torch, weightd
 import torch.multiprocessing as processes

@@ -258,6 +258,11 @@ class Model:
         state = "closed" if self._segment is None else f"{self._framework} on {self._device}"
         return f"<weightd.Model {self.uri} {self.revision[:12]} {len(self)} tensors, {state}>"
 
+    def __reduce__(self) -> Any:
+        """Refuses to be pickled and copied."""
+        hint = "attach in the other process, which copies nothing; or send tensors, whose bytes are copied"
+        raise error("UNSUPPORTED", "a model can't be pickled or copied", model=self.uri, hint=hint)
+
     def _open_segment(self) -> HostSegment | DeviceSegment:
         segment = self._segment
         if segment is None:
