@@ -86,9 +86,19 @@ absl::Status Preload(const AdminClient& daemon, const Arguments& arguments,
       [&](const auto& summary) { PrintJson(summary, streams.out); });
 }
 
+absl::StatusOr<InspectedModel> InspectModel(const Arguments& arguments) {
+  if (!absl::StrContains(arguments.model, "://")) {
+    return InspectPath(arguments.model);
+  }
+  ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(arguments.model));
+  ASSIGN_OR_RETURN(const source::Registry sources, MakeSources(arguments.convert.store));
+  Cancellation cancellation;
+  return InspectUri(sources, uri, cancellation);
+}
+
 absl::Status Inspect(const Arguments& arguments, const Streams& streams) {
   return Print(
-      InspectPath(arguments.model), arguments.json,
+      InspectModel(arguments), arguments.json,
       [&](const auto& model) { PrintInspected(model, streams.out); },
       [&](const auto& model) { PrintInspectedJson(model, streams.out); });
 }
