@@ -166,10 +166,42 @@ absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
   return absl::StrCat(organisation, path, whole ? "/" : "");
 }
 
+// Whether `pattern`, of a scheme, with runs, matches "hf".
+bool MayBeHub(absl::string_view pattern) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(pattern, '*');
+  absl::string_view rest = "hf";
+  if (parts.size() == 1) {
+    return pattern == rest;
+  }
+  if (!absl::ConsumePrefix(&rest, parts.front()) || !absl::ConsumeSuffix(&rest, parts.back())) {
+    return false;
+  }
+  for (size_t i = 1; i + 1 < parts.size(); ++i) {
+    const size_t at = rest.find(parts[i]);
+    if (at == absl::string_view::npos) {
+      return false;
+    }
+    rest.remove_prefix(at + parts[i].size());
+  }
+  return true;
+}
+
+// Hosts are in lower case, the names of a hub as they are: of a pattern for both neither would be
+// safe to assume.
+absl::Status CheckCase(absl::string_view authority, absl::string_view scheme) {
+  const bool both = scheme != "hf" && MayBeHub(scheme);
+  if (both && std::any_of(authority.begin(), authority.end(), absl::ascii_isupper)) {
+    return MatchesNothing("hosts are in lower case, and names of a hub (hf:) have upper case, too",
+                          "write one pattern for hf:// and one for each other scheme");
+  }
+  return absl::OkStatus();
+}
+
 // Behind "scheme://".
 absl::StatusOr<std::string> NormalRest(absl::string_view rest, absl::string_view scheme) {
   const size_t slash = std::min(rest.find('/'), rest.size());
   const size_t any = rest.substr(0, slash).find("**");
+  RETURN_IF_ERROR(CheckCase(rest.substr(0, std::min(slash, any)), scheme));
   if (any != absl::string_view::npos) {
     // Where the host ends is anybody's guess.
     ASSIGN_OR_RETURN(const std::string tail, NormalCharacters(rest.substr(any), false));
