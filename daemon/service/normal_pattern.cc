@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
@@ -140,6 +141,15 @@ absl::StatusOr<std::string> NormalAuthority(absl::string_view text, absl::string
   return out;
 }
 
+// A repository with its revision, in which alone URIs have escaped slashes.
+absl::StatusOr<std::string> NormalRevision(absl::string_view text) {
+  std::vector<std::string> parts;
+  for (absl::string_view part : absl::StrSplit(absl::StrReplaceAll(text, {{"%2f", "%2F"}}), "%2F")) {
+    ASSIGN_OR_RETURN(parts.emplace_back(), NormalCharacters(part, false));
+  }
+  return absl::StrJoin(parts, "%2F");
+}
+
 // Behind "hf://": the names of a hub keep their case, and those of models have a revision.
 absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
   constexpr absl::string_view kHint =
@@ -149,9 +159,15 @@ absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
   if (organisation.empty() || slash == rest.size()) {
     return MatchesNothing("no organisation and name", kHint);
   }
-  ASSIGN_OR_RETURN(const std::string path, NormalPath(rest.substr(slash), false));
-  const size_t end = std::min(path.find('/', 1), path.size());
-  const std::string name = path.substr(1, end - 1);
+  absl::string_view path = rest.substr(slash);
+  while (absl::ConsumePrefix(&path, "/") || absl::ConsumePrefix(&path, "./")) {
+  }
+  const size_t end = std::min(path.find('/'), path.size());
+  ASSIGN_OR_RETURN(const std::string name, NormalRevision(path.substr(0, end)));
+  std::string file;
+  if (end < path.size()) {
+    ASSIGN_OR_RETURN(file, NormalPath(path.substr(end), false));
+  }
   if (!absl::StrContains(name, '@') && !absl::StrContains(name, '*')) {
     return MatchesNothing("names of hf: have a revision", kHint);
   }
@@ -162,8 +178,8 @@ absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
     return MatchesNothing(parsed.status().message(), kHint);
   }
   // As Uri writes a repository.
-  const bool whole = end == path.size() && !absl::StrContains(name, "**");
-  return absl::StrCat(organisation, path, whole ? "/" : "");
+  const bool whole = file.empty() && !absl::StrContains(name, "**");
+  return absl::StrCat(organisation, "/", name, file, whole ? "/" : "");
 }
 
 // Whether `pattern`, of a scheme, with runs, matches "hf".

@@ -197,6 +197,62 @@ def test_a_branch_moves_and_a_commit_does_not(hub: Hub, daemons: Daemons, files:
         assert same(model, first)
 
 
+@pytest.mark.parametrize("revision", ["refs/pr/1", "feature/x"])
+def test_a_revision_may_have_slashes(
+    hub: Hub,
+    daemons: Daemons,
+    files: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    revision: str,
+) -> None:
+    main, other = (small_model(files / str(seed) / "model.safetensors", seed=seed) for seed in (1, 2))
+    hub.push("org/m", contents(main))
+    commit = hub.push("org/m", {"config.json": b"{}", **contents(other)}, branch=revision)
+    escaped = revision.replace("/", "%2F")
+    daemon = daemons()
+    for uri in (f"hf://org/m@{escaped}/", f"hf://org/m@{escaped.lower()}/model.safetensors"):
+        with attach(daemon, uri) as model:
+            assert same(model, other)
+    with attach(daemon, f"hf://org/m@{escaped}") as model:
+        assert dict(model.files) == {"config.json": b"{}"}
+    assert "no revision" in refusal(daemon, f"hf://org/m@{escaped}%2Fz/").message
+    assert "%2F" in refusal(daemon, f"hf://org/m@{revision}/").hint
+
+    root = tmp_path / "hf/hub"
+    cached(root, commit, contents(other))
+    (root / "models--org--m/refs" / revision).parent.mkdir(parents=True, exist_ok=True)
+    (root / "models--org--m/refs/main").rename(root / "models--org--m/refs" / revision)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with attach(daemons(), f"hf://org/m@{escaped}/") as model:
+        assert same(model, other)
+
+
+def test_a_slashed_revision_is_part_of_a_rule(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    path = small_model(files / "model.safetensors")
+    hub.push("org/m", contents(path), branch="refs/pr/1")
+    hub.push("org/m", contents(path))
+    shared = tmp_path / "shared"
+    daemons(
+        f"""
+listeners:
+  - {{name: own, directory: {tmp_path}/own}}
+  - name: shared
+    directory: {shared}
+    mode: 0755
+    access: {{load: ["hf://org/m@*/**"], deny: ["hf://org/m@refs%2fpr%2f*/**"]}}
+sources:
+  http: {{allowed_networks: ["127.0.0.0/8"]}}
+"""
+    )
+    weightd.attach(MODEL, socket_dir=str(shared), timeout=60).close()
+    with pytest.raises(weightd.Error) as caught:
+        weightd.attach("hf://org/m@refs%2Fpr%2F1/", socket_dir=str(shared), timeout=60)
+    assert caught.value.reason == "NOT_ALLOWED"
+
+
 def test_the_cache_serves_what_it_has(
     hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

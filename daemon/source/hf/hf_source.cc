@@ -102,7 +102,7 @@ class HfSource final : public Source {
     // The API tells of a repository, not of folders in it.
     ASSIGN_OR_RETURN(const Uri repository,
                      Uri::Parse(absl::StrCat("hf://", name.organisation, "/", name.repository, "@",
-                                             name.revision, "/")));
+                                             name.encoded_revision, "/")));
     const absl::StatusOr<std::string> answer =
         access.hub->Fetch(repository, kMaxHfAnswerBytes, policy, cancellation);
     if (ReasonOf(answer.status()) == Reason::kSourceUnavailable && !cancellation.cancelled()) {
