@@ -213,8 +213,8 @@ void AddToolCommands(CLI::App& app, Arguments& arguments) {
   const auto add = [&](Command command, const char* name, const char* what) {
     return AddCommand(app, arguments, command, name, what);
   };
-  CLI::App* const inspect =
-      add(Command::kInspect, "inspect", "Tensor table of a weight file or folder; no daemon needed");
+  CLI::App* const inspect = add(Command::kInspect, "inspect",
+                                "Tensor table of a weight file or folder; no daemon needed");
   inspect->add_option("FILE", arguments.model, "Weight file or folder: a path or a URI")
       ->required();
   AddStore(inspect, arguments.convert.store);

@@ -22,6 +22,7 @@
 #include "client/cli/push.h"
 #include "client/cli/remote_options.h"
 #include "client/cli/reports.h"
+#include "client/cli/store_access.h"
 #include "client/cli/wait.h"
 #include "client/cli/watch/live.h"
 #include "client/cpp/admin_client.h"
@@ -30,6 +31,8 @@
 #include "common/huge_pages.h"
 #include "common/printable_text.h"
 #include "common/status.h"
+#include "common/uri.h"
+#include "daemon/source/registry.h"
 #include "weightd/v1/error.pb.h"
 
 namespace weightd::cli {

@@ -144,7 +144,8 @@ absl::StatusOr<std::string> NormalAuthority(absl::string_view text, absl::string
 // A repository with its revision, in which alone URIs have escaped slashes.
 absl::StatusOr<std::string> NormalRevision(absl::string_view text) {
   std::vector<std::string> parts;
-  for (absl::string_view part : absl::StrSplit(absl::StrReplaceAll(text, {{"%2f", "%2F"}}), "%2F")) {
+  for (absl::string_view part :
+       absl::StrSplit(absl::StrReplaceAll(text, {{"%2f", "%2F"}}), "%2F")) {
     ASSIGN_OR_RETURN(parts.emplace_back(), NormalCharacters(part, false));
   }
   return absl::StrJoin(parts, "%2F");

@@ -150,8 +150,9 @@ TEST(Config, RefusesWhatMakesNoSense) {
 }
 
 TEST(Config, RefusesHubsThatMakeNoSense) {
-  for (const char* endpoint : {"huggingface.co", "ftp://h", "s3://b", "hf://o/n", "/hub", "https://",
-                               "https://me:secret@h", "https://h/?token=secret", "https://h:0"}) {
+  for (const char* endpoint :
+       {"huggingface.co", "ftp://h", "s3://b", "hf://o/n", "/hub", "https://",
+        "https://me:secret@h", "https://h/?token=secret", "https://h:0"}) {
     const std::string text = absl::StrCat("sources:\n  hf:\n    endpoint: '", endpoint, "'");
     ExpectRefused({{text, "3: sources.hf.endpoint: the hub's endpoint is no address"}});
     const absl::Status status = Parse(text).status();

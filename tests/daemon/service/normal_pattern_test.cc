@@ -71,10 +71,10 @@ TEST(NormalPattern, RefusesWhatNoNameCanBe) {
         // A hub has organisations, with names of repositories that have revisions.
         "hf://Org", "hf:///Name@main/**", "hf://Org/Name", "hf://Org/Name/**", "hf://Org/a--b@main",
         "hf://Org/Name@../**", "hf://Org/Name@a%2F%2Fb/**", "hf://Org/Name@a%2F..%2Fb",
-        "hf://Org/a%2Fb@main", "hf://Org/Name@main/a%2Fb", "hf://Org%2Fx/Name@main", "hf://o@x/Name@main", "hf://Org/Name@main/**?x",
+        "hf://Org/a%2Fb@main", "hf://Org/Name@main/a%2Fb", "hf://Org%2Fx/Name@main",
+        "hf://o@x/Name@main", "hf://Org/Name@main/**?x",
         // Is that a host or an organisation?
-        "*://Org/**", "h*://Org/x", "*f://Org/**", "**://Org**", "h*f://Org/**",
-        "hf*://Org**"}) {
+        "*://Org/**", "h*://Org/x", "*f://Org/**", "**://Org**", "h*f://Org/**", "hf*://Org**"}) {
     const absl::Status status = NormalPattern(text).status();
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << text;
     EXPECT_FALSE(HintOf(status).empty()) << text;
@@ -83,10 +83,10 @@ TEST(NormalPattern, RefusesWhatNoNameCanBe) {
 
 // Without a run a pattern is a name.
 TEST(NormalPattern, IsWhatUrisAreCalled) {
-  for (absl::string_view name : {"/a b/m.safetensors", "file:///A/%41%20%7e/",
-                                 "HTTP://H:80/x//y/./z", "s3://b/k[1]", "https://h.:8443/\xc3\xa4",
-                                 "http://h/a'(b);c=d,e@f", "/x%41?#", "https://[FE80::1]:443/x",
-                                 "HF://Org/Name@V1", "hf://o/n@main/A/b.safetensors", "hf://o/n@refs%2fpr%2f1/x"}) {
+  for (absl::string_view name :
+       {"/a b/m.safetensors", "file:///A/%41%20%7e/", "HTTP://H:80/x//y/./z", "s3://b/k[1]",
+        "https://h.:8443/\xc3\xa4", "http://h/a'(b);c=d,e@f", "/x%41?#", "https://[FE80::1]:443/x",
+        "HF://Org/Name@V1", "hf://o/n@main/A/b.safetensors", "hf://o/n@refs%2fpr%2f1/x"}) {
     const auto uri = Uri::Parse(name);
     ASSERT_TRUE(uri.ok()) << name << ": " << uri.status();
     EXPECT_EQ(NormalPattern(name).value_or(""), uri->Redacted()) << name;

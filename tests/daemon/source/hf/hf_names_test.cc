@@ -32,13 +32,31 @@ TEST(HfUri, IsNormalised) {
 }
 
 TEST(HfUri, RefusesWhatNoHubHas) {
-  for (const char* uri :
-       {"hf://o", "hf:///n", "hf://o/n@", "hf://o/n@refs/pr/1", "hf://o/a--b", "hf://-o/n",
-        "hf://o/n.git", "hf://o/n@a..b", "hf://o/n@main/../x", "hf://u:p@o/n", "hf://o:80/n",
-        "hf://o/n?q", "hf://o/n%2Fx", "hf://o/n@main/a%2f..%2fb", "hf://o/n@main/a%2Fb",
-        "hf://o/n@a%2F", "hf://o/n@%2Fa", "hf://o/n@a%2F%2Fb", "hf://o/n@a%2F.b", "hf://o/n@a%2F..%2Fb",
-        "hf://o/n@a.lock%2Fb", "hf://o/n@a%5Cb", "hf://o/n@a%20b", "hf://o/n@a%252Fb",
-        "hf://o%2Fx/n"}) {
+  for (const char* uri : {"hf://o",
+                          "hf:///n",
+                          "hf://o/n@",
+                          "hf://o/n@refs/pr/1",
+                          "hf://o/a--b",
+                          "hf://-o/n",
+                          "hf://o/n.git",
+                          "hf://o/n@a..b",
+                          "hf://o/n@main/../x",
+                          "hf://u:p@o/n",
+                          "hf://o:80/n",
+                          "hf://o/n?q",
+                          "hf://o/n%2Fx",
+                          "hf://o/n@main/a%2f..%2fb",
+                          "hf://o/n@main/a%2Fb",
+                          "hf://o/n@a%2F",
+                          "hf://o/n@%2Fa",
+                          "hf://o/n@a%2F%2Fb",
+                          "hf://o/n@a%2F.b",
+                          "hf://o/n@a%2F..%2Fb",
+                          "hf://o/n@a.lock%2Fb",
+                          "hf://o/n@a%5Cb",
+                          "hf://o/n@a%20b",
+                          "hf://o/n@a%252Fb",
+                          "hf://o%2Fx/n"}) {
     EXPECT_EQ(ReasonOf(Uri::Parse(uri).status()), Reason::kInvalidUri) << uri;
   }
 }
