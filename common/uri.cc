@@ -25,8 +25,8 @@ constexpr absl::string_view kHint =
     "hf://organisation/name@revision/, or by an alias of the config";
 
 constexpr absl::string_view kHubHint =
-    "write hf://organisation/name@revision/ or hf://organisation/name@revision/file; of a revision "
-    "with a slash write the commit";
+    "write hf://organisation/name@revision/ or hf://organisation/name@revision/file, and %2F for a "
+    "slash in the revision";
 // huggingface_hub's validate_repo_id; a revision's bound is that of a file's name.
 constexpr size_t kMaxHubName = 96;
 constexpr size_t kMaxHubRevision = 255;
@@ -83,7 +83,10 @@ std::string EncodeSegment(absl::string_view decoded) {
   return out;
 }
 
-absl::Status CheckDecodedSegment(absl::string_view decoded) {
+// Whether a segment may hold an escaped slash: no place does, but a hub's revision.
+enum class Slash : char { kRefused, kAllowed };
+
+absl::Status CheckDecodedSegment(absl::string_view decoded, Slash slash = Slash::kRefused) {
   if (decoded == "..") {
     return Invalid("\"..\" in the path");
   }
@@ -91,7 +94,7 @@ absl::Status CheckDecodedSegment(absl::string_view decoded) {
     if (IsControl(c)) {
       return Invalid("a control character in the path");
     }
-    if (c == '/' || c == '\\') {
+    if ((c == '/' && slash == Slash::kRefused) || c == '\\') {
       return Invalid("an encoded slash or a backslash in the path");
     }
   }
@@ -99,7 +102,7 @@ absl::Status CheckDecodedSegment(absl::string_view decoded) {
 }
 
 // One segment of a URI's path in normal form.
-absl::StatusOr<std::string> NormaliseSegment(absl::string_view segment) {
+absl::StatusOr<std::string> NormaliseSegment(absl::string_view segment, Slash slash) {
   std::string out;
   for (size_t i = 0; i < segment.size(); ++i) {
     const char c = segment[i];
@@ -120,15 +123,17 @@ absl::StatusOr<std::string> NormaliseSegment(absl::string_view segment) {
       AppendEscaped(out, c);
     }
   }
-  RETURN_IF_ERROR(CheckDecodedSegment(Decode(out)));
+  RETURN_IF_ERROR(CheckDecodedSegment(Decode(out), slash));
   return out;
 }
 
-absl::StatusOr<std::string> NormalisePath(absl::string_view path) {
+absl::StatusOr<std::string> NormalisePath(absl::string_view path,
+                                          Slash in_first = Slash::kRefused) {
   std::string out;
   bool ends_as_folder = true;
   for (absl::string_view segment : absl::StrSplit(path, '/')) {
-    ASSIGN_OR_RETURN(std::string normal, NormaliseSegment(segment));
+    ASSIGN_OR_RETURN(std::string normal,
+                     NormaliseSegment(segment, out.empty() ? in_first : Slash::kRefused));
     ends_as_folder = normal.empty() || normal == ".";
     if (!ends_as_folder) {
       absl::StrAppend(&out, "/", normal);
@@ -197,13 +202,19 @@ bool IsHubName(absl::string_view text) {
          });
 }
 
-// Of git's names of refs those without a slash.
+// Decoded, by git's rules for names of refs.
 bool IsHubRevision(absl::string_view text) {
-  return !text.empty() && text.size() <= kMaxHubRevision && text != "refs" &&
-         !absl::StrContains("-.", text.front()) && text.back() != '.' &&
-         !absl::StrContains(text, "..") && !absl::EndsWith(text, ".lock") &&
-         std::all_of(text.begin(), text.end(),
-                     [](char c) { return absl::ascii_isalnum(c) || absl::StrContains("-_.", c); });
+  if (text.empty() || text.size() > kMaxHubRevision || text == "refs" || text.front() == '-' ||
+      text.back() == '.' || absl::StrContains(text, "..")) {
+    return false;
+  }
+  const std::vector<absl::string_view> parts = absl::StrSplit(text, '/');
+  return std::all_of(parts.begin(), parts.end(), [](absl::string_view part) {
+    return !part.empty() && part.front() != '.' && !absl::EndsWith(part, ".lock") &&
+           std::all_of(part.begin(), part.end(), [](char c) {
+             return absl::ascii_isalnum(c) || absl::StrContains("-_.", c);
+           });
+  });
 }
 
 absl::Status InvalidHub(absl::string_view why) {
@@ -269,8 +280,9 @@ absl::StatusOr<Uri> Uri::ParseWithScheme(absl::string_view text) {
     return InvalidHub("an hf: URI with a query");
   }
   RETURN_IF_ERROR(uri.ParseAuthority(authority));
-  ASSIGN_OR_RETURN(uri.path_, NormalisePath(rest));
-  if (uri.scheme_ == "hf") {
+  const bool hub = uri.scheme_ == "hf";
+  ASSIGN_OR_RETURN(uri.path_, NormalisePath(rest, hub ? Slash::kAllowed : Slash::kRefused));
+  if (hub) {
     RETURN_IF_ERROR(uri.NormaliseRepository());
   }
   return uri;
@@ -286,7 +298,7 @@ absl::Status Uri::NormaliseRepository() {
   if (!IsHubName(name)) {
     return InvalidHub("no or a malformed name of a repository");
   }
-  if (!IsHubRevision(revision)) {
+  if (!IsHubRevision(Decode(revision))) {
     return InvalidHub("a malformed revision");
   }
   path_ = absl::StrCat("/", name, "@", revision, end == path_.size() ? "/" : path_.substr(end));

@@ -17,7 +17,8 @@ namespace weightd {
 // info; more than 8192 bytes.
 //
 // `hf://organisation/name@revision/...` names a repository of a hub: names keep their case, the
-// revision is always written ("main" if none was given), and there is no query.
+// revision is always written ("main" if none was given; a slash in it is "%2F", the only escaped
+// one that any URI has), and there is no query.
 class Uri {
  public:
   static constexpr absl::string_view kDefaultHubRevision = "main";

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "daemon/config.h"
+#include "daemon/logging.h"
 #include "daemon/source/credentials/credential_provider.h"
 #include "daemon/source/credentials/credential_source.h"
 #include "daemon/source/file/file_source.h"
@@ -116,6 +117,9 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeHf(const v1::SourcesConfig& 
   if (!hf.ca_file().empty()) {
     options.http.ca_file = hf.ca_file();
   }
+  options.on_damaged_copy = [](const std::string& file) {
+    Log(LogLevel::kWarning, "hub.copy_damaged", {{"file", file}});
+  };
   absl::StatusOr<std::unique_ptr<source::Source>> made = source::MakeHfSource(std::move(options));
   return made.ok() ? std::move(made) : Annotate(made.status(), "sources.hf or HF_ENDPOINT");
 }

@@ -213,10 +213,11 @@ void AddToolCommands(CLI::App& app, Arguments& arguments) {
   const auto add = [&](Command command, const char* name, const char* what) {
     return AddCommand(app, arguments, command, name, what);
   };
-  add(Command::kInspect, "inspect",
-      "Tensor table of a local weight file or folder; no daemon needed")
-      ->add_option("FILE", arguments.model, "Weight file, or folder with an index or one file")
+  CLI::App* const inspect = add(Command::kInspect, "inspect",
+                                "Tensor table of a weight file or folder; no daemon needed");
+  inspect->add_option("FILE", arguments.model, "Weight file or folder: a path or a URI")
       ->required();
+  AddStore(inspect, arguments.convert.store);
   AddPush(add(Command::kPush, "push", "Upload a model to an S3-compatible store; no daemon needed"),
           arguments.push);
   AddConvert(add(Command::kConvert, "convert",

@@ -54,7 +54,7 @@ struct Arguments {
   bool json = false;
   // Of one answer; of wait, of all.
   absl::Duration timeout = absl::Seconds(10);
-  // URI or alias; for inspect a path; for health empty if it is of no model.
+  // URI or alias; for inspect a path or a URI; for health empty if it is of no model.
   std::string model;
   bool pin = false;
   Pins pins;

@@ -22,6 +22,7 @@
 #include "client/cli/push.h"
 #include "client/cli/remote_options.h"
 #include "client/cli/reports.h"
+#include "client/cli/store_access.h"
 #include "client/cli/wait.h"
 #include "client/cli/watch/live.h"
 #include "client/cpp/admin_client.h"
@@ -30,6 +31,8 @@
 #include "common/huge_pages.h"
 #include "common/printable_text.h"
 #include "common/status.h"
+#include "common/uri.h"
+#include "daemon/source/registry.h"
 #include "weightd/v1/error.pb.h"
 
 namespace weightd::cli {
@@ -86,9 +89,19 @@ absl::Status Preload(const AdminClient& daemon, const Arguments& arguments,
       [&](const auto& summary) { PrintJson(summary, streams.out); });
 }
 
+absl::StatusOr<InspectedModel> InspectModel(const Arguments& arguments) {
+  if (!absl::StrContains(arguments.model, "://")) {
+    return InspectPath(arguments.model);
+  }
+  ASSIGN_OR_RETURN(const Uri uri, Uri::Parse(arguments.model));
+  ASSIGN_OR_RETURN(const source::Registry sources, MakeSources(arguments.convert.store));
+  Cancellation cancellation;
+  return InspectUri(sources, uri, cancellation);
+}
+
 absl::Status Inspect(const Arguments& arguments, const Streams& streams) {
   return Print(
-      InspectPath(arguments.model), arguments.json,
+      InspectModel(arguments), arguments.json,
       [&](const auto& model) { PrintInspected(model, streams.out); },
       [&](const auto& model) { PrintInspectedJson(model, streams.out); });
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "common/dtype.h"
 #include "common/fd.h"
 #include "common/status.h"
+#include "daemon/convert/input.h"
 #include "daemon/format/shard_index.h"
 
 namespace weightd::cli {
@@ -140,6 +142,19 @@ absl::StatusOr<InspectedModel> InspectPath(const std::string& path) {
   InspectedModel model;
   ASSIGN_OR_RETURN(format::FileHeader header, ReadHeaderOf(path));
   Append(std::move(header), "", model);
+  return model;
+}
+
+absl::StatusOr<InspectedModel> InspectUri(const source::Registry& sources, const Uri& uri,
+                                          Cancellation& cancellation) {
+  // What is shown is of one moment, whether or not a server tells versions apart.
+  ASSIGN_OR_RETURN(convert::Input input, convert::OpenInput(sources, uri, /*key=*/std::nullopt,
+                                                            /*unpinned=*/true, cancellation));
+  const bool single = input.model.files.size() == 1 && input.model.files[0].name == uri.FileName();
+  InspectedModel model;
+  for (size_t i = 0; i < input.headers.size(); ++i) {
+    Append(std::move(input.headers[i]), single ? "" : input.model.files[i].name, model);
+  }
   return model;
 }
 

@@ -7,7 +7,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/cancellation.h"
+#include "common/uri.h"
 #include "daemon/format/header.h"
+#include "daemon/source/registry.h"
 
 namespace weightd::cli {
 
@@ -30,6 +33,10 @@ absl::string_view TypeNameOf(const format::TensorEntry& entry);
 // Reads the headers of a local weight file, or of a folder: one with an index and its shards, or
 // with one weight file. Checks all that the daemon checks before a load.
 absl::StatusOr<InspectedModel> InspectPath(const std::string& path);
+
+// The same of what `sources` read, whatever a model may be there.
+absl::StatusOr<InspectedModel> InspectUri(const source::Registry& sources, const Uri& uri,
+                                          Cancellation& cancellation);
 
 }  // namespace weightd::cli
 

@@ -5,6 +5,8 @@
 #include "common/status.h"
 #include "daemon/source/credentials/credential_source.h"
 #include "daemon/source/file/file_source.h"
+#include "daemon/source/hf/hf_settings.h"
+#include "daemon/source/hf/hf_source.h"
 #include "daemon/source/http/http_source.h"
 #include "daemon/source/s3/s3_source.h"
 
@@ -67,6 +69,14 @@ absl::StatusOr<source::Registry> MakeSources(const StoreAccess& access) {
   s3_options.http = options;
   ASSIGN_OR_RETURN(std::shared_ptr<source::Source> s3, source::MakeS3Source(std::move(s3_options)));
   sources.Add("s3", std::move(s3));
+  source::HfSourceOptions hub;
+  hub.settings = source::HfSettingsOf(source::Environment::OfProcess());
+  hub.http = options;
+  absl::StatusOr<std::shared_ptr<source::Source>> hf = source::MakeHfSource(std::move(hub));
+  if (!hf.ok()) {
+    return Annotate(hf.status(), "HF_ENDPOINT");
+  }
+  sources.Add("hf", *std::move(hf));
   return sources;
 }
 

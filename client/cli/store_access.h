@@ -23,7 +23,8 @@ struct StoreAccess {
 absl::StatusOr<source::S3Location> LocationOf(const StoreAccess& access);
 std::shared_ptr<source::CredentialProvider> CredentialsOf(const StoreAccess& access);
 
-// What commands read models from: file, http, https, s3, as far as this user may.
+// What commands read models from: file, http, https, s3, hf, as far as this user may. A hub of
+// models is found and asked as huggingface_hub does it, by the environment.
 absl::StatusOr<source::Registry> MakeSources(const StoreAccess& access);
 
 }  // namespace weightd::cli

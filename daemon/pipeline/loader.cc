@@ -283,6 +283,26 @@ class Load {
   bool damaged_ = false;
 };
 
+// Whether the bytes that came may be others than the model's.
+bool MakesNoSense(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return !status.ok() &&
+         (reason == Reason::kMalformedModel || reason == Reason::kVerificationFailed);
+}
+
+std::vector<const source::ObjectVersion*> VersionsOf(const ResolvedModel& resolved) {
+  std::vector<const source::ObjectVersion*> versions;
+  for (const ModelFile& file : resolved.files) {
+    versions.push_back(&file.version);
+  }
+  for (const SmallFile& small : resolved.small_files) {
+    if (small.bytes() > 0) {
+      versions.push_back(&small.file.version);
+    }
+  }
+  return versions;
+}
+
 class Loader : public ModelLoader {
  public:
   Loader(const source::Registry* sources, EncodeIndex encode_index, LoaderOptions options)
@@ -315,9 +335,11 @@ class Loader : public ModelLoader {
       return loaded;
     };
     absl::StatusOr<ResidentModel> model = load(source::Source::PartSizes::kInferred);
-    if (damaged) {
-      // On its way; or it is a composite of parts of unlike sizes, and its header too large to be
-      // kept. Once more, taking nothing for granted.
+    const bool elsewhere = MakesNoSense(model.status()) &&
+                           source->Distrust(VersionsOf(resolved), policy, cancellation);
+    if (damaged || elsewhere) {
+      // On its way, or at one of several places; or it is a composite of parts of unlike sizes, and
+      // its header too large to be kept. Once more, taking nothing for granted.
       model = load(source::Source::PartSizes::kAsked);
     }
     // Headers are parsed into millions of small blocks, which malloc would keep: give the pages

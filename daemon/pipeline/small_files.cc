@@ -242,6 +242,7 @@ absl::StatusOr<std::shared_ptr<host::HostSegment>> ReadSmallFiles(
     }
   }
   std::vector<source::ReadRequest> requests;
+  requests.reserve(kept.size());
   for (size_t i = 0; i < kept.size(); ++i) {
     requests.push_back({&kept[i].version, {0, kept[i].version.size}, places[i]});
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -38,6 +37,17 @@ absl::Status Mismatch(const ModelFile& file, const Expected& expected, const std
           : "the object was damaged in the store or on its way: try again, else store it anew");
 }
 
+// Whether parts of these sizes are all of `bytes`. Their sum may be more than a number holds.
+bool MakeUp(absl::Span<const uint64_t> sizes, uint64_t bytes) {
+  for (const uint64_t size : sizes) {
+    if (size > bytes) {
+      return false;
+    }
+    bytes -= size;
+  }
+  return bytes == 0;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
@@ -62,9 +72,7 @@ absl::StatusOr<std::vector<Expected>> AskChecksums(source::Source& source,
   std::vector<Expected> expected;
   for (uint32_t file = 0; file < said.size(); ++file) {
     for (source::Checksum& checksum : said[file]) {
-      const std::vector<uint64_t>& sizes = checksum.part_sizes;
-      if (checksum.composite() &&
-          std::accumulate(sizes.begin(), sizes.end(), uint64_t{0}) != files[file].version.size) {
+      if (checksum.composite() && !MakeUp(checksum.part_sizes, files[file].version.size)) {
         return Error(
             Reason::kSourceProtocol,
             absl::StrCat(PrintableText(files[file].name), ": its parts are not as large as it is"));

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/status.h"
@@ -140,6 +141,16 @@ absl::StatusOr<std::string> NormalAuthority(absl::string_view text, absl::string
   return out;
 }
 
+// A repository with its revision, in which alone URIs have escaped slashes.
+absl::StatusOr<std::string> NormalRevision(absl::string_view text) {
+  std::vector<std::string> parts;
+  for (absl::string_view part :
+       absl::StrSplit(absl::StrReplaceAll(text, {{"%2f", "%2F"}}), "%2F")) {
+    ASSIGN_OR_RETURN(parts.emplace_back(), NormalCharacters(part, false));
+  }
+  return absl::StrJoin(parts, "%2F");
+}
+
 // Behind "hf://": the names of a hub keep their case, and those of models have a revision.
 absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
   constexpr absl::string_view kHint =
@@ -149,9 +160,15 @@ absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
   if (organisation.empty() || slash == rest.size()) {
     return MatchesNothing("no organisation and name", kHint);
   }
-  ASSIGN_OR_RETURN(const std::string path, NormalPath(rest.substr(slash), false));
-  const size_t end = std::min(path.find('/', 1), path.size());
-  const std::string name = path.substr(1, end - 1);
+  absl::string_view path = rest.substr(slash);
+  while (absl::ConsumePrefix(&path, "/") || absl::ConsumePrefix(&path, "./")) {
+  }
+  const size_t end = std::min(path.find('/'), path.size());
+  ASSIGN_OR_RETURN(const std::string name, NormalRevision(path.substr(0, end)));
+  std::string file;
+  if (end < path.size()) {
+    ASSIGN_OR_RETURN(file, NormalPath(path.substr(end), false));
+  }
   if (!absl::StrContains(name, '@') && !absl::StrContains(name, '*')) {
     return MatchesNothing("names of hf: have a revision", kHint);
   }
@@ -162,14 +179,46 @@ absl::StatusOr<std::string> NormalRepository(absl::string_view rest) {
     return MatchesNothing(parsed.status().message(), kHint);
   }
   // As Uri writes a repository.
-  const bool whole = end == path.size() && !absl::StrContains(name, "**");
-  return absl::StrCat(organisation, path, whole ? "/" : "");
+  const bool whole = file.empty() && !absl::StrContains(name, "**");
+  return absl::StrCat(organisation, "/", name, file, whole ? "/" : "");
+}
+
+// Whether `pattern`, of a scheme, with runs, matches "hf".
+bool MayBeHub(absl::string_view pattern) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(pattern, '*');
+  absl::string_view rest = "hf";
+  if (parts.size() == 1) {
+    return pattern == rest;
+  }
+  if (!absl::ConsumePrefix(&rest, parts.front()) || !absl::ConsumeSuffix(&rest, parts.back())) {
+    return false;
+  }
+  for (size_t i = 1; i + 1 < parts.size(); ++i) {
+    const size_t at = rest.find(parts[i]);
+    if (at == absl::string_view::npos) {
+      return false;
+    }
+    rest.remove_prefix(at + parts[i].size());
+  }
+  return true;
+}
+
+// Hosts are in lower case, the names of a hub as they are: of a pattern for both neither would be
+// safe to assume.
+absl::Status CheckCase(absl::string_view authority, absl::string_view scheme) {
+  const bool both = scheme != "hf" && MayBeHub(scheme);
+  if (both && std::any_of(authority.begin(), authority.end(), absl::ascii_isupper)) {
+    return MatchesNothing("hosts are in lower case, and names of a hub (hf:) have upper case, too",
+                          "write one pattern for hf:// and one for each other scheme");
+  }
+  return absl::OkStatus();
 }
 
 // Behind "scheme://".
 absl::StatusOr<std::string> NormalRest(absl::string_view rest, absl::string_view scheme) {
   const size_t slash = std::min(rest.find('/'), rest.size());
   const size_t any = rest.substr(0, slash).find("**");
+  RETURN_IF_ERROR(CheckCase(rest.substr(0, std::min(slash, any)), scheme));
   if (any != absl::string_view::npos) {
     // Where the host ends is anybody's guess.
     ASSIGN_OR_RETURN(const std::string tail, NormalCharacters(rest.substr(any), false));

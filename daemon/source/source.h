@@ -127,6 +127,13 @@ class Source {
   // (kSourceChanged). A cancellation is noticed within 100 ms and its status returned.
   virtual absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
                             const ReadObserver& observer, Cancellation& cancellation) = 0;
+
+  // Told that bytes of some of these were not what they have to be. A source that has bytes from
+  // several places looks which of them brought damaged ones, and reads no more there. Whether
+  // another Read may bring others.
+  virtual bool Distrust(absl::Span<const ObjectVersion* const>, const ReadPolicy&, Cancellation&) {
+    return false;
+  }
 };
 
 }  // namespace weightd::source

@@ -149,6 +149,31 @@ TEST(Config, RefusesWhatMakesNoSense) {
   });
 }
 
+TEST(Config, RefusesHubsThatMakeNoSense) {
+  for (const char* endpoint :
+       {"huggingface.co", "ftp://h", "s3://b", "hf://o/n", "/hub", "https://",
+        "https://me:secret@h", "https://h/?token=secret", "https://h:0"}) {
+    const std::string text = absl::StrCat("sources:\n  hf:\n    endpoint: '", endpoint, "'");
+    ExpectRefused({{text, "3: sources.hf.endpoint: the hub's endpoint is no address"}});
+    const absl::Status status = Parse(text).status();
+    EXPECT_THAT(HintOf(status), HasSubstr("sources.hf.token_file")) << endpoint;
+    EXPECT_EQ(status.ToString().find("secret"), std::string::npos) << status;
+  }
+  for (const char* endpoint : {"https://huggingface.co", "http://127.0.0.1:8080/hub/"}) {
+    EXPECT_TRUE(Parse(absl::StrCat("sources: {hf: {endpoint: '", endpoint, "'}}")).ok())
+        << endpoint;
+  }
+  ExpectRefused({
+      {"sources: {hf: {token_file: token}}", "1: sources.hf.token_file: not an absolute path"},
+      {"sources:\n  hf:\n    cache: ~/hub", "3: sources.hf.cache: not an absolute path"},
+      {"sources: {hf: {ca_file: ca.pem}}", "1: sources.hf.ca_file: not an absolute path"},
+      {"sources: {hf: {offline: 1}}", "1: sources.hf.offline: expected true or false"},
+      {"sources: {hf: {bandwidth: 1kb/s}}", "1: sources.hf.bandwidth: "},
+      {"sources: {hf: {token: hf_secret}}", "1: sources.hf.token: unknown key"},
+      {"sources: {hf: [a]}", "1: sources.hf: expected keys and values"},
+  });
+}
+
 TEST(Config, RefusesGpusThatMakeNoSense) {
   for (const char* budget :
        {"0%", "101%", "-1%", "1.5%", "%", "50 %", "0.5", "half", "1MiB", "2048TiB"}) {

@@ -3,6 +3,7 @@
 {"do": "attach", "model": URI}      -> {"revision", "tensors", "nbytes"}; on a GPU of the fake driver's with "device",
                                        "mode" and "legacy"
 {"do": "digest"}                    -> {"digest"}: SHA-256 over all tensors in the order of their names
+{"do": "files"}                     -> {"files"}: SHA-256 of each of what lies beside the weights, by name
 {"do": "fault"}                     -> {"result"}: the CUresult of a write to the first tensor on the GPU
 {"do": "write"}                     -> {}: overwrites every tensor's first bytes in its own mapping
 {"do": "release"}                   -> {}: closes the model, no tensor kept
@@ -66,6 +67,10 @@ class Reader:
             return raw
         assert self._gpu is not None
         return self._gpu.read(raw.pointer, raw.nbytes) if raw.nbytes else b""
+
+    def files(self) -> dict[str, object]:
+        assert self._model is not None
+        return {"files": {name: hashlib.sha256(text).hexdigest() for name, text in self._model.files.items()}}
 
     def fault(self) -> dict[str, object]:
         assert self._model is not None

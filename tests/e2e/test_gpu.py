@@ -233,6 +233,23 @@ def test_a_model_larger_than_ring_and_host_budget_loads_to_a_gpu(
     assert on_host.answer()["reason"] == "PLACEMENT_DIFFERS"
 
 
+def test_small_files_come_with_a_model_that_is_only_on_a_gpu(
+    daemons: Daemons, node: GpuNode, files: pathlib.Path, readers: Readers
+) -> None:
+    small_model(files / "m/model.safetensors")
+    beside = {"config.json": b"{}", "tokenizer.json": bytes(range(256)) * 5000}
+    for name, text in beside.items():
+        (files / "m" / name).write_bytes(text)
+    truth = {name: hashlib.sha256(text).hexdigest() for name, text in beside.items()}
+    rest = f"models:\n- name: m\n  uri: file://{files}/m/\n  placement: {{gpus: [0], gpu_only: true}}\n"
+    daemon = daemons(node.config(rest=rest))
+    for mode in ("shared", "private"):
+        assert on_gpu(readers, daemon, "m", mode=mode).ask("files")["files"] == truth
+    assert MIB < daemon.status()["host"]["resident"] < 2 * MIB, "they are charged to the host, the weights aren't"
+    daemon.ctl("evict", "m", "--force")
+    wait_until(lambda: int(daemon.status()["host"].get("resident", 0)) == 0, "all memory is back")
+
+
 def test_a_gpu_that_is_lost_in_mid_load_costs_only_itself(
     daemon: Daemon, node: GpuNode, files: pathlib.Path, readers: Readers
 ) -> None:

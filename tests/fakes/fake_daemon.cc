@@ -119,6 +119,13 @@ FakeModel SmallModel() {
   return model;
 }
 
+void AddSmallFile(FakeModel& model, absl::string_view name, uint64_t offset, uint64_t bytes) {
+  v1::SmallFile* file = model.index.add_small_files();
+  file->set_name(std::string(name));
+  file->set_offset(offset);
+  file->set_nbytes(bytes);
+}
+
 class FakeDaemon::WeightsService final : public v1::Weights::Service {
  public:
   explicit WeightsService(FakeDaemon* daemon) : daemon_(*daemon) {}
@@ -534,6 +541,12 @@ v1::HandleReply FakeDaemon::AnswerClaim(const std::string& token, uint64_t lease
   description->set_kind(v1::Handle::TENSOR_INDEX);
   description->set_nbytes(index.size());
   fds.push_back(MakeMemfd(index));
+  if (!model.small_files.empty()) {
+    v1::Handle* beside = reply.mutable_handles()->add_handles();
+    beside->set_kind(v1::Handle::SMALL_FILES);
+    beside->set_nbytes(model.small_files.size());
+    fds.push_back(MakeMemfd(model.small_files));
+  }
   return reply;
 }
 

@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -28,6 +29,8 @@ namespace weightd::fakes {
 struct FakeModel {
   std::string bytes;
   v1::TensorIndex index;
+  // What lies beside the weights; sent if not empty.
+  std::string small_files = {};
   // For who asks for a GPU's memory: a descriptor of it, and its size; or a legacy handle.
   std::function<Fd()> export_from_device = nullptr;
   uint64_t device_bytes = 0;
@@ -36,6 +39,9 @@ struct FakeModel {
 
 // Two F32 tensors "a" ([2, 2]: 1, 2, 3, 4) and "b" (a scalar: 5) with metadata {"format": "pt"}.
 FakeModel SmallModel();
+
+// Says in the index that a model has such a file there.
+void AddSmallFile(FakeModel& model, absl::string_view name, uint64_t offset, uint64_t bytes);
 
 // A memfd with these bytes, sealed as the daemon seals unless told otherwise, opened read-only.
 Fd MakeMemfd(absl::string_view bytes, bool sealed = true);

@@ -83,7 +83,13 @@ void FakeLoader::UseGpus(device::Gpus* gpus) {
 void FakeLoader::Put(const Uri& uri, int revision, uint64_t bytes) {
   absl::MutexLock lock(&mutex_);
   Stored& stored = models_[uri.ToString()];
-  stored = {.revision = revision, .bytes = bytes, .key = stored.key};
+  stored = {
+      .revision = revision, .bytes = bytes, .key = stored.key, .small_files = stored.small_files};
+}
+
+void FakeLoader::PutSmallFiles(const Uri& uri, std::vector<std::string> names) {
+  absl::MutexLock lock(&mutex_);
+  models_[uri.ToString()].small_files = std::move(names);
 }
 
 void FakeLoader::Remove(const Uri& uri) {
@@ -191,13 +197,19 @@ std::string FakeLoader::last_key() const {
   return last_key_;
 }
 
+pipeline::KnownSmallFiles FakeLoader::last_known() const {
+  absl::MutexLock lock(&mutex_);
+  return last_known_;
+}
+
 absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
                                                             const source::ReadPolicy& policy,
-                                                            const pipeline::KnownSmallFiles&,
+                                                            const pipeline::KnownSmallFiles& known,
                                                             Cancellation& cancellation) {
   RETURN_IF_ERROR(cancellation.status());
   absl::MutexLock lock(&mutex_);
   ++resolves_;
+  last_known_ = known;
   RETURN_IF_ERROR(resolve_error_);
   if (refuse_narrow_ && !policy.any_path) {
     return Error(Reason::kNotAllowed, "not for this policy");
@@ -211,6 +223,9 @@ absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
   resolved.revision = MakeRevision(found->second.revision);
   resolved.files.resize(1);
   resolved.total_bytes = found->second.bytes;
+  for (const std::string& name : found->second.small_files) {
+    resolved.small_files.push_back({.file = {.name = name, .version = {}}});
+  }
   return resolved;
 }
 
@@ -228,7 +243,8 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Load(
   const auto attempt = [&]() -> absl::StatusOr<pipeline::ResidentModel> {
     progress.phase = pipeline::Phase::kReserving;
     ASSIGN_OR_RETURN(host::Reservation room,
-                     make_room((destinations.host ? resolved.total_bytes : 0) + kPageBytes));
+                     make_room((destinations.host ? resolved.total_bytes : 0) + kPageBytes +
+                               (resolved.small_files.empty() ? 0 : kPageBytes)));
     progress.bytes_total = resolved.total_bytes;
     progress.bytes_done = resolved.total_bytes / 2;
     progress.phase = pipeline::Phase::kTransferring;
@@ -300,6 +316,12 @@ absl::StatusOr<pipeline::ResidentModel> FakeLoader::Fill(const pipeline::Resolve
   host::Reservation index_room = room.Split(kPageBytes);
   ASSIGN_OR_RETURN(model.encoded_index, SealFilled(absl::StrCat(label, " index"), kPageBytes, value,
                                                    std::move(index_room)));
+  model.index.small_files = resolved.small_files;
+  if (!resolved.small_files.empty()) {
+    model.small_file_bytes = kPageBytes;
+    ASSIGN_OR_RETURN(model.small_files, SealFilled(absl::StrCat(label, " files"), kPageBytes, value,
+                                                   room.Split(kPageBytes)));
+  }
   if (host) {
     ASSIGN_OR_RETURN(model.weights,
                      SealFilled(label, resolved.total_bytes, value, std::move(room)));

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -32,6 +33,9 @@ class FakeLoader final : public pipeline::ModelLoader {
   // `bytes` of weights; whole pages, all of them one tensor's. The index takes one page more, and
   // is all that takes host memory of a load whose destinations are GPUs only.
   void Put(const Uri& uri, int revision, uint64_t bytes);
+  // From now on the model has these beside its weights, a page of them together, which Load()
+  // keeps.
+  void PutSmallFiles(const Uri& uri, std::vector<std::string> names);
   // What Resolve() says of a model that isn't there is NOT_FOUND.
   void Remove(const Uri& uri);
   // From now on a model that was put is loaded with this key only; the loader itself knows none.
@@ -66,6 +70,8 @@ class FakeLoader final : public pipeline::ModelLoader {
   // That came to the gate.
   int loads() const;
   int most_at_once() const;
+  // What the last Resolve() was told.
+  pipeline::KnownSmallFiles last_known() const;
   // Whether a client waits for the load that began last and is at the gate.
   bool awaited() const;
   // What the load that came to the gate last was given; empty: no key.
@@ -91,6 +97,7 @@ class FakeLoader final : public pipeline::ModelLoader {
     int changes_to_come = 0;
     // Empty: not encrypted.
     std::string key = {};
+    std::vector<std::string> small_files = {};
   };
 
   absl::StatusOr<pipeline::ResidentModel> Fill(const pipeline::ResolvedModel& resolved, bool host,
@@ -114,6 +121,7 @@ class FakeLoader final : public pipeline::ModelLoader {
   int resolves_ ABSL_GUARDED_BY(mutex_) = 0;
   int loads_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string last_key_ ABSL_GUARDED_BY(mutex_);
+  pipeline::KnownSmallFiles last_known_ ABSL_GUARDED_BY(mutex_);
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
   int most_at_once_ ABSL_GUARDED_BY(mutex_) = 0;
   const pipeline::Progress* last_ ABSL_GUARDED_BY(mutex_) = nullptr;

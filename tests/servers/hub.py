@@ -117,15 +117,16 @@ class Hub:
         return [request for request in self.requests if request.server == server]
 
     def _answer(self, handler: _Handler) -> None:
-        path = urllib.parse.unquote(urllib.parse.urlsplit(handler.path).path)
-        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", path)
+        # Escapes stay until it is taken apart: a revision's slashes are escaped.
+        path = urllib.parse.urlsplit(handler.path).path
+        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/([^/]+)", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         cached = re.fullmatch(r"/api/resolve-cache/models/([^/]+/[^/]+)/([^/]+)/(.+)", path)
         match = api or file or cached
         if not match:
             handler.fail(404, "", "Not found")
             return
-        name, revision = match[1], match[2]
+        name, revision, *wanted = map(urllib.parse.unquote, match.groups())
         if name in self.renamed:
             handler.send(307, Location=handler.path.replace(name, self.renamed[name], 1))
             return
@@ -156,10 +157,10 @@ class Hub:
         if repository.gated_for is not None and token not in repository.gated_for:
             handler.fail(403 if token else 401, "GatedRepo", f"Access to model {name} is restricted.")
             return
-        if match[3] not in files:
+        if wanted[0] not in files:
             handler.fail(404, "EntryNotFound", "Entry not found")
             return
-        self._resolve(handler, name, commit, match[3], files[match[3]], direct=cached is not None)
+        self._resolve(handler, name, commit, wanted[0], files[wanted[0]], direct=cached is not None)
 
     def _resolve(self, handler: _Handler, name: str, commit: str, path: str, data: bytes, direct: bool) -> None:
         if len(data) >= self.large:

@@ -39,6 +39,17 @@ def test_the_api_is_understood(hub: Hub) -> None:
     assert [sibling.rfilename for sibling in info.siblings] == ["a/b.txt", "c"]
 
 
+def test_revisions_may_have_slashes(hub: Hub, tmp_path: pathlib.Path) -> None:
+    hub.push("org/m", {"x": b"main"})
+    for revision in ("refs/pr/1", "feature/x"):
+        commit = hub.push("org/m", {"x": revision.encode(), "a b/c.txt": b"1"}, branch=revision)
+        assert download(hub, tmp_path, "x", revision=revision).read_text() == revision
+        assert download(hub, tmp_path, "a b/c.txt", revision=revision).read_text() == "1"
+        assert (tmp_path / "models--org--m/refs" / revision).read_text() == commit
+        info = huggingface_hub.HfApi(endpoint=hub.endpoint, token=False).model_info("org/m", revision=revision)
+        assert info.sha == commit
+
+
 def test_errors_are_the_hubs(hub: Hub, tmp_path: pathlib.Path) -> None:
     errors = huggingface_hub.errors
     hub.push("org/m", {"x": b"1"})

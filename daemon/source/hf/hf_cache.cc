@@ -2,18 +2,24 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/fd.h"
+#include "common/printable_text.h"
 #include "common/status.h"
 #include "daemon/source/file/file_source.h"
 
@@ -23,6 +29,14 @@ namespace {
 constexpr size_t kLongestLink = 4096;
 // A commit and, perhaps, a line's end.
 constexpr size_t kLongestRef = 64;
+
+// Of git's hash, which only files have that the hub doesn't keep as large ones.
+constexpr uint64_t kMostHashedAlways = 16 << 20;
+constexpr uint64_t kHashedAtOnce = 4 << 20;
+
+std::string KeyOf(const ObjectVersion& blob) {
+  return absl::StrCat(blob.uri.path(), " ", blob.validator);
+}
 
 // Below `folder`, whatever links say.
 Fd OpenBelow(const std::string& folder, const std::string& path, uint64_t flags) {
@@ -57,10 +71,20 @@ absl::Status Absent(const HfName& name, absl::string_view what) {
                "download it there with huggingface_hub, or let the daemon reach the hub");
 }
 
+absl::Status Damaged(const HfName& name) {
+  return Error(Reason::kVerificationFailed,
+               absl::StrCat(PrintableText(name.file), ": its copy in the local cache, of ",
+                            name.organisation, "/", name.repository, "@", name.revision,
+                            ", isn't what the hub's hash says"),
+               "download it there again with huggingface_hub (force_download), or let the daemon "
+               "reach the hub");
+}
+
 }  // namespace
 
-HfCache::HfCache(std::string folder)
+HfCache::HfCache(std::string folder, OnDamaged on_damaged)
     : folder_(absl::StripSuffix(folder, "/")),
+      on_damaged_(std::move(on_damaged)),
       blobs_(MakeFileSource({.roots = {folder_}, .traffic = nullptr})) {}
 
 absl::StatusOr<std::string> HfCache::CommitOf(const HfName& name) const {
@@ -103,7 +127,62 @@ absl::StatusOr<HfCache::Found> HfCache::Find(const HfName& name, const std::stri
   if (!blob.ok()) {
     return Absent(name, "no whole copy of the file");
   }
-  return Found{.version = {.commit = commit, .etag = etag}, .blob = *std::move(blob)};
+  Found found{.version = {.commit = commit, .etag = etag}, .blob = *std::move(blob)};
+  const bool small = !found.version.Sha256().has_value() && found.blob.size <= kMostHashedAlways;
+  if (IsMarked(found) || (small && !IsWhole(name, found, cancellation))) {
+    return Damaged(name);
+  }
+  RETURN_IF_ERROR(cancellation.status());
+  return found;
+}
+
+bool HfCache::IsWhole(const HfName& name, const Found& found, Cancellation& cancellation) const {
+  const std::string& etag = found.version.etag;
+  const bool git = IsCommit(etag);
+  if (!git && !found.version.Sha256().has_value()) {
+    return true;
+  }
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> hash(EVP_MD_CTX_new(),
+                                                                     &EVP_MD_CTX_free);
+  EVP_DigestInit_ex(hash.get(), git ? EVP_sha1() : EVP_sha256(), nullptr);
+  if (git) {
+    // How git names a file's bytes, its closing zero included.
+    const std::string head = absl::StrCat("blob ", found.blob.size);
+    EVP_DigestUpdate(hash.get(), head.c_str(), head.size() + 1);
+  }
+  std::vector<std::byte> bytes(std::min(found.blob.size, kHashedAtOnce));
+  for (uint64_t begin = 0; begin < found.blob.size; begin += bytes.size()) {
+    const uint64_t end = std::min(begin + bytes.size(), found.blob.size);
+    const ReadRequest request = {&found.blob, {begin, end}, bytes.data()};
+    if (!blobs_->Read({&request, 1}, {}, {}, cancellation).ok()) {
+      return true;
+    }
+    EVP_DigestUpdate(hash.get(), bytes.data(), end - begin);
+  }
+  std::string value(static_cast<size_t>(EVP_MD_CTX_get_size(hash.get())), '\0');
+  EVP_DigestFinal_ex(hash.get(), reinterpret_cast<unsigned char*>(value.data()), nullptr);
+  if (absl::BytesToHexString(value) == etag) {
+    return true;
+  }
+  MarkDamaged(name, found);
+  return false;
+}
+
+void HfCache::MarkDamaged(const HfName& name, const Found& found) const {
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (!damaged_.insert(KeyOf(found.blob)).second) {
+      return;
+    }
+  }
+  if (on_damaged_ != nullptr) {
+    on_damaged_(name);
+  }
+}
+
+bool HfCache::IsMarked(const Found& found) const {
+  const absl::MutexLock lock(&mutex_);
+  return damaged_.contains(KeyOf(found.blob));
 }
 
 absl::StatusOr<std::vector<std::string>> HfCache::List(const HfName& name,

@@ -37,13 +37,13 @@ absl::StatusOr<std::shared_ptr<HfDialect>> HfDialect::Make(std::string endpoint,
 absl::StatusOr<Hop> HfDialect::FirstHop(const Uri& uri) {
   const HfName name = ParseHfName(uri);
   const std::string repository = absl::StrCat(name.organisation, "/", name.repository);
-  ASSIGN_OR_RETURN(
-      const Uri url,
-      Uri::Parse(name.IsFolder() ? absl::StrCat(endpoint_, "/api/models/", repository, "/revision/",
-                                                name.revision)
-                                 : absl::StrCat(endpoint_, "/", repository, "/resolve/",
-                                                name.revision, "/", name.encoded_file)));
-  return source::FirstHop(url);
+  // No Uri: a revision's slashes are escaped here, too.
+  Hop hop = hub_;
+  hop.url = name.IsFolder() ? absl::StrCat(endpoint_, "/api/models/", repository, "/revision/",
+                                           name.encoded_revision)
+                            : absl::StrCat(endpoint_, "/", repository, "/resolve/",
+                                           name.encoded_revision, "/", name.encoded_file);
+  return hop;
 }
 
 absl::StatusOr<Proof> HfDialect::Headers(const Uri&, const Hop& hop, Question, Cancellation&) {
@@ -133,7 +133,7 @@ HttpFailure HfDialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
   if (code == "RevisionNotFound") {
     return Final(Reason::kModelNotFound, name,
                  absl::StrCat(repository, " has no revision ", parts.revision),
-                 "name a branch, a tag or a commit of 40 digits");
+                 "name a branch, a tag or a commit of 40 digits; a slash in it is written %2F");
   }
   if (code == "EntryNotFound") {
     return Final(Reason::kModelNotFound, name,

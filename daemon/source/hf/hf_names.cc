@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 
 namespace weightd::source {
@@ -28,11 +29,14 @@ HfName ParseHfName(const Uri& uri) {
   const absl::string_view path = uri.path();
   const absl::string_view first = path.substr(1, BeginOfFile(path) - 2);
   const size_t at = first.find('@');
-  const std::string decoded = uri.DecodedPath();
+  const std::string encoded_revision(first.substr(at + 1));
+  const std::string revision = absl::StrReplaceAll(encoded_revision, {{"%2F", "/"}});
+  const size_t begin = BeginOfFile(path) - (encoded_revision.size() - revision.size());
   return {.organisation = uri.authority(),
           .repository = std::string(first.substr(0, at)),
-          .revision = std::string(first.substr(at + 1)),
-          .file = decoded.substr(BeginOfFile(decoded)),
+          .revision = revision,
+          .encoded_revision = encoded_revision,
+          .file = uri.DecodedPath().substr(begin),
           .encoded_file = std::string(path.substr(BeginOfFile(path)))};
 }
 

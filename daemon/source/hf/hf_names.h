@@ -16,7 +16,9 @@ namespace weightd::source {
 struct HfName {
   std::string organisation;
   std::string repository;
+  // Decoded, and as it is in a URI ("refs/pr/1", "refs%2Fpr%2F1").
   std::string revision;
+  std::string encoded_revision;
   // Below the repository, decoded; empty, or ends with "/", for a folder.
   std::string file;
   // The same, percent-encoded.

@@ -25,11 +25,11 @@ struct Access {
 };
 
 absl::StatusOr<Access> MakeAccess(const std::string& endpoint, HfToken token, std::string cache,
-                                  HttpSourceOptions http) {
+                                  HttpSourceOptions http, HfCache::OnDamaged on_damaged) {
   Access access;
   ASSIGN_OR_RETURN(std::shared_ptr<HfDialect> dialect, HfDialect::Make(endpoint, std::move(token)));
   ASSIGN_OR_RETURN(access.hub, HttpReader::Make(std::move(http), std::move(dialect)));
-  access.cache = std::make_unique<HfCache>(std::move(cache));
+  access.cache = std::make_unique<HfCache>(std::move(cache), std::move(on_damaged));
   return access;
 }
 
@@ -102,7 +102,7 @@ class HfSource final : public Source {
     // The API tells of a repository, not of folders in it.
     ASSIGN_OR_RETURN(const Uri repository,
                      Uri::Parse(absl::StrCat("hf://", name.organisation, "/", name.repository, "@",
-                                             name.revision, "/")));
+                                             name.encoded_revision, "/")));
     const absl::StatusOr<std::string> answer =
         access.hub->Fetch(repository, kMaxHfAnswerBytes, policy, cancellation);
     if (ReasonOf(answer.status()) == Reason::kSourceUnavailable && !cancellation.cancelled()) {
@@ -134,6 +134,10 @@ class HfSource final : public Source {
 
   absl::Status Read(absl::Span<const ReadRequest> requests, const ReadPolicy& policy,
                     const ReadObserver& observer, Cancellation& cancellation) override;
+
+  // Only files of the cache. Offline the next read says which one is damaged.
+  bool Distrust(absl::Span<const ObjectVersion* const> objects, const ReadPolicy& policy,
+                Cancellation& cancellation) override;
 
  private:
   const Access& Of(const ReadPolicy& policy) const { return policy.any_path ? own_ : shared_; }
@@ -188,10 +192,16 @@ absl::Status HfSource::Split(absl::Span<const ReadRequest> requests, const Acces
       return OfSeveralCommits(object.uri);
     }
     only_commit = version->commit;
-    absl::StatusOr<HfCache::Found> found =
-        access.cache->Find(ParseHfName(object.uri), version->commit, cancellation);
-    if (found.ok() && found->version.etag == version->etag && found->blob.size == object.size) {
+    const HfName name = ParseHfName(object.uri);
+    absl::StatusOr<HfCache::Found> found = access.cache->Find(name, version->commit, cancellation);
+    const bool same = found.ok() && found->version.etag == version->etag;
+    if (same && found->blob.size != object.size) {
+      access.cache->MarkDamaged(name, *found);
+    }
+    if (same && found->blob.size == object.size) {
       cached.Add(requests[i], i, std::move(found->blob));
+    } else if (offline_ && ReasonOf(found.status()) == Reason::kVerificationFailed) {
+      return found.status();
     } else if (offline_) {
       return Error(Reason::kSourceChanged,
                    absl::StrCat(object.uri.Redacted(), ": gone from the local cache"),
@@ -230,15 +240,42 @@ absl::Status HfSource::Read(absl::Span<const ReadRequest> requests, const ReadPo
              : access.hub->Read(remote.requests, policy, remote.Observed(observer), cancellation);
 }
 
+bool HfSource::Distrust(absl::Span<const ObjectVersion* const> objects, const ReadPolicy& policy,
+                        Cancellation& cancellation) {
+  const HfCache& cache = *Of(policy).cache;
+  bool damaged = false;
+  for (const ObjectVersion* object : objects) {
+    const std::optional<HfVersion> version = ParseValidator(object->validator);
+    if (!version.has_value()) {
+      continue;
+    }
+    const HfName name = ParseHfName(object->uri);
+    const absl::StatusOr<HfCache::Found> found = cache.Find(name, version->commit, cancellation);
+    if (found.ok() && found->version.etag == version->etag &&
+        !cache.IsWhole(name, *found, cancellation)) {
+      damaged = true;
+    }
+  }
+  return damaged;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Source>> MakeHfSource(HfSourceOptions options) {
   ASSIGN_OR_RETURN(const std::string endpoint, CheckHubEndpoint(options.settings.endpoint));
-  ASSIGN_OR_RETURN(Access own, MakeAccess(endpoint, std::move(options.settings.token),
-                                          std::move(options.settings.cache), options.http));
-  ASSIGN_OR_RETURN(Access shared,
-                   MakeAccess(endpoint, std::move(options.shared_token),
-                              std::move(options.shared_cache), std::move(options.http)));
+  HfCache::OnDamaged on_damaged;
+  if (options.on_damaged_copy != nullptr) {
+    on_damaged = [tell = std::move(options.on_damaged_copy)](const HfName& name) {
+      tell(absl::StrCat("hf://", name.organisation, "/", name.repository, "@",
+                        name.encoded_revision, "/", name.encoded_file));
+    };
+  }
+  ASSIGN_OR_RETURN(Access own,
+                   MakeAccess(endpoint, std::move(options.settings.token),
+                              std::move(options.settings.cache), options.http, on_damaged));
+  ASSIGN_OR_RETURN(Access shared, MakeAccess(endpoint, std::move(options.shared_token),
+                                             std::move(options.shared_cache),
+                                             std::move(options.http), std::move(on_damaged)));
   return std::make_unique<HfSource>(std::move(own), std::move(shared), options.settings.offline);
 }
 

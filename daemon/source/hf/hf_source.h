@@ -1,7 +1,9 @@
 #ifndef WEIGHTD_DAEMON_SOURCE_HF_HF_SOURCE_H_
 #define WEIGHTD_DAEMON_SOURCE_HF_HF_SOURCE_H_
 
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "daemon/source/hf/hf_settings.h"
@@ -18,12 +20,16 @@ struct HfSourceOptions {
   HfToken shared_token;
   std::string shared_cache;
   HttpSourceOptions http;
+  // Called, from any thread, for a file whose copy in a local cache is damaged: once for each copy.
+  // May be null.
+  std::function<void(const std::string& file)> on_damaged_copy = nullptr;
 };
 
 // hf://organisation/name@revision/ and files of it: a hub of models that speaks as huggingface.co
 // does. A version's validator is the commit and the file's hash, which is SHA-256 for large files
 // and checked by loads. What the local cache holds of a commit is read from there, after the hub
-// has said that the file may be had; when the hub can't be reached, the cache alone counts.
+// has said that the file may be had; when the hub can't be reached, the cache alone counts. A copy
+// there that turns out to be damaged is left alone from then on: the hub's bytes are read instead.
 // INVALID_ARGUMENT for options that make no sense.
 absl::StatusOr<std::unique_ptr<Source>> MakeHfSource(HfSourceOptions options);
 

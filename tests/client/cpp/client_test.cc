@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -58,6 +59,44 @@ TEST_F(ClientTest, TiedWeightsHaveEachOfTheirNames) {
   const auto also = model->tensor("also");
   ASSERT_TRUE(also.ok()) << also.status();
   EXPECT_EQ(also->bytes().data(), model->tensor("a")->bytes().data());
+}
+
+TEST_F(ClientTest, ModelsGiveWhatLiesBesideTheirWeights) {
+  fakes::FakeModel folder = SmallModel();
+  folder.small_files = "{}text";
+  fakes::AddSmallFile(folder, "1_Pooling/config.json", 0, 2);
+  fakes::AddSmallFile(folder, "empty.txt", 6, 0);
+  fakes::AddSmallFile(folder, "vocab.txt", 2, 4);
+  fakes::AddSmallFile(folder, "tokenizer.json", 0, 0);
+  folder.index.mutable_small_files(3)->set_left_out("it is too large");
+  daemon_.Add("folder", folder);
+  const Client client = Connect();
+  absl::StatusOr<Model> model = client.Attach("folder");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto files = model->files();
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_EQ(*files,
+            (std::map<std::string, absl::string_view>{
+                {"1_Pooling/config.json", "{}"}, {"empty.txt", ""}, {"vocab.txt", "text"}}));
+  EXPECT_EQ(model->file("vocab.txt").value_or("none"), "text");
+  EXPECT_EQ(model->file("empty.txt").value_or("none"), "");
+  const absl::Status left_out = model->file("tokenizer.json").status();
+  EXPECT_EQ(ReasonOf(left_out), Reason::kFileNotFound);
+  EXPECT_NE(left_out.message().find("it is too large"), absl::string_view::npos) << left_out;
+  EXPECT_EQ(ReasonOf(model->file("config.json").status()), Reason::kFileNotFound);
+  EXPECT_FALSE(HintOf(model->file("config.json").status()).empty());
+
+  const Model copy = *model;
+  model = absl::CancelledError();
+  EXPECT_EQ(copy.file("vocab.txt").value_or("none"), "text") << "while a copy lives";
+}
+
+TEST_F(ClientTest, ModelsMayHaveNothingBesideTheirWeights) {
+  const Client client = Connect();
+  const auto model = client.Attach("small");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_TRUE(model->files()->empty());
+  EXPECT_EQ(model->file("config.json").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(ClientTest, MapsAtAHugePageBoundary) {

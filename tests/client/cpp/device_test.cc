@@ -224,6 +224,31 @@ TEST_F(DeviceTest, SharedModelGivesItsTensors) {
   ExpectAllFree();
 }
 
+TEST_F(DeviceTest, ModelsGiveWhatLiesBesideTheirWeights) {
+  FakeModel folder = Exported(SmallDeviceModel());
+  folder.small_files = "{}";
+  fakes::AddSmallFile(folder, "config.json", 0, 2);
+  daemon_.Add("folder", folder);
+  for (const DeviceMode mode : {DeviceMode::kShared, DeviceMode::kPrivate}) {
+    options_.mode = mode;
+    const auto model = Attach("folder");
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(model->file("config.json").value_or("none"), "{}");
+    EXPECT_EQ(model->files()->size(), 1u);
+    EXPECT_EQ(ReasonOf(model->file("vocab.txt").status()), Reason::kFileNotFound);
+  }
+  options_.mode = DeviceMode::kShared;
+  fakes::AddSmallFile(folder, "vocab.txt", 2, 1);
+  daemon_.Add("folder", folder);
+  EXPECT_EQ(ReasonOf(Attach("folder")->files().status()), Reason::kMalformedModel);
+  FakeDaemon::Faults unsealed;
+  unsealed.tamper = [](v1::HandleReply&, std::vector<Fd>& fds) {
+    fds[2] = MakeMemfd("{}", /*sealed=*/false);
+  };
+  daemon_.Set(unsealed);
+  EXPECT_EQ(ReasonOf(Attach("folder").status()), Reason::kMalformedModel);
+}
+
 TEST_F(DeviceTest, PrivateCopyIsWritableAndHasNoLease) {
   options_.mode = DeviceMode::kPrivate;
   {

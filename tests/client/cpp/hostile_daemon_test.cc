@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -130,6 +132,107 @@ TEST_F(HostileDaemonTest, IndexBeyondTheSegment) {
   EXPECT_EQ(ReasonOf(model->tensor("a").status()), Reason::kMalformedModel);
   EXPECT_EQ(ReasonOf(model->tensors().status()), Reason::kMalformedModel);
   EXPECT_EQ(ReasonOf(model->metadata().status()), Reason::kMalformedModel);
+}
+
+// A model with one small file, of which the daemon says this; attached.
+class HostileSmallFilesTest : public HostileDaemonTest {
+ protected:
+  static fakes::FakeModel WithFile(const std::string& name, uint64_t offset, uint64_t bytes) {
+    fakes::FakeModel model = SmallModel();
+    model.small_files = "0123456789";
+    fakes::AddSmallFile(model, name, offset, bytes);
+    return model;
+  }
+
+  void ExpectRefused(const fakes::FakeModel& lie, const std::string& name) {
+    daemon_.Add("lie", lie);
+    const auto model = client_->Attach("lie");
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(ReasonOf(model->files().status()), Reason::kMalformedModel) << name;
+    EXPECT_EQ(ReasonOf(model->file(name).status()), Reason::kMalformedModel) << name;
+    EXPECT_FALSE(HintOf(model->file(name).status()).empty());
+    EXPECT_TRUE(model->tensor("a").ok()) << "the weights are as good as before";
+  }
+
+  absl::Status AttachWithBeside(Tamper tamper) {
+    daemon_.Add("small", WithFile("config.json", 0, 10));
+    return AttachWith(std::move(tamper));
+  }
+};
+
+TEST_F(HostileSmallFilesTest, PlacesBeyondWhatWasSent) {
+  constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+  for (const auto& [offset, bytes] : std::vector<std::pair<uint64_t, uint64_t>>{
+           {0, 11}, {10, 1}, {11, 0}, {5, 6}, {kMost, 2}, {2, kMost}, {kMost, kMost}}) {
+    ExpectRefused(WithFile("config.json", offset, bytes), "config.json");
+  }
+}
+
+TEST_F(HostileSmallFilesTest, NamesThatLeadOutOfAFolder) {
+  for (const std::string& name :
+       {std::string(), std::string("/etc/passwd"), std::string("../config.json"),
+        std::string("a/../../b"), std::string("a//b"), std::string("a/"), std::string("."),
+        std::string("./a"), std::string("a\0b", 3)}) {
+    ExpectRefused(WithFile(name, 0, 10), name);
+  }
+}
+
+TEST_F(HostileSmallFilesTest, OneNameTwice) {
+  fakes::FakeModel lie = WithFile("config.json", 0, 5);
+  fakes::AddSmallFile(lie, "config.json", 5, 5);
+  daemon_.Add("lie", lie);
+  const auto model = client_->Attach("lie");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(ReasonOf(model->files().status()), Reason::kMalformedModel);
+}
+
+TEST_F(HostileSmallFilesTest, DescribedButNotSent) {
+  fakes::FakeModel lie = WithFile("config.json", 0, 10);
+  lie.small_files.clear();
+  ExpectRefused(lie, "config.json");
+}
+
+TEST_F(HostileSmallFilesTest, IndexThatIsNone) {
+  fakes::FakeModel lie = WithFile("config.json", 0, 10);
+  lie.index.mutable_layout()->mutable_pieces(0)->set_offset(uint64_t{1} << 40);
+  daemon_.Add("lie", lie);
+  const auto model = client_->Attach("lie");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(ReasonOf(model->files().status()), Reason::kMalformedModel);
+  EXPECT_EQ(ReasonOf(model->file("config.json").status()), Reason::kMalformedModel);
+}
+
+TEST_F(HostileSmallFilesTest, UnsealedDescriptor) {
+  const absl::Status status = AttachWithBeside([](v1::HandleReply&, std::vector<Fd>& fds) {
+    fds[2] = MakeMemfd("0123456789", /*sealed=*/false);
+  });
+  EXPECT_EQ(ReasonOf(status), Reason::kMalformedModel) << status;
+}
+
+TEST_F(HostileSmallFilesTest, DescriptorSmallerThanAnnounced) {
+  const absl::Status status = AttachWithBeside(
+      [](v1::HandleReply&, std::vector<Fd>& fds) { fds[2] = MakeMemfd("012345678"); });
+  EXPECT_EQ(ReasonOf(status), Reason::kMalformedModel) << status;
+}
+
+TEST_F(HostileSmallFilesTest, DescriptorLargerThanAllMemory) {
+  const absl::Status status = AttachWithBeside([](v1::HandleReply& reply, std::vector<Fd>&) {
+    reply.mutable_handles()->mutable_handles(2)->set_nbytes(uint64_t{1} << 63);
+  });
+  EXPECT_EQ(ReasonOf(status), Reason::kMalformedModel) << status;
+}
+
+TEST_F(HostileSmallFilesTest, SecondDescriptorIsIgnored) {
+  daemon_.Add("small", WithFile("config.json", 0, 10));
+  daemon_.Set({.tamper = [](v1::HandleReply& reply, std::vector<Fd>& fds) {
+    v1::Handle* more = reply.mutable_handles()->add_handles();
+    more->set_kind(v1::Handle::SMALL_FILES);
+    more->set_nbytes(10);
+    fds.push_back(MakeMemfd("9876543210"));
+  }});
+  const auto model = client_->Attach("small");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->file("config.json").value_or("none"), "0123456789");
 }
 
 TEST_F(HostileDaemonTest, SilentAcquireEndsAtTheDeadline) {

@@ -35,6 +35,32 @@ TEST_F(LeasesTest, AClaimHandsOutTheBytes) {
   EXPECT_EQ(cache_->Leases()[0].uid, 7u);
 }
 
+TEST_F(LeasesTest, AClaimHandsOutWhatLiesBesideTheWeights) {
+  Start(100);
+  Put("m", 4, /*revision=*/42);
+  store_.PutSmallFiles(Named("m"), {"config.json", "vocab.txt"});
+  const LeaseId lease = Lease("m");
+  EXPECT_EQ(UsedPages(), 6u) << "it is charged";
+  auto handles = cache_->Claim(kAlice, lease);
+  ASSERT_TRUE(handles.ok()) << handles.status();
+  ASSERT_EQ(handles->size(), 3u);
+  EXPECT_EQ(handles->back().kind, ClaimedHandle::Kind::kSmallFiles);
+  EXPECT_EQ(handles->back().bytes, kPageBytes);
+  const auto mapping =
+      Mapping::Map(handles->back().fd.get(), kPageBytes, Mapping::Access::kSharedReadOnly);
+  ASSERT_TRUE(mapping.ok());
+  EXPECT_EQ(static_cast<int>(mapping->span()[0]), 42);
+
+  // Who keeps that alone keeps its memory in use, and nothing else.
+  handles->pop_back();
+  handles->pop_back();
+  handles->pop_back();
+  Release(lease);
+  EXPECT_TRUE(cache_->Evict(Named("m"), /*force=*/false).ok());
+  AwaitResidentPages(0);
+  EXPECT_EQ(tier_->usage().draining, kPageBytes);
+}
+
 TEST_F(LeasesTest, ALeaseIsItsSessionsOwn) {
   Start(100);
   Put("m", 4);

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "common/mapping.h"
 #include "tests/daemon/cache/cache_fixture.h"
 
 namespace weightd::cache {
@@ -56,6 +59,39 @@ TEST_F(RevalidationTest, ANewRevisionReplacesTheOld) {
   EXPECT_EQ(trail_->Await(EventKind::kDrained).revision, fakes::MakeRevision(1));
   EXPECT_EQ(UsedPages(), 7u);
   EXPECT_FALSE(Acquire("m", kBob, false, "00000001")->Await().ok());
+}
+
+TEST_F(RevalidationTest, ASourceIsAskedOnlyForTheSmallFilesThatTheModelHas) {
+  Start(100, Always());
+  Put("m", 4);
+  store_.PutSmallFiles(Named("m"), {"config.json", "vocab.txt"});
+  Load("m");
+  EXPECT_EQ(store_.last_known(), std::nullopt) << "a load looks for all";
+  Lease("m");
+  store_.AwaitResolves(2);
+  EXPECT_EQ(store_.last_known(), (pipeline::KnownSmallFiles({"config.json", "vocab.txt"})));
+  Put("bare", 4);
+  Load("bare");
+  Lease("bare");
+  store_.AwaitResolves(4);
+  EXPECT_EQ(store_.last_known(), pipeline::KnownSmallFiles(std::vector<std::string>()));
+}
+
+TEST_F(RevalidationTest, ASupersededRevisionKeepsItsSmallFiles) {
+  Start(100, Always());
+  Put("m", 4, /*revision=*/1);
+  store_.PutSmallFiles(Named("m"), {"config.json"});
+  const LeaseId old = Lease("m");
+  Put("m", 4, /*revision=*/2);
+  Lease("m", kBob);
+  trail_->Await(EventKind::kSuperseded);
+  EXPECT_EQ(store_.last_known(), std::nullopt) << "what is new may have others";
+  auto kept = cache_->Claim(kAlice, old);
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  const auto mapping =
+      Mapping::Map(kept->back().fd.get(), kPageBytes, Mapping::Access::kSharedReadOnly);
+  ASSERT_TRUE(mapping.ok());
+  EXPECT_EQ(static_cast<int>(mapping->span()[0]), 1) << "of the old one's own";
 }
 
 TEST_F(RevalidationTest, AnUnleasedOldRevisionLeavesAtOnce) {

@@ -120,6 +120,20 @@ TEST_P(GpuLoad, ShardsLieInOneSegment) {
   ExpectOnGpus(*model, BytesOf(all), 1);
 }
 
+TEST_P(GpuLoad, WhatLiesBesideTheWeightsIsKeptInHostMemory) {
+  source_->Put(kModel, SafetensorsFile(Tensors()));
+  source_->Put("http://host/m/config.json", "{}");
+  source_->Put("http://host/m/vocab.txt", "a");
+  const auto model = ResolveAndLoad("http://host/m/");
+  ASSERT_TRUE(model.ok()) << model.status();
+  ExpectOnGpus(*model, BytesOf(Tensors()), 1);
+  ASSERT_EQ(model->index.small_files.size(), 2u);
+  ASSERT_NE(model->small_files, nullptr);
+  EXPECT_EQ(model->small_file_bytes, 3u);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(model->small_files->bytes().data()), 3),
+            "{}a");
+}
+
 TEST_P(GpuLoad, TensorizerFilesComeToTheGpu) {
   ExpectTensors(fakes::MakeTensorizerFile(RecordedTensors()).bytes, BytesOf(RecordedTensors()),
                 kTensorizer);

@@ -19,8 +19,10 @@
 #include "daemon/host/host_segment.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/source/checksum.h"
 #include "gtest/gtest.h"
 #include "tests/daemon/pipeline/load_from_memory.h"
+#include "tests/fakes/checksums.h"
 #include "tests/fakes/memory_source.h"
 #include "tests/fakes/safetensors_file.h"
 
@@ -125,6 +127,47 @@ TEST_F(LoaderTest, EmptyModelsAndEmptyTensorsWork) {
   model = ResolveAndLoad();
   ASSERT_TRUE(model.ok()) << model.status();
   ExpectTensors(*model, tensors);
+}
+
+TEST_F(LoaderTest, AFoldersSmallFilesComeWithItAndAreChargedWithIt) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("weight", 1000, 1)}));
+  const auto alone = ResolveAndLoad("http://host/m/");
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_EQ(alone->small_files, nullptr);
+  EXPECT_EQ(alone->small_file_bytes, 0u);
+  source_->Put("http://host/m/config.json", "{}");
+  source_->Put("http://host/m/tokenizer.json", std::string(5000, 'x'));
+  const auto model = ResolveAndLoad("http://host/m/");
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_EQ(model->index.small_files.size(), 2u);
+  ASSERT_NE(model->small_files, nullptr);
+  EXPECT_EQ(model->small_file_bytes, 5002u);
+  EXPECT_EQ(model->charged_bytes(), alone->charged_bytes() + 2 * kPageBytes);
+  EXPECT_EQ(tier_->usage().resident, alone->charged_bytes() + model->charged_bytes());
+  EXPECT_EQ(model->index.files.size(), 1u) << "they are no weights";
+  const auto file = ResolveAndLoad();
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_TRUE(file->index.small_files.empty()) << "a weight file has none";
+}
+
+TEST_F(LoaderTest, ASmallFileThatIsDamagedFailsTheLoadAndLeavesNothing) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("weight", 1000, 1)}));
+  source_->Put("http://host/m/config.json", "{}");
+  source_->SetChecksums("http://host/m/config.json",
+                        {fakes::Whole(source::ChecksumKind::kSha256, "[]")});
+  const absl::Status status = ResolveAndLoad("http://host/m/").status();
+  EXPECT_EQ(ReasonOf(status), Reason::kVerificationFailed) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "config.json")) << status;
+  ExpectNothingHeld();
+}
+
+TEST_F(LoaderTest, SmallFilesThatDoNotFitTheBudgetFailTheLoad) {
+  source_->Put(kModel, SafetensorsFile({F32Tensor("weight", 1000, 1)}));
+  source_->Put("http://host/m/tokenizer.json", std::string(2 * kMiB, 'x'));
+  SetBudget(kMiB);
+  EXPECT_TRUE(ResolveAndLoad().ok());
+  EXPECT_EQ(ReasonOf(ResolveAndLoad("http://host/m/").status()), Reason::kBudgetExceeded);
+  ExpectNothingHeld();
 }
 
 TEST_F(LoaderTest, ShardsLieInOneSegment) {

@@ -322,6 +322,46 @@ TEST_F(ResolveTest, TheRevisionChangesWithAnyFileAndOnlyThen) {
   EXPECT_NE(Resolve("http://h/m/")->revision, second);
 }
 
+TEST_F(ResolveTest, SmallFilesBelongToTheRevision) {
+  const auto resolve = [this](const KnownSmallFiles& known = {}) {
+    auto model =
+        ResolveModel(source_, Uri::Parse("http://h/m/").value(), policy_, cancellation_, &known);
+    EXPECT_TRUE(model.ok()) << model.status();
+    return model->revision;
+  };
+  source_.Put("http://h/m/model.safetensors", "1");
+  const RevisionId bare = resolve();
+  EXPECT_EQ(bare, Resolve("http://h/m/")->revision) << "as for those who want none";
+  source_.Put("http://h/m/config.json", "{}");
+  const RevisionId first = resolve();
+  EXPECT_NE(first, bare);
+  EXPECT_EQ(resolve(), first);
+  EXPECT_EQ(resolve({{"config.json"}}), first);
+  EXPECT_EQ(resolve({std::vector<std::string>()}), bare);
+  EXPECT_EQ(Resolve("http://h/m/")->revision, bare);
+  source_.Put("http://h/m/config.json", "{}");
+  const RevisionId second = resolve();
+  EXPECT_NE(second, first) << "same bytes, but another version";
+  source_.Put("http://h/m/vocab.txt", "a");
+  EXPECT_NE(resolve(), second);
+  EXPECT_EQ(resolve({{"config.json"}}), second) << "one more is seen by the next load";
+  source_.Remove("http://h/m/vocab.txt");
+  EXPECT_EQ(resolve({{"config.json", "vocab.txt"}}), second);
+  source_.Remove("http://h/m/config.json");
+  EXPECT_EQ(resolve({{"config.json", "vocab.txt"}}), bare);
+}
+
+TEST_F(ResolveTest, AWeightFileHasNoSmallFiles) {
+  source_.Put("http://h/m/a.safetensors", "1");
+  source_.Put("http://h/m/config.json", "{}");
+  const KnownSmallFiles unknown;
+  const auto model = ResolveModel(source_, Uri::Parse("http://h/m/a.safetensors").value(), policy_,
+                                  cancellation_, &unknown);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_TRUE(model->small_files.empty());
+  EXPECT_EQ(source_.stats().size(), 1u);
+}
+
 TEST(NameRevision, PartsCannotFlowIntoOneAnother) {
   const Uri uri = Uri::Parse("http://h/m/").value();
   const auto file = [](std::string name, std::string validator) {
@@ -335,6 +375,9 @@ TEST(NameRevision, PartsCannotFlowIntoOneAnother) {
   const ModelFile b = file("ab", "c");
   EXPECT_NE(NameRevision(uri, {a}, nullptr), NameRevision(uri, {b}, nullptr));
   EXPECT_NE(NameRevision(uri, {a, b}, nullptr), NameRevision(uri, {b}, &a));
+  const SmallFile small_b = {.file = b};
+  EXPECT_NE(NameRevision(uri, {a, b}, nullptr), NameRevision(uri, {a}, nullptr, {small_b}));
+  EXPECT_NE(NameRevision(uri, {a}, &b), NameRevision(uri, {a}, nullptr, {small_b}));
 }
 
 TEST_F(ResolveTest, ACancelledResolveEnds) {

@@ -175,5 +175,29 @@ TEST(TensorIndexCodecTest, EncodesAHundredThousandTensors) {
   EXPECT_EQ(decoded.device_bytes(), 512);
 }
 
+TEST(TensorIndexTest, SmallFilesAreKeptWithAPlaceOrLeftOutWithAReason) {
+  pipeline::ModelIndex index;
+  pipeline::SmallFile kept = {.file = {.name = "config.json", .version = {}}, .offset = 12};
+  kept.file.version.size = 7;
+  // Reasons may hold what a store or a file system says.
+  pipeline::SmallFile left_out = {
+      .file = {.name = "tokenizer.json", .version = {}}, .offset = 19, .left_out = "too large\xFF"};
+  left_out.file.version.size = uint64_t{1} << 63;
+  index.small_files = {kept, left_out};
+
+  v1::TensorIndex decoded;
+  ASSERT_TRUE(decoded.ParseFromString(EncodeTensorIndex(index)));
+  ASSERT_EQ(decoded.small_files_size(), 2);
+  EXPECT_EQ(decoded.small_files(0).name(), "config.json");
+  EXPECT_EQ(decoded.small_files(0).offset(), 12);
+  EXPECT_EQ(decoded.small_files(0).nbytes(), 7);
+  EXPECT_EQ(decoded.small_files(0).left_out(), "");
+  EXPECT_EQ(decoded.small_files(1).name(), "tokenizer.json");
+  EXPECT_EQ(decoded.small_files(1).offset(), 0);
+  EXPECT_EQ(decoded.small_files(1).nbytes(), 0);
+  EXPECT_EQ(decoded.small_files(1).left_out(), "too large?");
+  EXPECT_EQ(decoded.files_size(), 0);
+}
+
 }  // namespace
 }  // namespace weightd::service

@@ -21,7 +21,9 @@ TEST(HfUri, IsNormalised) {
   for (const auto& [written, normal] : std::vector<std::pair<std::string, std::string>>{
            {"HF://Org/Name", "hf://Org/Name@main/"},
            {"hf://o/n@v1.0", "hf://o/n@v1.0/"},
-           {"hf://o/n/a//b%41", "hf://o/n@main/a/bA"}}) {
+           {"hf://o/n/a//b%41", "hf://o/n@main/a/bA"},
+           {"hf://o/n@refs%2fpr%2F1", "hf://o/n@refs%2Fpr%2F1/"},
+           {"hf://o//./n@feature%2Fx/a", "hf://o/n@feature%2Fx/a"}}) {
     const absl::StatusOr<Uri> uri = Uri::Parse(written);
     ASSERT_TRUE(uri.ok()) << written;
     EXPECT_EQ(uri->ToString(), normal);
@@ -30,10 +32,31 @@ TEST(HfUri, IsNormalised) {
 }
 
 TEST(HfUri, RefusesWhatNoHubHas) {
-  for (const char* uri :
-       {"hf://o", "hf:///n", "hf://o/n@", "hf://o/n@refs/pr/1", "hf://o/a--b", "hf://-o/n",
-        "hf://o/n.git", "hf://o/n@a..b", "hf://o/n@main/../x", "hf://u:p@o/n", "hf://o:80/n",
-        "hf://o/n?q", "hf://o/n%2Fx", "hf://o/n@main/a%2f..%2fb"}) {
+  for (const char* uri : {"hf://o",
+                          "hf:///n",
+                          "hf://o/n@",
+                          "hf://o/n@refs/pr/1",
+                          "hf://o/a--b",
+                          "hf://-o/n",
+                          "hf://o/n.git",
+                          "hf://o/n@a..b",
+                          "hf://o/n@main/../x",
+                          "hf://u:p@o/n",
+                          "hf://o:80/n",
+                          "hf://o/n?q",
+                          "hf://o/n%2Fx",
+                          "hf://o/n@main/a%2f..%2fb",
+                          "hf://o/n@main/a%2Fb",
+                          "hf://o/n@a%2F",
+                          "hf://o/n@%2Fa",
+                          "hf://o/n@a%2F%2Fb",
+                          "hf://o/n@a%2F.b",
+                          "hf://o/n@a%2F..%2Fb",
+                          "hf://o/n@a.lock%2Fb",
+                          "hf://o/n@a%5Cb",
+                          "hf://o/n@a%20b",
+                          "hf://o/n@a%252Fb",
+                          "hf://o%2Fx/n"}) {
     EXPECT_EQ(ReasonOf(Uri::Parse(uri).status()), Reason::kInvalidUri) << uri;
   }
 }
@@ -47,6 +70,20 @@ TEST(HfName, IsTakenApartAndPinned) {
   EXPECT_TRUE(ParseHfName(*Uri::Parse("hf://o/n")).IsFolder());
   EXPECT_EQ(PinnedTo(uri, kCommit)->ToString(),
             absl::StrCat("hf://o/n@", kCommit, "/a%20b/m.safetensors"));
+}
+
+TEST(HfName, MayHaveARevisionWithSlashes) {
+  const Uri uri = *Uri::Parse("hf://o/n@refs%2Fpr%2F1/a b/m%25.safetensors");
+  const HfName name = ParseHfName(uri);
+  EXPECT_EQ(name.repository, "n");
+  EXPECT_EQ(name.revision, "refs/pr/1");
+  EXPECT_EQ(name.encoded_revision, "refs%2Fpr%2F1");
+  EXPECT_EQ(name.file, "a b/m%.safetensors");
+  EXPECT_EQ(name.encoded_file, "a%20b/m%25.safetensors");
+  EXPECT_EQ(PinnedTo(uri, kCommit)->ToString(),
+            absl::StrCat("hf://o/n@", kCommit, "/a%20b/m%25.safetensors"));
+  EXPECT_EQ(Uri::Parse("hf://o/n@a%2Fb/")->Child("c/d")->ToString(), "hf://o/n@a%2Fb/c/d");
+  EXPECT_TRUE(ParseHfName(*Uri::Parse("hf://o/n@a%2Fb")).IsFolder());
 }
 
 TEST(HfVersion, GoesIntoAValidatorAndBack) {
