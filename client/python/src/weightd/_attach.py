@@ -112,7 +112,7 @@ def _attach_once(
         finally:
             reporter.close()
         if place is None:
-            return _open(session, directory, grant, framework, deadline)
+            return _open(uri, session, directory, grant, framework, deadline)
         segment, index, files = _device.open_segment(session, grant, place, deadline)
         return Model(segment, index, files, framework, grant.verification)
     except BaseException:
@@ -121,7 +121,7 @@ def _attach_once(
 
 
 def _open(
-    session: Session, directory: Path, grant: weights_pb2.Grant, framework: str, deadline: Deadline
+    uri: str, session: Session, directory: Path, grant: weights_pb2.Grant, framework: str, deadline: Deadline
 ) -> Model:
     """Claims the lease, checks and maps what comes. The session then ends with the mapping."""
     handles = session.claim(grant.lease_id, deadline)
@@ -138,7 +138,7 @@ def _open(
             )
         files = open_files(index, found)
         segment = map_segment(descriptor, nbytes)
-        lease = Lease(session, directory, index.model, index.revision, descriptor)
+        lease = Lease(session, directory, uri, index.revision, descriptor)
     finally:
         for _, descriptor in handles:
             os.close(descriptor)
