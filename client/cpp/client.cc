@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "client/cpp/connection.h"
 #include "client/cpp/device_model_state.h"
+#include "client/cpp/held_lease.h"
+#include "client/cpp/link.h"
 #include "client/cpp/model_state.h"
 #include "client/cpp/socket_dir.h"
 #include "common/ids.h"
@@ -31,12 +32,31 @@ Session::Segment SegmentOf(const v1::AcquireRequest& request) {
 }
 
 struct Claimed {
+  std::shared_ptr<Client::Connection> connection;
   v1::Grant grant;
   ClaimedHandles handles;
 };
 
-// A lease and its descriptors. `request` says where.
-absl::StatusOr<Claimed> AcquireAndClaim(Client::Connection& connection, absl::string_view model,
+// A lease and its descriptors, of one daemon.
+absl::StatusOr<Claimed> AcquireAndClaim(std::shared_ptr<Client::Connection> connection,
+                                        const v1::AcquireRequest& request, absl::Time deadline,
+                                        const AttachOptions& options) {
+  Claimed claimed;
+  ASSIGN_OR_RETURN(claimed.grant, connection->Acquire(request, deadline, options.progress));
+  const LeaseId lease(claimed.grant.lease_id());
+  auto handles = connection->session().Claim(lease, SegmentOf(request),
+                                             std::min(deadline, absl::Now() + kClaimPatience));
+  if (!handles.ok()) {
+    connection->ReleaseLater(lease);
+    return Annotate(handles.status(), request.model());
+  }
+  claimed.handles = *std::move(handles);
+  claimed.connection = std::move(connection);
+  return claimed;
+}
+
+// The same of whichever daemon runs. `request` says where.
+absl::StatusOr<Claimed> AcquireAndClaim(Client::Link& link, absl::string_view model,
                                         const AttachOptions& options, v1::AcquireRequest request) {
   const absl::Time deadline = absl::Now() + options.timeout;
   request.set_model(std::string(model));
@@ -44,46 +64,46 @@ absl::StatusOr<Claimed> AcquireAndClaim(Client::Connection& connection, absl::st
   request.set_revision(options.revision);
   request.mutable_sha256()->insert(options.sha256.begin(), options.sha256.end());
   Claimed claimed;
-  ASSIGN_OR_RETURN(claimed.grant, connection.Acquire(request, deadline, options.progress));
-  const LeaseId lease(claimed.grant.lease_id());
-  auto handles = connection.session().Claim(lease, SegmentOf(request),
-                                            std::min(deadline, absl::Now() + kClaimPatience));
-  if (!handles.ok()) {
-    connection.ReleaseLater(lease);
-    return Annotate(handles.status(), model);
-  }
-  claimed.handles = *std::move(handles);
+  RETURN_IF_ERROR(link.Patiently(
+      deadline, [&](const std::shared_ptr<Client::Connection>& connection) -> absl::Status {
+        ASSIGN_OR_RETURN(claimed, AcquireAndClaim(connection, request, deadline, options));
+        return absl::OkStatus();
+      }));
   return claimed;
 }
 
 }  // namespace
 
 absl::StatusOr<Client> Client::Connect(const ConnectOptions& options) {
-  ASSIGN_OR_RETURN(auto connection, Connection::Open(ResolveSocketDir(options.socket_dir),
-                                                     absl::Now() + options.timeout));
-  return Client(std::move(connection));
+  ASSIGN_OR_RETURN(auto link,
+                   Link::Open(ResolveSocketDir(options.socket_dir), absl::Now() + options.timeout));
+  return Client(std::move(link));
 }
 
 absl::StatusOr<Model> Client::Attach(absl::string_view model, const AttachOptions& options) const {
-  RETURN_IF_ERROR(CheckOurs(connection_->session()));
-  ASSIGN_OR_RETURN(const Claimed claimed, AcquireAndClaim(*connection_, model, options, {}));
-  auto state = Model::State::Map(connection_, claimed.grant, claimed.handles, options.access);
+  RETURN_IF_ERROR(CheckOurs(link_->connection()->session()));
+  ASSIGN_OR_RETURN(const Claimed claimed, AcquireAndClaim(*link_, model, options, {}));
+  auto lease = std::make_shared<HeldLease>(claimed.connection, std::string(model), claimed.grant,
+                                           claimed.handles.segment);
+  auto state = Model::State::Map(lease, claimed.grant, claimed.handles, options.access);
   if (!state.ok()) {
     return Annotate(state.status(), model);
   }
+  link_->Remember(lease);
+  link_->RenewLeases();
   return Model(*std::move(state));
 }
 
 absl::StatusOr<DeviceModel> Client::AttachToDevice(absl::string_view model,
                                                    const DeviceOptions& device,
                                                    const AttachOptions& options) const {
-  RETURN_IF_ERROR(CheckOurs(connection_->session()));
+  RETURN_IF_ERROR(CheckOurs(link_->connection()->session()));
   ASSIGN_OR_RETURN(auto context, OpenGpu(device));
   v1::AcquireRequest request;
   *request.mutable_device() = ToRequest(device, context->gpu());
   ASSIGN_OR_RETURN(const Claimed claimed,
-                   AcquireAndClaim(*connection_, model, options, std::move(request)));
-  auto state = DeviceModel::State::Map(connection_, claimed.grant, claimed.handles,
+                   AcquireAndClaim(*link_, model, options, std::move(request)));
+  auto state = DeviceModel::State::Map(claimed.connection, claimed.grant, claimed.handles,
                                        std::move(context), device);
   if (!state.ok()) {
     return Annotate(state.status(), model);
@@ -91,8 +111,8 @@ absl::StatusOr<DeviceModel> Client::AttachToDevice(absl::string_view model,
   return DeviceModel(*std::move(state));
 }
 
-const std::string& Client::daemon_version() const {
-  return connection_->session().daemon_version();
+std::string Client::daemon_version() const {
+  return link_->connection()->session().daemon_version();
 }
 
 }  // namespace weightd::client

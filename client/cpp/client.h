@@ -34,6 +34,7 @@ namespace weightd::client {
 struct ConnectOptions {
   // Folder of the daemon's sockets. Empty: the environment variable WEIGHTD_DIR, then /run/weightd.
   std::string socket_dir;
+  // Also for a daemon that was killed and comes again.
   absl::Duration timeout = absl::Seconds(5);
 };
 
@@ -74,8 +75,9 @@ struct AttachOptions {
 
 // One session with the daemon. Thread-safe: attaches of several threads run side by side. The
 // session ends when the client and every model attached through it are gone; the daemon then drops
-// what leases are left. It does not survive the daemon: connect again for a new one. In a child
-// after fork() an inherited client refuses to attach.
+// what leases are left. When the daemon was restarted, an attach waits for the next one, at most
+// half a minute, and takes a lease of that one on what is mapped, too, if it kept it: mappings stay
+// good in any case. In a child after fork() an inherited client refuses to attach.
 class Client {
  public:
   static absl::StatusOr<Client> Connect(const ConnectOptions& options = {});
@@ -91,16 +93,17 @@ class Client {
                                              const DeviceOptions& device = {},
                                              const AttachOptions& options = {}) const;
 
-  // As the daemon reports it.
-  const std::string& daemon_version() const;
+  // As the daemon that answered last reports it.
+  std::string daemon_version() const;
 
   // Implementation.
   class Connection;
+  class Link;
 
  private:
-  explicit Client(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {}
+  explicit Client(std::shared_ptr<Link> link) : link_(std::move(link)) {}
 
-  std::shared_ptr<Connection> connection_;
+  std::shared_ptr<Link> link_;
 };
 
 }  // namespace weightd::client

@@ -7,13 +7,13 @@
 
 namespace weightd::client {
 
-Model::State::State(std::shared_ptr<Client::Connection> connection, const v1::Grant& grant)
-    : connection_(std::move(connection)), granted_(grant) {}
+Model::State::State(std::shared_ptr<HeldLease> lease, const v1::Grant& grant)
+    : lease_(std::move(lease)), granted_(grant) {}
 
 absl::StatusOr<std::shared_ptr<const Model::State>> Model::State::Map(
-    std::shared_ptr<Client::Connection> connection, const v1::Grant& grant,
-    const ClaimedHandles& handles, Access access) {
-  std::shared_ptr<State> state(new State(std::move(connection), grant));
+    std::shared_ptr<HeldLease> lease, const v1::Grant& grant, const ClaimedHandles& handles,
+    Access access) {
+  std::shared_ptr<State> state(new State(std::move(lease), grant));
   ASSIGN_OR_RETURN(state->segment_,
                    MapSealed(handles.segment.get(), handles.segment_bytes, access, "the segment"));
   ASSIGN_OR_RETURN(SealedMapping index, MapSealed(handles.index.get(), handles.index_bytes,
@@ -22,13 +22,6 @@ absl::StatusOr<std::shared_ptr<const Model::State>> Model::State::Map(
   const Tensor::Memory memory{state->bytes(), state->access() == Access::kPrivateWritable};
   state->tensors_.emplace(std::move(index.mapping), memory, state->granted_.name);
   return state;
-}
-
-Model::State::~State() {
-  tensors_.reset();
-  files_ = {};
-  segment_.mapping.Reset();
-  connection_->Release(granted_.lease);
 }
 
 const std::string& Model::name() const { return state_->granted().name; }

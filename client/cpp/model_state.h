@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "client/cpp/connection.h"
 #include "client/cpp/granted_model.h"
+#include "client/cpp/held_lease.h"
 #include "client/cpp/model.h"
 #include "client/cpp/model_tensors.h"
 #include "client/cpp/sealed_file.h"
@@ -19,12 +19,11 @@ namespace weightd::client {
 // What the copies of a Model share. Immutable.
 class Model::State {
  public:
-  // Maps what was claimed. The lease is released by the destructor, and here if the mapping fails.
-  static absl::StatusOr<std::shared_ptr<const State>> Map(
-      std::shared_ptr<Client::Connection> connection, const v1::Grant& grant,
-      const ClaimedHandles& handles, Access access);
-  // Unmaps first: the daemon must not count on memory that is still mapped.
-  ~State();
+  // Maps what was claimed for `lease`.
+  static absl::StatusOr<std::shared_ptr<const State>> Map(std::shared_ptr<HeldLease> lease,
+                                                          const v1::Grant& grant,
+                                                          const ClaimedHandles& handles,
+                                                          Access access);
   State(const State&) = delete;
 
   const GrantedModel& granted() const { return granted_; }
@@ -34,9 +33,10 @@ class Model::State {
   const SmallFiles& files() const { return files_; }
 
  private:
-  State(std::shared_ptr<Client::Connection> connection, const v1::Grant& grant);
+  State(std::shared_ptr<HeldLease> lease, const v1::Grant& grant);
 
-  const std::shared_ptr<Client::Connection> connection_;
+  // First, and so released last: the daemon must not count on memory that is still mapped.
+  const std::shared_ptr<HeldLease> lease_;
   const GrantedModel granted_;
   SealedMapping segment_;
   // Set by Map.

@@ -139,6 +139,12 @@ Session::~Session() {
 
 bool Session::IsOurs() const { return getpid() == creator_; }
 
+bool Session::Lives() const {
+  char byte = 0;
+  const ssize_t received = recv(socket_.get(), &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
+  return received > 0 || (received < 0 && errno == EAGAIN);
+}
+
 absl::StatusOr<std::unique_ptr<Session>> Session::Open(const std::string& socket_dir,
                                                        absl::Time deadline) {
   std::string path = absl::StrCat(socket_dir, "/handles.sock");

@@ -46,6 +46,8 @@ class Session {
   const std::string& daemon_version() const { return daemon_version_; }
   // False in children of the process that opened it.
   bool IsOurs() const;
+  // Whether the daemon still holds its end, as far as it has told.
+  bool Lives() const;
 
   // Where the bytes of a lease are. kElsewhere: not behind a descriptor.
   enum class Segment { kHost, kDevice, kElsewhere };

@@ -149,7 +149,10 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
       const absl::MutexLock lock(&daemon_.mutex_);
       const std::string token = TokenOf(context);
       if (!daemon_.sessions_.contains(token)) {
-        return {grpc::StatusCode::UNAUTHENTICATED, "no such session"};
+        v1::ErrorDetail detail;
+        detail.set_reason(v1::SESSION_INVALID);
+        detail.set_message("no such session");
+        return Fail(context, detail, grpc::StatusCode::UNAUTHENTICATED);
       }
       if (!daemon_.models_.contains(request->model())) {
         v1::ErrorDetail detail;
@@ -387,6 +390,16 @@ FakeDaemon::~FakeDaemon() {
   }
   std::error_code ignored;
   std::filesystem::remove_all(socket_dir_, ignored);
+}
+
+void FakeDaemon::EndSessions() {
+  {
+    const absl::MutexLock lock(&mutex_);
+    for (const auto& [token, socket] : sessions_) {
+      shutdown(socket.get(), SHUT_RDWR);
+    }
+  }
+  Require(AwaitSessions(0), "end sessions");
 }
 
 void FakeDaemon::Add(const std::string& name, FakeModel model) {

@@ -78,6 +78,8 @@ class FakeDaemon {
   const std::string& socket_dir() const { return socket_dir_; }
   void Add(const std::string& name, FakeModel model);
   void Set(Faults faults);
+  // As a daemon does that is killed and is there again at once, with the same listening sockets.
+  void EndSessions();
 
   // What came with the last Preload.
   v1::Secret secret() const;

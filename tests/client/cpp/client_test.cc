@@ -228,7 +228,9 @@ TEST(DaemonEndTest, MappedModelsOutliveTheDaemon) {
   ASSERT_TRUE(model.ok());
   daemon.reset();
   EXPECT_EQ((*model->tensor("b")->As<float>())[0], 5);
-  const absl::Status status = client->Attach("small").status();
+  AttachOptions options;
+  options.timeout = absl::Milliseconds(200);
+  const absl::Status status = client->Attach("small", options).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
   EXPECT_EQ(ReasonOf(status), Reason::kDaemonUnreachable);
 }

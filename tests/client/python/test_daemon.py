@@ -167,7 +167,7 @@ def test_bytes_stay_when_the_daemon_is_killed(daemon: Daemon, tmp_path: Path) ->
     assert torch.equal(model["u"], content + 1)
     model.close()
     with pytest.raises(weightd.UnavailableError):
-        weightd.attach(uri, socket_dir=daemon.socket_dir)
+        weightd.attach(uri, socket_dir=daemon.socket_dir, timeout=0.2)
 
 
 def test_progress_ends_with_every_byte(daemon: Daemon, tmp_path: Path) -> None:

@@ -25,11 +25,18 @@ def acquire(
     device: weights_pb2.DeviceRequest | None,
     deadline: Deadline,
     on_progress: Callable[[weights_pb2.LoadProgress], None],
+    revision: str = "",
 ) -> weights_pb2.Grant:
-    """Waits until the model is resident and returns the grant of a lease that belongs to the token's session."""
+    """Waits until the model is resident and returns the grant of a lease that belongs to the token's session.
+
+    With a `revision` only of that one, and only if it is resident.
+    """
     if len(model.encode()) > _MAX_MODEL:
         raise error("INVALID_URI", f"a name of {len(model)} characters", model=model[:100])
-    request = weights_pb2.AcquireRequest(model=model, sha256=pins, device=device).SerializeToString()
+    wanted = weights_pb2.AcquireRequest(
+        model=model, sha256=pins, device=device, revision=revision, resident_only=bool(revision)
+    )
+    request = wanted.SerializeToString()
     if len(request) > MAX_REQUEST:
         hint = "pin the other files in the daemon's configuration"
         raise error("INVALID_ARGUMENT", f"{len(pins)} SHA-256 pins are too many", model=model, hint=hint)

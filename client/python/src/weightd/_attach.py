@@ -10,6 +10,7 @@ from pathlib import Path
 from weightd import _device, _frameworks
 from weightd._acquire import acquire
 from weightd._deadline import Deadline
+from weightd._restart import Lease, patiently, renew_leases
 from weightd._segment import HostSegment, map_segment, read_index
 from weightd._session import Session
 from weightd.errors import Error, error
@@ -85,6 +86,23 @@ def _attach(
     progress: Callable[[Progress], object] | None,
     pins: dict[str, str],
 ) -> Model:
+    """Waits for a daemon that was there, too; and sees to the leases that it had given."""
+    model = patiently(
+        lambda: _attach_once(uri, directory, place, framework, deadline, progress, pins), directory, deadline
+    )
+    renew_leases(directory)
+    return model
+
+
+def _attach_once(
+    uri: str,
+    directory: Path,
+    place: _device.Place | None,
+    framework: str,
+    deadline: Deadline,
+    progress: Callable[[Progress], object] | None,
+    pins: dict[str, str],
+) -> Model:
     session = Session(directory, deadline)
     try:
         reporter = Reporter(uri, progress)
@@ -94,7 +112,7 @@ def _attach(
         finally:
             reporter.close()
         if place is None:
-            return _open(session, grant, framework, deadline)
+            return _open(uri, session, directory, grant, framework, deadline)
         segment, index, files = _device.open_segment(session, grant, place, deadline)
         return Model(segment, index, files, framework, grant.verification)
     except BaseException:
@@ -102,7 +120,9 @@ def _attach(
         raise
 
 
-def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: Deadline) -> Model:
+def _open(
+    uri: str, session: Session, directory: Path, grant: weights_pb2.Grant, framework: str, deadline: Deadline
+) -> Model:
     """Claims the lease, checks and maps what comes. The session then ends with the mapping."""
     handles = session.claim(grant.lease_id, deadline)
     try:
@@ -118,11 +138,12 @@ def _open(session: Session, grant: weights_pb2.Grant, framework: str, deadline: 
             )
         files = open_files(index, found)
         segment = map_segment(descriptor, nbytes)
+        lease = Lease(session, directory, uri, index.revision, descriptor)
     finally:
         for _, descriptor in handles:
             os.close(descriptor)
     # When the last view has died and the bytes are unmapped, not when the interpreter ends with tensors in use.
-    weakref.finalize(segment, session.close).atexit = False
+    weakref.finalize(segment, lease.close).atexit = False
     return Model(HostSegment(segment), index, files, framework, grant.verification)
 
 

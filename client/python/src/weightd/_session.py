@@ -54,6 +54,16 @@ class Session:
             raise broken("the daemon's answer to a claim has other handles than it should")
         return list(zip(handles, descriptors, strict=True))
 
+    def lives(self) -> bool:
+        """Whether the daemon still holds its end, as far as it has told; false in a forked child."""
+        try:
+            self._socket.settimeout(0)
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Ends the session and its lease; in a forked child, whose connection is closed already, does nothing."""
         self._socket.close()

@@ -1,0 +1,65 @@
+#include "client/cpp/held_lease.h"
+
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace weightd::client {
+namespace {
+
+// What came back is not worth a longer wait.
+constexpr absl::Duration kRenewalPatience = absl::Seconds(10);
+
+}  // namespace
+
+HeldLease::HeldLease(std::shared_ptr<Client::Connection> connection, std::string model,
+                     const v1::Grant& grant, const Fd& segment)
+    : model_(std::move(model)),
+      revision_(grant.model().revision()),
+      connection_(std::move(connection)),
+      lease_(grant.lease_id()) {
+  struct stat status{};
+  if (fstat(segment.get(), &status) == 0) {
+    device_ = status.st_dev;
+    inode_ = status.st_ino;
+  }
+}
+
+HeldLease::~HeldLease() { connection_->Release(lease_); }
+
+void HeldLease::Renew(const std::shared_ptr<Client::Connection>& next) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (renewing_ || connection_ == next || connection_->session().Lives()) {
+      return;
+    }
+    renewing_ = true;
+  }
+  v1::AcquireRequest request;
+  request.set_model(model_);
+  request.set_revision(revision_);
+  request.set_resident_only(true);
+  const absl::Time deadline = absl::Now() + kRenewalPatience;
+  const auto grant = next->Acquire(request, deadline, nullptr);
+  bool same = false;
+  if (grant.ok()) {
+    const LeaseId lease(grant->lease_id());
+    const auto claimed = next->session().Claim(lease, Session::Segment::kHost, deadline);
+    struct stat status{};
+    same = claimed.ok() && fstat(claimed->segment.get(), &status) == 0 &&
+           status.st_dev == device_ && status.st_ino == inode_;
+    if (!same) {
+      next->Release(lease);
+    }
+  }
+  const absl::MutexLock lock(&mutex_);
+  renewing_ = false;
+  if (same) {
+    connection_ = next;
+    lease_ = LeaseId(grant->lease_id());
+  }
+}
+
+}  // namespace weightd::client

@@ -1,0 +1,48 @@
+#ifndef WEIGHTD_CLIENT_CPP_HELD_LEASE_H_
+#define WEIGHTD_CLIENT_CPP_HELD_LEASE_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "client/cpp/connection.h"
+#include "common/fd.h"
+#include "common/ids.h"
+#include "weightd/v1/weights.pb.h"
+
+namespace weightd::client {
+
+// A lease on a segment that this process maps, for as long as this lives: of the daemon that
+// granted it, or of one that came after and has the same segment. Thread-safe.
+class HeldLease {
+ public:
+  // `model` is the name that was asked for.
+  HeldLease(std::shared_ptr<Client::Connection> connection, std::string model,
+            const v1::Grant& grant, const Fd& segment);
+  // Releases it.
+  ~HeldLease();
+  HeldLease(const HeldLease&) = delete;
+
+  // If it ended with its daemon: takes one of `next` on the same segment, which stays mapped where
+  // it is. Nothing changes if that daemon doesn't have it.
+  void Renew(const std::shared_ptr<Client::Connection>& next) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  const std::string model_;
+  const std::string revision_;
+  // Which file the segment is.
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+
+  absl::Mutex mutex_;
+  std::shared_ptr<Client::Connection> connection_ ABSL_GUARDED_BY(mutex_);
+  LeaseId lease_ ABSL_GUARDED_BY(mutex_);
+  bool renewing_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace weightd::client
+
+#endif  // WEIGHTD_CLIENT_CPP_HELD_LEASE_H_

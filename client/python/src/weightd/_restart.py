@@ -1,0 +1,137 @@
+"""What clients do when the daemon was away: for a restart, an upgrade, or because it crashed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from weightd._acquire import acquire
+from weightd._deadline import Deadline
+from weightd._session import Session
+from weightd.errors import Error
+from weightd.v1 import handles_pb2
+
+# How long a daemon may be away where nobody says how long to wait.
+_RESTART_SECONDS = 30.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.02, 0.5
+_AWAY = ("DAEMON_UNREACHABLE", "SHUTTING_DOWN", "SESSION_INVALID")
+# A lease that came back is not worth a longer wait.
+_RENEWAL_SECONDS = 10.0
+
+# Folders in which this process has seen a daemon.
+_seen: set[Path] = set()
+
+
+_T = TypeVar("_T")
+
+
+def patiently(call: Callable[[], _T], directory: Path, deadline: Deadline) -> _T:
+    """What `call` returns, tried again while the daemon of that folder was there and is not."""
+    end = time.monotonic() + _RESTART_SECONDS
+    delay = _FIRST_DELAY
+    while True:
+        outcome = _outcome(call)
+        if not isinstance(outcome, Error):
+            return outcome
+        if outcome.reason not in _AWAY or not _was_there(directory) or delay >= _left(deadline, end):
+            raise outcome
+        time.sleep(delay)
+        delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def _outcome(call: Callable[[], _T]) -> _T | Error:
+    try:
+        return call()
+    except Error as failure:
+        return failure
+
+
+def _was_there(directory: Path) -> bool:
+    """A daemon that ends on its own takes its sockets along; one that was killed leaves them."""
+    return directory in _seen or (directory / "handles.sock").exists()
+
+
+def _left(deadline: Deadline, end: float) -> float:
+    try:
+        left = deadline.remaining()
+    except Error:
+        return 0
+    return end - time.monotonic() if left is None else left
+
+
+class Lease:
+    """What a session holds for a segment that this process has mapped. `close` may be called any number of times."""
+
+    def __init__(self, session: Session, directory: Path, model: str, revision: str, segment: int) -> None:
+        """Of the segment of which `segment` is a descriptor, which stays the caller's."""
+        self._session = session
+        self._directory = directory
+        self._model = model
+        self._revision = revision
+        self._file = _identity(segment)
+        self._closed = False
+        self._renewing = threading.Lock()
+        _leases.add(self)
+        _seen.add(directory)
+
+    def close(self) -> None:
+        """Ends it, from anywhere."""
+        self._closed = True
+        self._session.close()
+
+    def renew(self, directory: Path) -> None:
+        """If it ended with the daemon of that folder, and the next one has the segment: a lease of that one.
+
+        Nothing is mapped again. If the next one does not have it the bytes stay good, and nobody counts them.
+        """
+        if directory != self._directory or not self._renewing.acquire(blocking=False):
+            return
+        try:
+            if not self._closed and not self._session.lives():
+                with contextlib.suppress(Error):
+                    self._renew(Deadline(_RENEWAL_SECONDS))
+        finally:
+            self._renewing.release()
+
+    def _renew(self, deadline: Deadline) -> None:
+        session = Session(self._directory, deadline)
+        try:
+            grant = acquire(self._directory, session.token, self._model, {}, None, deadline, _ignore, self._revision)
+            handles = session.claim(grant.lease_id, deadline)
+            found = [_identity(fd) for handle, fd in handles if handle.kind == handles_pb2.Handle.HOST_SEGMENT]
+            for _, descriptor in handles:
+                os.close(descriptor)
+            if found == [self._file]:
+                self._session, session = session, self._session
+        finally:
+            session.close()
+        if self._closed:  # meanwhile
+            self._session.close()
+
+
+_leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+
+def renew_leases(directory: Path) -> None:
+    """Takes leases again that ended with an earlier daemon of that folder."""
+    for lease in list(_leases):
+        lease.renew(directory)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _ignore(_: object) -> None:
+    """Progress of what is resident is none."""
+
+
+# A child's leases stay its parent's.
+os.register_at_fork(after_in_child=_leases.clear)
