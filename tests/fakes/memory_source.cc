@@ -62,6 +62,11 @@ void MemorySource::FlipBit(absl::string_view uri, uint64_t at, int times) {
   flips_[Normalised(uri)] = {at, times};
 }
 
+void MemorySource::MendWhenDistrusted() {
+  absl::MutexLock lock(&mutex_);
+  mends_ = true;
+}
+
 void MemorySource::SetCanList(bool can_list) {
   absl::MutexLock lock(&mutex_);
   can_list_ = can_list;
@@ -194,6 +199,18 @@ absl::StatusOr<uint64_t> MemorySource::ReadStep(const source::ObjectVersion& ver
     allowance_ -= length;
   }
   return length;
+}
+
+bool MemorySource::Distrust(absl::Span<const source::ObjectVersion* const> objects,
+                            const source::ReadPolicy& policy, Cancellation& cancellation) {
+  (void)policy;
+  (void)cancellation;
+  absl::MutexLock lock(&mutex_);
+  size_t mended = 0;
+  for (const source::ObjectVersion* object : objects) {
+    mended += mends_ ? flips_.erase(object->uri.ToString()) : 0;
+  }
+  return mended > 0;
 }
 
 absl::Status MemorySource::Read(absl::Span<const source::ReadRequest> requests,

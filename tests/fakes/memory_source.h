@@ -45,6 +45,8 @@ class MemorySource : public source::Source {
                     std::vector<source::Checksum> inferred = {}) ABSL_LOCKS_EXCLUDED(mutex_);
   // The next `times` reads of byte `at` of an object deliver it with a bit flipped.
   void FlipBit(absl::string_view uri, uint64_t at, int times) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Bits are flipped until somebody distrusts an object: then another place has them right.
+  void MendWhenDistrusted() ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether List works (HTTP's doesn't).
   void SetCanList(bool can_list) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -73,6 +75,8 @@ class MemorySource : public source::Source {
   absl::Status Read(absl::Span<const source::ReadRequest> requests,
                     const source::ReadPolicy& policy, const source::ReadObserver& observer,
                     Cancellation& cancellation) override;
+  bool Distrust(absl::Span<const source::ObjectVersion* const> objects,
+                const source::ReadPolicy& policy, Cancellation& cancellation) override;
 
  private:
   struct Object {
@@ -102,6 +106,7 @@ class MemorySource : public source::Source {
   std::map<std::string, ReadFault> read_faults_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Flip> flips_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_version_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool mends_ ABSL_GUARDED_BY(mutex_) = false;
   bool can_list_ ABSL_GUARDED_BY(mutex_) = true;
   uint64_t allowance_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
   int held_reads_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -126,6 +126,28 @@ TEST_F(VerifiedLoadTest, ALoadWithAMismatchIsRepeatedOnce) {
   ExpectRefused(ResolveAndLoad().status());
 }
 
+// Of a source that has another place for its bytes.
+TEST_F(VerifiedLoadTest, ADistrustedPlaceIsReadNoMore) {
+  source_->MendWhenDistrusted();
+  const std::string config = "http://host/m/config.json";
+  source_->Put(config, "{}");
+  source_->SetChecksums(config, {Whole(ChecksumKind::kSha256, "{}")});
+  // A weight, what the header begins with, and a small file.
+  for (const auto& [uri, at] : std::vector<std::pair<std::string, uint64_t>>{
+           {kModel, 3'000'000}, {kModel, 7}, {config, 0}}) {
+    source_->SetChecksums(kModel, {Whole(ChecksumKind::kSha256, file_)});
+    source_->FlipBit(uri, at, kAlways);
+    const auto model = ResolveAndLoad("http://host/m/");
+    ASSERT_TRUE(model.ok()) << uri << " " << at << ": " << model.status();
+  }
+}
+
+TEST_F(VerifiedLoadTest, WhatIsMalformedIsReadOnceIfThereIsNoOtherPlace) {
+  source_->Put(kModel, std::string(1000, '\xff'));
+  EXPECT_EQ(ReasonOf(ResolveAndLoad().status()), Reason::kMalformedModel);
+  EXPECT_EQ(RequestsOf(0), 1);
+}
+
 // Headers are read before anything else: what they were when the layout was made of them counts.
 TEST_F(VerifiedLoadTest, ABitFlippedInTheHeaderThatWasParsedIsFound) {
   source_->SetChecksums(kModel, {Whole(ChecksumKind::kCrc32, file_)});
