@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "common/fd.h"
 
 namespace weightd::fd_store {
@@ -30,6 +31,10 @@ class FdStore {
 
   // Forgets all of that name. Unknown names are fine.
   virtual void Remove(absl::string_view name) = 0;
+
+  // Waits until all that was asked for is done. False if it wasn't by then: for the end of a
+  // daemon, whose successor is to find everything.
+  virtual bool Flush([[maybe_unused]] absl::Time deadline) { return true; }
 };
 
 }  // namespace weightd::fd_store
