@@ -51,6 +51,8 @@ Courier::~Courier() {
 
 std::vector<StoredFd> Courier::TakeBack() {
   absl::MutexLock lock(&mutex_);
+  list_wanted_ = true;
+  Wake();
   mutex_.AwaitWithTimeout(absl::Condition(this, &Courier::HasListed), kTakeBackPatience);
   taken_back_ = true;
   return std::exchange(found_, {});
@@ -109,8 +111,8 @@ void Courier::Run() {
 
 absl::Status Courier::Serve() {
   RETURN_IF_ERROR(carrier_->Open());
-  RETURN_IF_ERROR(ListOnce());
   while (!stopping()) {
+    RETURN_IF_ERROR(ListOnce());
     RETURN_IF_ERROR(DoAll());
     IsBack();
     RETURN_IF_ERROR(WaitForWork());
@@ -121,7 +123,7 @@ absl::Status Courier::Serve() {
 absl::Status Courier::ListOnce() {
   {
     absl::MutexLock lock(&mutex_);
-    if (listed_) {
+    if (listed_ || !list_wanted_) {
       return absl::OkStatus();
     }
   }

@@ -78,6 +78,7 @@ class Courier final : public FdStore {
   mutable absl::Mutex mutex_;
   Journal journal_ ABSL_GUARDED_BY(mutex_);
   std::vector<StoredFd> found_ ABSL_GUARDED_BY(mutex_);
+  bool list_wanted_ ABSL_GUARDED_BY(mutex_) = false;
   bool listed_ ABSL_GUARDED_BY(mutex_) = false;
   bool taken_back_ ABSL_GUARDED_BY(mutex_) = false;
   // The keeper can't be reached, and the observer knows.

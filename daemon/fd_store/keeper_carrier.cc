@@ -72,11 +72,10 @@ absl::Status StatusOf(const std::string& answer) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<KeeperCarrier>> KeeperCarrier::Make(std::string folder) {
-  constexpr size_t kMost = sizeof(sockaddr_un::sun_path) - 1 - 1 - kKeeperSocket.size();
-  if (folder.empty() || folder.size() > kMost) {
+  if (folder.empty() || folder.size() > kMaxKeeperFolder) {
     return Error(Reason::kInvalidArgument,
                  absl::StrCat("the keeper's folder ", folder, " has ", folder.size(),
-                              " bytes; its socket's address allows 1 to ", kMost),
+                              " bytes; its socket's address allows 1 to ", kMaxKeeperFolder),
                  "choose a shorter folder");
   }
   Fd interrupted(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -31,6 +31,8 @@
 namespace weightd::fd_store {
 
 inline constexpr std::string_view kKeeperSocket = "keeper.sock";
+// Of the folder's path, so that the socket's fits the 107 that the kernel allows.
+inline constexpr size_t kMaxKeeperFolder = 107 - 1 - kKeeperSocket.size();
 inline constexpr int kKeeperVersion = 1;
 // Bytes of a packet; systemd takes as many.
 inline constexpr size_t kMaxKeeperPacket = 4096;

@@ -20,9 +20,8 @@ class Nowhere final : public FdStore {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FdStore>> Open(Options options) {
-  const bool manager_stores = options.inherited.limit.has_value() || !options.inherited.fds.empty();
   std::unique_ptr<Carrier> carrier;
-  if (!options.notify_socket.empty() && manager_stores) {
+  if (options.ForManager()) {
     ASSIGN_OR_RETURN(carrier, SystemdCarrier::Make(std::move(options.notify_socket),
                                                    std::move(options.inherited)));
   } else if (!options.keeper_dir.empty()) {

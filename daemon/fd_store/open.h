@@ -18,9 +18,14 @@ struct Options {
   // Where weightd-keeper serves; empty if it doesn't.
   std::string keeper_dir;
   Observer observer = {};
+
+  // Whether the service manager stores descriptors: it says how many, or gave some.
+  bool ForManager() const {
+    return !notify_socket.empty() && (inherited.limit.has_value() || !inherited.fds.empty());
+  }
 };
 
-// The service manager if it stores descriptors (it says how many, or gave some), else the keeper if
+// The service manager if it stores descriptors, else the keeper if
 // there is a folder for one, else a store that forgets everything. A keeper that isn't there yet is
 // no error.
 absl::StatusOr<std::unique_ptr<FdStore>> Open(Options options);

@@ -213,6 +213,20 @@ TEST_F(KeeperStoreTest, TwoDaemonsShareItDuringAHandOver) {
   EXPECT_THAT(Held(), UnorderedElementsAre(Pair("m", "1"), Pair("n", "2"), Pair("o", "3")));
 }
 
+// A successor waits for the end of the daemon before it, which may store until then.
+TEST_F(KeeperStoreTest, WhatIsTakenBackIsWhatIsThereWhenThatIsAskedFor) {
+  const auto first = OpenStore();
+  (void)first->TakeBack();
+  first->Store("m", FileWith("1"));
+  EXPECT_TRUE(Flush(*first));
+  const auto second = OpenStore();
+  second->Remove("unknown");
+  EXPECT_TRUE(Flush(*second));
+  first->Store("n", FileWith("2"));
+  EXPECT_TRUE(Flush(*first));
+  EXPECT_THAT(TakeBack(*second), ElementsAre(Pair("m", "1"), Pair("n", "2")));
+}
+
 TEST_F(KeeperStoreTest, NamesThatAreNoneAreRefused) {
   const auto store = OpenStore();
   const std::string names[] = {"", "a b", "a:b", "a\nFDNAME=b", "ä", std::string(256, 'a')};
