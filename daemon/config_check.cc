@@ -24,6 +24,7 @@
 #include "daemon/config_check_keys.h"
 #include "daemon/config_check_listeners.h"
 #include "daemon/config_values.h"
+#include "daemon/fd_store/keeper_protocol.h"
 #include "daemon/source/hf/hf_settings.h"
 #include "daemon/source/s3/s3_store.h"
 
@@ -240,6 +241,14 @@ absl::Status CheckOthers(const v1::Config& config, const FieldLines& lines) {
   RETURN_IF_ERROR(CheckRange(cache.max_loads(), {1, 64}, "cache.max_loads", lines));
   if (!config.metrics().address().empty()) {
     RETURN_IF_ERROR(CheckListenAddress(config.metrics().address(), "metrics.address", lines));
+  }
+  if (!config.keeper_dir().empty()) {
+    RETURN_IF_ERROR(CheckAbsolutePath(config.keeper_dir(), "keeper_dir", lines));
+    if (config.keeper_dir().size() > fd_store::kMaxKeeperFolder) {
+      return lines.ErrorAt(
+          "keeper_dir", "too long for the address of a socket in it",
+          absl::StrCat("choose one of at most ", fd_store::kMaxKeeperFolder, " bytes"));
+    }
   }
   RETURN_IF_ERROR(
       CheckOneOf(config.log().level(), {"debug", "info", "warning", "error"}, "log.level", lines));

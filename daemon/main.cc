@@ -3,13 +3,17 @@
 #include <unistd.h>
 
 #include <iostream>
+#include <utility>
 
 #include "common/cancellation.h"
 #include "common/status.h"
 #include "daemon/admin_tcp.h"
 #include "daemon/command_line.h"
 #include "daemon/config.h"
+#include "daemon/configured_fd_store.h"
 #include "daemon/daemon.h"
+#include "daemon/fd_store/fd_store.h"
+#include "daemon/fd_store/inherited.h"
 #include "daemon/heap_trimmer.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
@@ -17,9 +21,12 @@
 
 // Until a signal ends it.
 static absl::Status Serve(const weightd::v1::Config& config, const weightd::CommandLine& line,
-                          const weightd::ServiceManager& manager) {
+                          const weightd::ServiceManager& manager,
+                          weightd::fd_store::Inherited inherited) {
   weightd::Cancellation stopping;
   ASSIGN_OR_RETURN(const auto signals, weightd::StopSignals::Start(&stopping, absl::Seconds(10)));
+  ASSIGN_OR_RETURN(const auto fd_store,
+                   weightd::OpenFdStore(config, manager.address(), std::move(inherited)));
   const auto daemon = weightd::Daemon::Start(
       config,
       {line.config_file,
@@ -35,6 +42,7 @@ static absl::Status Serve(const weightd::v1::Config& config, const weightd::Comm
   heartbeat.reset();
   manager.Stopping();
   (*daemon)->Stop();
+  weightd::FlushFdStore(*fd_store);
   weightd::StopLogging();
   // A large cache takes seconds to free, which nobody needs to wait for: the kernel does it.
   _exit(weightd::kExitOk);
@@ -68,9 +76,10 @@ int main(int argc, char** argv) {
   }
   weightd::PrepareProcess();
   const auto manager = weightd::ServiceManager::FromEnvironment();
+  auto inherited = weightd::fd_store::Inherited::FromEnvironment();
   weightd::StartLogging(*weightd::LogLevelFromName(config->log().level()),
                         *weightd::LogFormatFromName(config->log().format()));
-  const absl::Status served = Serve(*config, *line, *manager);
+  const absl::Status served = Serve(*config, *line, *manager, std::move(inherited));
   weightd::StopLogging();
   return served.ok() ? weightd::kExitOk : weightd::ReportFailure(served);
 }

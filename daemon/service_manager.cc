@@ -1,26 +1,19 @@
 #include "daemon/service_manager.h"
 
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
-#include <cstring>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "common/fd.h"
+#include "common/notify.h"
 #include "common/status.h"
 #include "daemon/logging.h"
 
 namespace weightd {
 namespace {
-
-// A manager that is busy reads within this, or misses the message.
-constexpr timeval kSendTimeout{.tv_sec = 5, .tv_usec = 0};
 
 std::string TakeVariable(const char* name) {
   const char* const value = std::getenv(name);
@@ -39,26 +32,12 @@ absl::Duration WatchdogOf(absl::string_view microseconds, absl::string_view pid)
   return absl::Microseconds(number);
 }
 
-absl::Status Send(absl::string_view address, absl::string_view message) {
-  sockaddr_un to{};
-  to.sun_family = AF_UNIX;
-  if ((address[0] != '/' && address[0] != '@') || address.size() >= sizeof(to.sun_path)) {
+absl::Status Send(const std::string& address, absl::string_view message) {
+  const int error_number = Notify(address, std::string(message));
+  if (error_number == EAFNOSUPPORT) {
     return Error(Reason::kInvalidArgument, "neither a path nor '@' and a name");
   }
-  std::memcpy(to.sun_path, address.data(), address.size());
-  if (address[0] == '@') {
-    to.sun_path[0] = '\0';
-  }
-  // The kernel takes every byte of an abstract name, also zeros at its end.
-  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
-  const Fd out(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!out.valid() ||
-      setsockopt(out.get(), SOL_SOCKET, SO_SNDTIMEO, &kSendTimeout, sizeof(kSendTimeout)) != 0 ||
-      sendto(out.get(), message.data(), message.size(), MSG_NOSIGNAL,
-             reinterpret_cast<const sockaddr*>(&to), length) < 0) {
-    return ErrnoError(errno, "send to it");
-  }
-  return absl::OkStatus();
+  return error_number == 0 ? absl::OkStatus() : ErrnoError(error_number, "send to it");
 }
 
 }  // namespace

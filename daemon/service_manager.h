@@ -45,6 +45,9 @@ class ServiceManager {
   // takes the locks that everybody needs. The manager outlives the heartbeat.
   std::unique_ptr<Heartbeat> Ready(std::function<std::string()> state) const;
 
+  // As in NOTIFY_SOCKET; empty if nobody asked.
+  const std::string& address() const { return address_; }
+
   // That we are about to end.
   void Stopping() const;
 
@@ -53,7 +56,6 @@ class ServiceManager {
       : address_(std::move(address)), interval_(interval) {}
   void Say(absl::string_view message) const;
 
-  // As in NOTIFY_SOCKET; empty if nobody asked.
   const std::string address_;
   // Between signs of life; zero if none are wanted.
   const absl::Duration interval_;

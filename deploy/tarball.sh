@@ -27,7 +27,7 @@ for tool in patchelf strip dpkg-query; do
   command -v "$tool" >/dev/null || fail "$tool is missing; run deploy/install_deps.sh"
 done
 if [[ -z $programs ]]; then
-  bazel build --config=opt //daemon:weightd //client/cli:weightctl >&2 || fail "the build failed"
+  bazel build --config=opt //daemon:weightd //daemon/keeper:weightd-keeper //client/cli:weightctl >&2 || fail "the build failed"
   programs=$(readlink -f bazel-bin)
 fi
 
@@ -54,13 +54,13 @@ packages_of() {
   sed 'p;s,^/usr,,' | { xargs dpkg-query -S 2>/dev/null || true; } | sed -n 's,^\([^: ]*\):.* \(/usr\)\?\(/.*\),\3 \1,p'
 }
 
-for program in daemon/weightd client/cli/weightctl; do
+for program in daemon/weightd daemon/keeper/weightd-keeper client/cli/weightctl; do
   install -m 755 "$programs/$program" "$root/bin/" || fail "$programs has no $program"
 done
 # Stripped first: strip doesn't expect what patchelf leaves.
 strip "$root"/bin/*
 patchelf --set-rpath '$ORIGIN/../lib' "$root"/bin/*
-libraries_of "$programs"/{daemon/weightd,client/cli/weightctl} >"$scratch/libraries"
+libraries_of "$programs"/{daemon/weightd,daemon/keeper/weightd-keeper,client/cli/weightctl} >"$scratch/libraries"
 declare -A packages
 while read -r path package; do
   packages[$path]=$package

@@ -50,7 +50,7 @@ python_tests() {
 binaries() {
   local out
   mkdir -p .build && rm -f ".build/$1"
-  bazel build --config="$1" //daemon:weightd //client/cli:weightctl //tests/bench/... //tests/e2e/... \
+  bazel build --config="$1" //daemon:weightd //daemon/keeper:weightd-keeper //client/cli:weightctl //tests/bench/... //tests/e2e/... \
     //tests/fakes/fake_cuda/... \
     //tests/daemon/format:verdicts //tests/daemon/source/s3:signatures //tests/daemon/source/credentials:show_credentials || return 1
   out=$(readlink -f bazel-bin) && ln -s "$out" ".build/$1"

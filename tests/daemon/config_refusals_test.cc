@@ -140,6 +140,8 @@ TEST(Config, RefusesWhatMakesNoSense) {
       {"sources: {s3: {stores: [{name: a, buckets: [bbb], "
        "credentials: {anonymous: true, profile_file: /f}}]}}",
        "1: sources.s3.stores[0].credentials: a key, a file of profiles"},
+      {"keeper_dir: run/keeper", "1: keeper_dir: not an absolute path"},
+      {"keeper_dir: /" + std::string(95, 'x'), "1: keeper_dir: too long for the address"},
       {"metrics: {address: 9464}", "1: metrics.address: not an address of TCP"},
       {"metrics: {address: 'localhost:9464'}", "1: metrics.address: not an address of TCP"},
       {"metrics: {address: '127.0.0.1:65536'}", "1: metrics.address: not an address of TCP"},

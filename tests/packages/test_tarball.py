@@ -45,11 +45,12 @@ def test_on_another_debian(
     programs = f"/opt/{tarball.name.removesuffix('.tar.gz')}/bin"
     said = engine.run(image, f"{programs}/weightd", "--version", check=True).stdout
     assert said.startswith(f"weightd {VERSION}")
+    assert engine.run(image, f"{programs}/weightd-keeper", "--version", check=True).stdout.startswith("weightd-keeper")
 
-    for program in ("weightd", "weightctl"):
+    for program, least in (("weightd", 50), ("weightctl", 50), ("weightd-keeper", 3)):
         listed = engine.run(image, "/lib64/ld-linux-x86-64.so.2", "--list", f"{programs}/{program}", check=True).stdout
         names = [line.split()[0] for line in listed.splitlines() if "/opt/" not in line]
-        assert len(listed.splitlines()) > 50
+        assert len(listed.splitlines()) > least
         assert [name for name in names if not re.fullmatch(GLIBC, pathlib.Path(name).name)] == []
 
     (tmp_path / "models").mkdir()

@@ -1,0 +1,58 @@
+#include "daemon/configured_fd_store.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/status.h"
+#include "daemon/fd_store/open.h"
+#include "daemon/logging.h"
+
+namespace weightd {
+namespace {
+
+// Of the time that a daemon has to end.
+constexpr absl::Duration kFlushPatience = absl::Seconds(2);
+
+fd_store::Observer LogOf(const std::string& keeper) {
+  fd_store::Observer observer;
+  observer.on_away = [keeper](const absl::Status& why) {
+    Log(LogLevel::kWarning, "keeper.away",
+        {{"keeper", keeper}, {"error", why.message()}, {"hint", HintOf(why)}});
+  };
+  observer.on_back = [keeper](size_t descriptors) {
+    Log(LogLevel::kInfo, "keeper.back", {{"keeper", keeper}, {"descriptors", descriptors}});
+  };
+  observer.on_refused = [](absl::string_view name, const absl::Status& why) {
+    Log(LogLevel::kWarning, "keeper.refused",
+        {{"name", name}, {"error", why.message()}, {"hint", HintOf(why)}});
+  };
+  observer.on_let_go = [keeper](size_t descriptors) {
+    Log(LogLevel::kWarning, "keeper.let_go", {{"keeper", keeper}, {"descriptors", descriptors}});
+  };
+  return observer;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config& config,
+                                                               const std::string& notify_socket,
+                                                               fd_store::Inherited inherited) {
+  fd_store::Options options;
+  options.inherited = std::move(inherited);
+  options.notify_socket = notify_socket;
+  options.keeper_dir = config.keeper_dir();
+  // The manager goes first, and is known by its socket.
+  options.observer = LogOf(options.ForManager() ? notify_socket : config.keeper_dir());
+  return fd_store::Open(std::move(options));
+}
+
+void FlushFdStore(fd_store::FdStore& store) {
+  if (!store.Flush(absl::Now() + kFlushPatience)) {
+    Log(LogLevel::kWarning, "keeper.unfinished",
+        {{"message",
+          "it has not confirmed everything: the next daemon may have to load some again"}});
+  }
+}
+
+}  // namespace weightd

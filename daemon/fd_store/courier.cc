@@ -1,0 +1,245 @@
+#include "daemon/fd_store/courier.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/status.h"
+#include "daemon/fd_store/keeper_protocol.h"
+
+namespace weightd::fd_store {
+namespace {
+
+// A daemon that starts is to serve within two seconds or so.
+constexpr absl::Duration kTakeBackPatience = absl::Seconds(2);
+// Between attempts to reach a keeper that is away.
+constexpr absl::Duration kFirstPause = absl::Milliseconds(20);
+constexpr absl::Duration kLongestPause = absl::Seconds(1);
+
+absl::Status BadName() {
+  return Error(Reason::kInvalidArgument, "its name is not 1-255 of A-Z a-z 0-9 . _ -");
+}
+
+absl::Status NoRoom(size_t limit) {
+  return Error(Reason::kTooManyRequests, absl::StrCat("the store holds ", limit, " descriptors"),
+               "raise FileDescriptorStoreMax= of the unit, or the keeper's limit of open files");
+}
+
+}  // namespace
+
+Courier::Courier(std::unique_ptr<Carrier> carrier, Observer observer)
+    : carrier_(std::move(carrier)),
+      observer_(std::move(observer)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      journal_(carrier_->limit()),
+      thread_([this] { Run(); }) {}
+
+Courier::~Courier() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  carrier_->Interrupt();
+  Wake();
+  thread_.join();
+}
+
+std::vector<StoredFd> Courier::TakeBack() {
+  absl::MutexLock lock(&mutex_);
+  list_wanted_ = true;
+  Wake();
+  mutex_.AwaitWithTimeout(absl::Condition(this, &Courier::HasListed), kTakeBackPatience);
+  taken_back_ = true;
+  return std::exchange(found_, {});
+}
+
+void Courier::Store(absl::string_view name, const Fd& fd) {
+  absl::StatusOr<Fd> copy = fd.Duplicate();
+  absl::Status refused = IsName(std::string(name)) ? copy.status() : BadName();
+  if (refused.ok()) {
+    absl::MutexLock lock(&mutex_);
+    const Journal::Added added = journal_.Add(name, *std::move(copy));
+    if (added == Journal::Added::kThereAlready) {
+      return;
+    }
+    refused = added == Journal::Added::kFull ? NoRoom(journal_.size()) : absl::OkStatus();
+    unsettled_ = unsettled_ || refused.ok();
+  }
+  if (refused.ok()) {
+    Wake();
+  } else {
+    observer_.on_refused(name, refused);
+  }
+}
+
+void Courier::Remove(absl::string_view name) {
+  if (!IsName(std::string(name))) {
+    return;
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    journal_.Remove(name);
+    unsettled_ = true;
+  }
+  Wake();
+}
+
+bool Courier::Flush(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  return mutex_.AwaitWithDeadline(absl::Condition(this, &Courier::IsIdle), deadline);
+}
+
+void Courier::Run() {
+  absl::Duration pause = kFirstPause;
+  while (true) {
+    const absl::Status ended = Serve();
+    if (stopping()) {
+      return;
+    }
+    pause = Lost(ended) ? kFirstPause : std::min(2 * pause, kLongestPause);
+    absl::MutexLock lock(&mutex_);
+    if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), pause)) {
+      return;
+    }
+  }
+}
+
+absl::Status Courier::Serve() {
+  RETURN_IF_ERROR(carrier_->Open());
+  while (!stopping()) {
+    RETURN_IF_ERROR(ListOnce());
+    RETURN_IF_ERROR(DoAll());
+    IsBack();
+    RETURN_IF_ERROR(WaitForWork());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Courier::ListOnce() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (listed_ || !list_wanted_) {
+      return absl::OkStatus();
+    }
+  }
+  ASSIGN_OR_RETURN(std::vector<StoredFd> found, carrier_->List());
+  if (!KeepFound(found)) {
+    RETURN_IF_ERROR(LetGo(found));
+  }
+  absl::MutexLock lock(&mutex_);
+  listed_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Courier::LetGo(const std::vector<StoredFd>& found) {
+  for (const StoredFd& stored : found) {
+    RETURN_IF_ERROR(carrier_->Remove(stored.name));
+  }
+  if (!found.empty()) {
+    observer_.on_let_go(found.size());
+  }
+  return absl::OkStatus();
+}
+
+bool Courier::KeepFound(std::vector<StoredFd>& found) {
+  absl::MutexLock lock(&mutex_);
+  if (taken_back_) {
+    return false;
+  }
+  for (const StoredFd& stored : found) {
+    if (absl::StatusOr<Fd> copy = stored.fd.Duplicate(); copy.ok()) {
+      journal_.AddStored(stored.name, *std::move(copy));
+    }
+  }
+  found_ = std::move(found);
+  return true;
+}
+
+absl::Status Courier::DoAll() {
+  bool settled = true;
+  while (true) {
+    std::optional<Journal::Task> task;
+    {
+      absl::MutexLock lock(&mutex_);
+      task = journal_.Next();
+      if (!task.has_value() && settled) {
+        unsettled_ = false;
+        return absl::OkStatus();
+      }
+    }
+    settled = !task.has_value();
+    RETURN_IF_ERROR(settled ? carrier_->Settle() : Do(*task));
+  }
+}
+
+absl::Status Courier::Do(const Journal::Task& task) {
+  absl::Status done = task.entry == nullptr ? carrier_->Remove(task.name)
+                                            : carrier_->Store(task.name, task.entry->fd);
+  if (IsRefusal(done)) {
+    observer_.on_refused(task.name, done);
+  }
+  absl::MutexLock lock(&mutex_);
+  if (IsRefusal(done)) {
+    journal_.Refuse(task);
+    return absl::OkStatus();
+  }
+  if (!done.ok()) {
+    journal_.Again(task);
+  } else if (task.entry == nullptr) {
+    journal_.TryRefused();
+  }
+  return done;
+}
+
+bool Courier::Lost(const absl::Status& why) {
+  bool news = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    journal_.StoreAll();
+    unsettled_ = !journal_.done();
+    news = !std::exchange(lost_, true);
+  }
+  if (news) {
+    observer_.on_away(why);
+  }
+  return news;
+}
+
+void Courier::IsBack() {
+  bool news = false;
+  size_t descriptors = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    news = std::exchange(lost_, false);
+    descriptors = journal_.size();
+  }
+  if (news) {
+    observer_.on_back(descriptors);
+  }
+}
+
+void Courier::Wake() const { eventfd_write(wake_.get(), 1); }
+
+absl::Status Courier::WaitForWork() const {
+  pollfd waits[] = {{wake_.get(), POLLIN, 0}, {carrier_->lost(), POLLIN, 0}};
+  while (poll(waits, 2, -1) < 0 && errno == EINTR) {
+  }
+  if (waits[1].revents != 0) {
+    return Error(Reason::kDaemonUnreachable, "it hung up");
+  }
+  eventfd_t times = 0;
+  eventfd_read(wake_.get(), &times);
+  return absl::OkStatus();
+}
+
+bool Courier::stopping() const {
+  absl::MutexLock lock(&mutex_);
+  return stopping_;
+}
+
+}  // namespace weightd::fd_store

@@ -1,0 +1,94 @@
+#ifndef WEIGHTD_DAEMON_FD_STORE_COURIER_H_
+#define WEIGHTD_DAEMON_FD_STORE_COURIER_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/fd.h"
+#include "daemon/fd_store/carrier.h"
+#include "daemon/fd_store/fd_store.h"
+#include "daemon/fd_store/journal.h"
+
+namespace weightd::fd_store {
+
+// Told what an operator may want to know, by the threads that use the store and its own.
+struct Observer {
+  // The keeper can't be reached; once, until it is back. Nothing outlives the daemon meanwhile.
+  std::function<void(const absl::Status& why)> on_away = [](const absl::Status&) {};
+  // It is, and holds so many of ours.
+  std::function<void(size_t descriptors)> on_back = [](size_t) {};
+  // This one is not stored.
+  std::function<void(absl::string_view name, const absl::Status& why)> on_refused =
+      [](absl::string_view, const absl::Status&) {};
+  // It had so many from before that came too late to be taken back, and that it was told to forget.
+  std::function<void(size_t descriptors)> on_let_go = [](size_t) {};
+};
+
+// Carries what a journal holds to a keeper, on a thread of its own, and all of it again whenever
+// the way there was lost. What was not taken back in time, because the keeper was away, would be
+// memory that nobody counts: the keeper is told to forget it. Its own end removes nothing, and
+// leaves undone what isn't done.
+//
+// mutex_ is held for moments only, never while the keeper is asked.
+class Courier final : public FdStore {
+ public:
+  Courier(std::unique_ptr<Carrier> carrier, Observer observer);
+  ~Courier() override;
+
+  // Waits for the keeper, if it is there, up to 2 s.
+  std::vector<StoredFd> TakeBack() ABSL_LOCKS_EXCLUDED(mutex_) override;
+  void Store(absl::string_view name, const Fd& fd) ABSL_LOCKS_EXCLUDED(mutex_) override;
+  void Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_) override;
+  bool Flush(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_) override;
+
+ private:
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+  // From Open until the way is lost or we stop.
+  absl::Status Serve() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status ListOnce() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status LetGo(const std::vector<StoredFd>& found);
+  // For TakeBack; false if that was called before.
+  bool KeepFound(std::vector<StoredFd>& found) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Until nothing is left to do.
+  absl::Status DoAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Do(const Journal::Task& task) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether that is news.
+  bool Lost(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  void IsBack() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Wake() const;
+  // Until there is something to do, or the way is lost, which is an error.
+  absl::Status WaitForWork() const;
+  bool stopping() const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool HasListed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return listed_ || lost_; }
+  bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !unsettled_; }
+
+  const std::unique_ptr<Carrier> carrier_;
+  const Observer observer_;
+  const Fd wake_;
+  mutable absl::Mutex mutex_;
+  Journal journal_ ABSL_GUARDED_BY(mutex_);
+  std::vector<StoredFd> found_ ABSL_GUARDED_BY(mutex_);
+  bool list_wanted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool listed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool taken_back_ ABSL_GUARDED_BY(mutex_) = false;
+  // The keeper can't be reached, and the observer knows.
+  bool lost_ ABSL_GUARDED_BY(mutex_) = false;
+  // Something was asked for that may not be done yet.
+  bool unsettled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace weightd::fd_store
+
+#endif  // WEIGHTD_DAEMON_FD_STORE_COURIER_H_

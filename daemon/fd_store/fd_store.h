@@ -1,0 +1,42 @@
+#ifndef WEIGHTD_DAEMON_FD_STORE_FD_STORE_H_
+#define WEIGHTD_DAEMON_FD_STORE_FD_STORE_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "common/fd.h"
+
+namespace weightd::fd_store {
+
+// A descriptor that an earlier daemon left.
+struct StoredFd {
+  std::string name;
+  Fd fd;
+};
+
+// Where descriptors outlive this process. Thread-safe.
+class FdStore {
+ public:
+  virtual ~FdStore() = default;
+
+  // What is there from an earlier daemon; each is given once, before the first Store.
+  virtual std::vector<StoredFd> TakeBack() = 0;
+
+  // Stores a duplicate of `fd` (the same open file description) under `name`; several may have one
+  // name. Returns at once: a thread of the store brings it there, and again whenever the keeper was
+  // away. Names: 1-255 of [A-Za-z0-9._-].
+  virtual void Store(absl::string_view name, const Fd& fd) = 0;
+
+  // Forgets all of that name. Unknown names are fine.
+  virtual void Remove(absl::string_view name) = 0;
+
+  // Waits until all that was asked for is done. False if it wasn't by then: for the end of a
+  // daemon, whose successor is to find everything.
+  virtual bool Flush([[maybe_unused]] absl::Time deadline) { return true; }
+};
+
+}  // namespace weightd::fd_store
+
+#endif  // WEIGHTD_DAEMON_FD_STORE_FD_STORE_H_

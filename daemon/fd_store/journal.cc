@@ -1,0 +1,91 @@
+#include "daemon/fd_store/journal.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/fd_store/same_open_file.h"
+
+namespace weightd::fd_store {
+
+Journal::Added Journal::Add(absl::string_view name, Fd fd) {
+  const auto entry = std::make_shared<const Entry>(Entry{std::string(name), std::move(fd)});
+  const Added added = Insert(entry);
+  if (added == Added::kNew) {
+    pending_.push_back(entry);
+  }
+  return added;
+}
+
+Journal::Added Journal::AddStored(absl::string_view name, Fd fd) {
+  return Insert(std::make_shared<const Entry>(Entry{std::string(name), std::move(fd)}));
+}
+
+Journal::Added Journal::Insert(const std::shared_ptr<const Entry>& entry) {
+  const auto [first, end] = entries_.equal_range(entry->name);
+  const bool there = std::any_of(first, end, [&entry](const auto& named) {
+    return IsSameOpenFile(named.second->fd.get(), entry->fd.get());
+  });
+  if (there || entries_.size() >= limit_) {
+    return there ? Added::kThereAlready : Added::kFull;
+  }
+  entries_.emplace(entry->name, entry);
+  return Added::kNew;
+}
+
+void Journal::Remove(absl::string_view name) {
+  const auto [first, end] = entries_.equal_range(name);
+  entries_.erase(first, end);
+  if (std::find(removals_.begin(), removals_.end(), name) == removals_.end()) {
+    removals_.emplace_back(name);
+  }
+}
+
+std::optional<Journal::Task> Journal::Next() {
+  if (!removals_.empty()) {
+    Task task{std::move(removals_.front()), nullptr};
+    removals_.pop_front();
+    return task;
+  }
+  while (!pending_.empty()) {
+    const std::shared_ptr<const Entry> entry = std::move(pending_.front());
+    pending_.pop_front();
+    if (Holds(entry)) {
+      return Task{entry->name, entry};
+    }
+  }
+  return std::nullopt;
+}
+
+void Journal::Again(const Task& task) {
+  if (task.entry == nullptr) {
+    removals_.push_front(task.name);
+  } else {
+    pending_.push_front(task.entry);
+  }
+}
+
+void Journal::Refuse(const Task& task) {
+  if (task.entry != nullptr) {
+    refused_.push_back(task.entry);
+  }
+}
+
+void Journal::TryRefused() {
+  pending_.insert(pending_.end(), refused_.begin(), refused_.end());
+  refused_.clear();
+}
+
+void Journal::StoreAll() {
+  pending_.clear();
+  refused_.clear();
+  for (const auto& [name, entry] : entries_) {
+    pending_.push_back(entry);
+  }
+}
+
+bool Journal::Holds(const std::shared_ptr<const Entry>& entry) const {
+  const auto [first, end] = entries_.equal_range(entry->name);
+  return std::any_of(first, end, [&entry](const auto& named) { return named.second == entry; });
+}
+
+}  // namespace weightd::fd_store

@@ -1,0 +1,70 @@
+#ifndef WEIGHTD_DAEMON_FD_STORE_JOURNAL_H_
+#define WEIGHTD_DAEMON_FD_STORE_JOURNAL_H_
+
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "common/fd.h"
+
+namespace weightd::fd_store {
+
+// What should be stored, with a duplicate of each descriptor, and what of that has still to be
+// done. Names are removed before anything is stored: what was stored under one before it was
+// removed isn't stored any more, so whoever does all tasks, in any number of attempts, has the
+// keeper hold what the journal holds. Not thread-safe.
+class Journal {
+ public:
+  struct Entry {
+    std::string name;
+    Fd fd;
+  };
+  struct Task {
+    std::string name;
+    // What to store; null: the name is to be removed.
+    std::shared_ptr<const Entry> entry;
+  };
+
+  explicit Journal(size_t limit) : limit_(limit) {}
+
+  size_t size() const { return entries_.size(); }
+
+  enum class Added { kNew, kThereAlready, kFull };
+  // To be stored, unless this open file is under that name already.
+  Added Add(absl::string_view name, Fd fd);
+  // The same of one that the keeper has.
+  Added AddStored(absl::string_view name, Fd fd);
+  void Remove(absl::string_view name);
+
+  // What to do next; it is taken for done from then on.
+  std::optional<Task> Next();
+  bool done() const { return removals_.empty() && pending_.empty(); }
+  // It was not done, and has to be.
+  void Again(const Task& task);
+  // There is no room for it; it is tried again after a removal.
+  void Refuse(const Task& task);
+  void TryRefused();
+  // The keeper has lost everything.
+  void StoreAll();
+
+ private:
+  using Entries = std::multimap<std::string, std::shared_ptr<const Entry>, std::less<>>;
+  Added Insert(const std::shared_ptr<const Entry>& entry);
+  bool Holds(const std::shared_ptr<const Entry>& entry) const;
+
+  const size_t limit_;
+  Entries entries_;
+  std::deque<std::string> removals_;
+  // Entries that were removed meanwhile may be among them.
+  std::deque<std::shared_ptr<const Entry>> pending_;
+  std::vector<std::shared_ptr<const Entry>> refused_;
+};
+
+}  // namespace weightd::fd_store
+
+#endif  // WEIGHTD_DAEMON_FD_STORE_JOURNAL_H_

@@ -1,0 +1,135 @@
+#include "daemon/fd_store/journal.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/servers/keeper_process.h"
+
+namespace weightd::fd_store {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using Added = Journal::Added;
+
+// What is left to do, in words.
+std::vector<std::string> DoAll(Journal& journal) {
+  std::vector<std::string> done;
+  while (const auto task = journal.Next()) {
+    done.push_back(task->entry == nullptr
+                       ? "remove " + task->name
+                       : absl::StrCat("store ", task->name, " ", TextOf(task->entry->fd)));
+  }
+  EXPECT_TRUE(journal.done());
+  return done;
+}
+
+TEST(Journal, HasEachOpenFileOnceUnderAName) {
+  Journal journal(10);
+  const Fd file = FileWith("1");
+  EXPECT_EQ(journal.Add("m", file.Duplicate().value()), Added::kNew);
+  EXPECT_EQ(journal.Add("m", file.Duplicate().value()), Added::kThereAlready);
+  EXPECT_EQ(journal.Add("n", file.Duplicate().value()), Added::kNew);
+  EXPECT_EQ(journal.Add("m", FileWith("2")), Added::kNew);
+  EXPECT_THAT(DoAll(journal), ElementsAre("store m 1", "store n 1", "store m 2"));
+  EXPECT_THAT(DoAll(journal), IsEmpty());
+}
+
+TEST(Journal, RemovesBeforeItStores) {
+  Journal journal(10);
+  journal.Add("m", FileWith("1"));
+  journal.Remove("m");
+  journal.Add("m", FileWith("2"));
+  EXPECT_THAT(DoAll(journal), ElementsAre("remove m", "store m 2"));
+  EXPECT_EQ(journal.size(), 1);
+}
+
+TEST(Journal, StoresAllAgainForAKeeperThatLostAll) {
+  Journal journal(10);
+  journal.AddStored("old", FileWith("0"));
+  journal.Add("m", FileWith("1"));
+  EXPECT_THAT(DoAll(journal), ElementsAre("store m 1"));
+  journal.Add("n", FileWith("2"));
+  journal.Remove("gone");
+  journal.StoreAll();
+  EXPECT_THAT(DoAll(journal), ElementsAre("remove gone", "store m 1", "store n 2", "store old 0"));
+}
+
+TEST(Journal, TriesWhatWasRefusedAfterARemoval) {
+  Journal journal(10);
+  journal.Add("m", FileWith("1"));
+  journal.Refuse(*journal.Next());
+  EXPECT_THAT(DoAll(journal), IsEmpty());
+  journal.TryRefused();
+  EXPECT_THAT(DoAll(journal), ElementsAre("store m 1"));
+  journal.Add("n", FileWith("2"));
+  journal.Refuse(*journal.Next());
+  journal.Remove("n");
+  journal.TryRefused();
+  EXPECT_THAT(DoAll(journal), ElementsAre("remove n"));
+}
+
+TEST(Journal, TakesNoMoreThanItsLimit) {
+  Journal journal(2);
+  EXPECT_EQ(journal.Add("a", FileWith("1")), Added::kNew);
+  EXPECT_EQ(journal.AddStored("b", FileWith("2")), Added::kNew);
+  EXPECT_EQ(journal.Add("c", FileWith("3")), Added::kFull);
+  journal.Remove("a");
+  EXPECT_EQ(journal.Add("c", FileWith("3")), Added::kNew);
+}
+
+// A keeper beside it that fails and dies at any step.
+TEST(Journal, EndsWithTheKeeperHoldingWhatItHolds) {
+  for (unsigned seed = 0; seed < 300; ++seed) {
+    std::minstd_rand random(seed);
+    Journal journal(1000);
+    std::map<std::string, std::set<std::string>> wanted;
+    std::map<std::string, std::set<std::string>> kept;
+    const auto attend = [&](bool fails) {
+      const auto task = journal.Next();
+      if (!task.has_value()) {
+        return false;
+      }
+      const bool does = !fails || random() % 2 == 0;  // a failure may have been done
+      if (does && task->entry == nullptr) {
+        kept.erase(task->name);
+      } else if (does) {
+        kept[task->name].insert(TextOf(task->entry->fd));
+      }
+      if (fails) {
+        journal.Again(*task);
+        if (random() % 2 == 0) {
+          kept.clear();
+        }
+        journal.StoreAll();
+      }
+      return true;
+    };
+    for (int step = 0; step < 60; ++step) {
+      const std::string name = absl::StrCat("m", random() % 4);
+      const auto what = random() % 8;
+      if (what < 3) {
+        journal.Add(name, FileWith(absl::StrCat(step)));
+        wanted[name].insert(absl::StrCat(step));
+      } else if (what < 5) {
+        journal.Remove(name);
+        wanted.erase(name);
+      } else {
+        attend(what == 7);
+      }
+    }
+    while (attend(false)) {
+    }
+    EXPECT_EQ(kept, wanted) << "seed " << seed;
+  }
+}
+
+}  // namespace
+}  // namespace weightd::fd_store

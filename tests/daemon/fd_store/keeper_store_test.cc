@@ -1,0 +1,378 @@
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/fd.h"
+#include "common/status.h"
+#include "daemon/fd_store/keeper_protocol.h"
+#include "daemon/fd_store/open.h"
+#include "daemon/host/holders.h"
+#include "tests/daemon/fd_store/watcher.h"
+#include "tests/servers/keeper_process.h"
+
+namespace weightd::fd_store {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
+
+using Listed = std::vector<std::pair<std::string, std::string>>;
+
+constexpr absl::Duration kPatience = absl::Seconds(20);
+
+class KeeperStoreTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<FdStore> OpenStore() {
+    Options options;
+    options.keeper_dir = keeper_.folder();
+    options.observer = watcher_.observer();
+    return std::move(Open(std::move(options))).value();
+  }
+
+  static Listed TakeBack(FdStore& store) {
+    Listed taken;
+    for (const StoredFd& stored : store.TakeBack()) {
+      taken.emplace_back(stored.name, TextOf(stored.fd));
+    }
+    return taken;
+  }
+
+  // What the keeper holds, as another daemon sees it.
+  Listed Held() { return TakeBack(*OpenStore()); }
+
+  static bool Flush(FdStore& store) { return store.Flush(absl::Now() + kPatience); }
+
+  Watcher watcher_;
+  KeeperProcess keeper_;
+};
+
+TEST_F(KeeperStoreTest, GivesTheNextDaemonWhatOneStored) {
+  {
+    const auto store = OpenStore();
+    EXPECT_THAT(TakeBack(*store), IsEmpty());
+    store->Store("m", FileWith("1"));
+    store->Store("m", FileWith("2"));
+    store->Store("n", FileWith("3"));
+    store->Store("o", FileWith("4"));
+    store->Remove("n");
+    store->Remove("unknown");
+    EXPECT_TRUE(Flush(*store));
+  }
+  const auto store = OpenStore();
+  EXPECT_THAT(TakeBack(*store), ElementsAre(Pair("m", "1"), Pair("m", "2"), Pair("o", "4")));
+  EXPECT_THAT(TakeBack(*store), IsEmpty());
+  EXPECT_THAT(watcher_.lines(), IsEmpty());
+}
+
+TEST_F(KeeperStoreTest, WhatIsTakenBackStaysUntilItIsRemoved) {
+  {
+    const auto store = OpenStore();
+    store->Store("m", FileWith("1"));
+    store->Store("n", FileWith("2"));
+    EXPECT_TRUE(Flush(*store));
+  }
+  {
+    const auto store = OpenStore();
+    for (const StoredFd& stored : store->TakeBack()) {
+      store->Store(stored.name, stored.fd);
+    }
+    store->Remove("n");
+    EXPECT_TRUE(Flush(*store));
+  }
+  EXPECT_THAT(Held(), ElementsAre(Pair("m", "1")));
+}
+
+TEST_F(KeeperStoreTest, StoresAllAgainWhenTheKeeperWasKilled) {
+  {
+    const auto first = OpenStore();
+    first->Store("old", FileWith("1"));
+    EXPECT_TRUE(Flush(*first));
+  }
+  const auto store = OpenStore();
+  (void)store->TakeBack();
+  store->Store("m", FileWith("2"));
+  store->Store("away0", FileWith("3"));
+  EXPECT_TRUE(Flush(*store));
+  for (int times = 1; times <= 10; ++times) {
+    keeper_.Kill();
+    EXPECT_TRUE(watcher_.Heard("away: ", times));
+    store->Store(absl::StrCat("away", times), FileWith("3"));
+    store->Remove(absl::StrCat("away", times - 1));
+    keeper_.Start();
+    EXPECT_TRUE(watcher_.Heard("back: 3", times));
+    EXPECT_THAT(Held(), UnorderedElementsAre(Pair("m", "2"), Pair("old", "1"),
+                                             Pair(absl::StrCat("away", times), "3")));
+  }
+  EXPECT_THAT(watcher_.lines(), SizeIs(20));
+}
+
+TEST_F(KeeperStoreTest, NeedsNoMoreDescriptorsAfterManyKills) {
+  const auto store = OpenStore();
+  (void)store->TakeBack();
+  for (int i = 0; i < 20; ++i) {
+    store->Store(absl::StrCat("m", i), FileWith("1"));
+  }
+  EXPECT_TRUE(Flush(*store));
+  const size_t before = OpenDescriptors();
+  for (int times = 1; times <= 10; ++times) {
+    keeper_.Kill();
+    keeper_.Start();
+    EXPECT_TRUE(watcher_.Heard("back: 20", times));
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+TEST_F(KeeperStoreTest, NobodyWaitsForAKeeperThatHangs) {
+  const auto store = OpenStore();
+  (void)store->TakeBack();
+  keeper_.Freeze();
+  const absl::Time began = absl::Now();
+  for (int i = 0; i < 100; ++i) {
+    store->Store(absl::StrCat("m", i), FileWith("1"));
+  }
+  store->Remove("m1");
+  EXPECT_FALSE(store->Flush(absl::Now() + absl::Milliseconds(10)));
+  EXPECT_LT(absl::Now() - began, absl::Seconds(2));
+  keeper_.Thaw();
+  EXPECT_TRUE(Flush(*store));
+  EXPECT_THAT(Held(), SizeIs(99));
+}
+
+TEST_F(KeeperStoreTest, EndsSoonWhileTheKeeperHangs) {
+  auto store = OpenStore();
+  (void)store->TakeBack();
+  keeper_.Freeze();
+  store->Store("m", FileWith("1"));
+  const absl::Time began = absl::Now();
+  store.reset();
+  EXPECT_LT(absl::Now() - began, absl::Seconds(2));
+  keeper_.Thaw();
+}
+
+TEST_F(KeeperStoreTest, AStartWithoutTheKeeperGoesOnAtOnce) {
+  keeper_.Kill();
+  const absl::Time began = absl::Now();
+  const auto store = OpenStore();
+  EXPECT_THAT(TakeBack(*store), IsEmpty());
+  EXPECT_LT(absl::Now() - began, absl::Seconds(1));
+  EXPECT_TRUE(watcher_.Heard("away: "));
+  store->Store("m", FileWith("1"));
+  EXPECT_FALSE(store->Flush(absl::Now() + absl::Milliseconds(10)));
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 1"));
+  EXPECT_THAT(Held(), ElementsAre(Pair("m", "1")));
+}
+
+TEST_F(KeeperStoreTest, WhatComesTooLateToBeTakenBackIsLetGo) {
+  {
+    const auto first = OpenStore();
+    first->Store("m", FileWith("old"));
+    first->Store("n", FileWith("old"));
+    EXPECT_TRUE(Flush(*first));
+  }
+  keeper_.Freeze();
+  const auto store = OpenStore();
+  EXPECT_THAT(TakeBack(*store), IsEmpty());
+  store->Store("m", FileWith("new"));
+  keeper_.Thaw();
+  EXPECT_TRUE(watcher_.Heard("let go: 2"));
+  EXPECT_TRUE(Flush(*store));
+  EXPECT_THAT(Held(), ElementsAre(Pair("m", "new")));
+}
+
+TEST_F(KeeperStoreTest, TwoDaemonsShareItDuringAHandOver) {
+  const auto first = OpenStore();
+  (void)first->TakeBack();
+  first->Store("m", FileWith("1"));
+  EXPECT_TRUE(Flush(*first));
+  const auto second = OpenStore();
+  EXPECT_THAT(TakeBack(*second), ElementsAre(Pair("m", "1")));
+  first->Store("n", FileWith("2"));
+  second->Store("o", FileWith("3"));
+  EXPECT_TRUE(Flush(*first) && Flush(*second));
+  keeper_.Kill();
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 2", 2));
+  // "m" is of both, and there once.
+  EXPECT_THAT(Held(), UnorderedElementsAre(Pair("m", "1"), Pair("n", "2"), Pair("o", "3")));
+}
+
+// A successor waits for the end of the daemon before it, which may store until then.
+TEST_F(KeeperStoreTest, WhatIsTakenBackIsWhatIsThereWhenThatIsAskedFor) {
+  const auto first = OpenStore();
+  (void)first->TakeBack();
+  first->Store("m", FileWith("1"));
+  EXPECT_TRUE(Flush(*first));
+  const auto second = OpenStore();
+  second->Remove("unknown");
+  EXPECT_TRUE(Flush(*second));
+  first->Store("n", FileWith("2"));
+  EXPECT_TRUE(Flush(*first));
+  EXPECT_THAT(TakeBack(*second), ElementsAre(Pair("m", "1"), Pair("n", "2")));
+}
+
+TEST_F(KeeperStoreTest, NamesThatAreNoneAreRefused) {
+  const auto store = OpenStore();
+  const std::string names[] = {"", "a b", "a:b", "a\nFDNAME=b", "ä", std::string(256, 'a')};
+  for (const std::string& name : names) {
+    store->Store(name, FileWith("1"));
+    store->Remove(name);
+  }
+  store->Store("m", Fd());
+  EXPECT_TRUE(watcher_.Heard("refused: ", 7));
+  EXPECT_TRUE(Flush(*store));
+  EXPECT_THAT(Held(), IsEmpty());
+}
+
+TEST_F(KeeperStoreTest, AFolderThatOthersMayChangeIsNotTrusted) {
+  ASSERT_EQ(chmod(keeper_.folder().c_str(), 0777), 0);
+  const auto store = OpenStore();
+  EXPECT_THAT(TakeBack(*store), IsEmpty());
+  EXPECT_TRUE(watcher_.Heard("away: " + keeper_.folder()));
+  ASSERT_EQ(chmod(keeper_.folder().c_str(), 0700), 0);
+  EXPECT_TRUE(watcher_.Heard("back: 0"));
+}
+
+TEST_F(KeeperStoreTest, AKeeperOfAnotherUserIsNotTrusted) {
+  keeper_.Kill();
+  if (chown(keeper_.socket().c_str(), 65534, 65534) != 0) {
+    GTEST_SKIP() << "needs root to be somebody else";
+  }
+  unlink(keeper_.socket().c_str());
+  const FakeKeeper impostor(keeper_.socket(), {"KEEPER=1\nFDSTORE=10"}, 65534);
+  const auto store = OpenStore();
+  EXPECT_THAT(TakeBack(*store), IsEmpty());
+  EXPECT_TRUE(watcher_.Heard("away: the keeper is user 65534"));
+}
+
+TEST_F(KeeperStoreTest, AKeeperThatSpeaksNonsenseIsNotBelieved) {
+  keeper_.Kill();
+  const std::string hello = "KEEPER=1\nFDSTORE=10";
+  const std::vector<std::string> scripts[] = {
+      {""},
+      {"garbage"},
+      {std::string(60000, 'x')},
+      {"KEEPER=2\nFDSTORE=10"},
+      {"KEEPER=99999999999999999999"},
+      {"ERROR=NOT_ALLOWED\nMESSAGE=go away"},
+      {hello, "garbage"},
+      {hello, "FD=1\nFDNAME=m"},
+      {hello, "+1 FD=1\nFDNAME=a/b"},
+      {hello, "+2 FD=1\nFDNAME=m"},
+      {hello, "+200 FD=1\nFDNAME=m"},
+      {hello, "+1 FD=1\nFDNAME=m", "END=1\nFDS=2"},
+      {hello, "+1 FD=1\nFDNAME=m", "END=1"},
+      {hello, "+1 FD=1\nFDNAME=m", "ERROR=BROKEN\nMESSAGE=disk on fire"},
+      {hello, "+1 FD=1\nFDNAME=m", ""},
+  };
+  const size_t before = OpenDescriptors();
+  int away = 0;
+  for (const std::vector<std::string>& script : scripts) {
+    const FakeKeeper liar(keeper_.socket(), script, geteuid());
+    const auto store = OpenStore();
+    EXPECT_THAT(TakeBack(*store), IsEmpty()) << script.back();
+    EXPECT_TRUE(watcher_.Heard("away: ", ++away)) << script.back();
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+// The keeper's descriptor is the daemon's own open file, so it is no holder.
+TEST_F(KeeperStoreTest, AProbeThatIsKeptHoldsNothing) {
+  const pid_t daemon = fork();
+  if (daemon == 0) {
+    const Fd probe = FileWith("weights").ReopenReadOnly().value();
+    const RawPeer peer(keeper_.socket());
+    (void)peer.Hear();
+    const bool free_before = !host::HeldByOthers(probe);
+    const bool stored = peer.Ask(StoreRequest("probe"), {probe.get()}) == "OK=1";
+    _exit(free_before && stored && !host::HeldByOthers(probe) ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(daemon, &status, 0), daemon);
+  ASSERT_EQ(status, 0);
+
+  const auto store = OpenStore();
+  const std::vector<StoredFd> taken = store->TakeBack();
+  ASSERT_THAT(taken, SizeIs(1));
+  const Fd& probe = taken[0].fd;
+  EXPECT_EQ(TextOf(probe), "weights");
+  EXPECT_FALSE(host::HeldByOthers(probe));
+  store->Store("probe", probe);
+  EXPECT_TRUE(Flush(*store));
+  EXPECT_FALSE(host::HeldByOthers(probe));
+
+  // A client has one of its own, then only a mapping.
+  Fd own = probe.ReopenReadOnly().value();
+  EXPECT_TRUE(host::HeldByOthers(probe));
+  void* const mapped = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, own.get(), 0);
+  own.Reset();
+  EXPECT_TRUE(host::HeldByOthers(probe));
+  ASSERT_EQ(munmap(mapped, 4096), 0);
+  EXPECT_FALSE(host::HeldByOthers(probe));
+  keeper_.Kill();
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 1"));
+  EXPECT_FALSE(host::HeldByOthers(probe));
+}
+
+class SmallKeeperTest : public ::testing::Test {
+ protected:
+  Watcher watcher_;
+  // Room for two.
+  KeeperProcess keeper_{48 + 2};
+};
+
+TEST_F(SmallKeeperTest, WhatHasNoRoomIsStoredOnceThereIsSome) {
+  Options options;
+  options.keeper_dir = keeper_.folder();
+  options.observer = watcher_.observer();
+  const auto store = std::move(Open(std::move(options))).value();
+  for (const char* name : {"a", "b", "c"}) {
+    store->Store(name, FileWith(name));
+  }
+  EXPECT_TRUE(watcher_.Heard("refused: c: the keeper says FULL: no room"));
+  EXPECT_TRUE(store->Flush(absl::Now() + kPatience));
+  store->Remove("a");
+  EXPECT_TRUE(store->Flush(absl::Now() + kPatience));
+  const RawPeer peer(keeper_.socket());
+  (void)peer.Hear();
+  EXPECT_TRUE(peer.Say("FDLIST=1"));
+  EXPECT_EQ(peer.Hear().bytes, "FD=1\nFDNAME=b");
+  EXPECT_EQ(peer.Hear().bytes, "FD=1\nFDNAME=c");
+  EXPECT_EQ(peer.Hear().bytes, "END=1\nFDS=2");
+}
+
+TEST(OpenTest, WithoutAnywhereToStoreForgetsAll) {
+  const auto store = std::move(Open({})).value();
+  store->Store("m", FileWith("1"));
+  store->Remove("m");
+  EXPECT_THAT(store->TakeBack(), IsEmpty());
+  EXPECT_TRUE(store->Flush(absl::InfinitePast()));
+}
+
+TEST(OpenTest, AFolderThatIsTooLongIsAMistake) {
+  Options options;
+  options.keeper_dir = "/" + std::string(100, 'x');
+  const absl::Status status = Open(std::move(options)).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), StartsWith("the keeper's folder /x"));
+}
+
+}  // namespace
+}  // namespace weightd::fd_store

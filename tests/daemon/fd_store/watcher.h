@@ -1,0 +1,63 @@
+#ifndef WEIGHTD_TESTS_DAEMON_FD_STORE_WATCHER_H_
+#define WEIGHTD_TESTS_DAEMON_FD_STORE_WATCHER_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "daemon/fd_store/courier.h"
+
+namespace weightd::fd_store {
+
+// What a store's observer was told, in words.
+class Watcher {
+ public:
+  Observer observer() {
+    Observer observer;
+    observer.on_away = [this](const absl::Status& why) {
+      Add(absl::StrCat("away: ", why.message()));
+    };
+    observer.on_back = [this](size_t count) { Add(absl::StrCat("back: ", count)); };
+    observer.on_refused = [this](absl::string_view name, const absl::Status& why) {
+      Add(absl::StrCat("refused: ", name, ": ", why.message()));
+    };
+    observer.on_let_go = [this](size_t count) { Add(absl::StrCat("let go: ", count)); };
+    return observer;
+  }
+
+  // Whether that was told so often, before long.
+  bool Heard(absl::string_view beginning, int times = 1) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    const auto heard = [&] {
+      mutex_.AssertReaderHeld();
+      int count = 0;
+      for (const std::string& line : lines_) {
+        count += absl::StartsWith(line, beginning) ? 1 : 0;
+      }
+      return count >= times;
+    };
+    return mutex_.AwaitWithTimeout(absl::Condition(&heard), absl::Seconds(20));
+  }
+
+  std::vector<std::string> lines() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return lines_;
+  }
+
+ private:
+  void Add(std::string line) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    lines_.push_back(std::move(line));
+  }
+
+  mutable absl::Mutex mutex_;
+  std::vector<std::string> lines_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightd::fd_store
+
+#endif  // WEIGHTD_TESTS_DAEMON_FD_STORE_WATCHER_H_
