@@ -69,7 +69,10 @@ def _open_points(each: Object) -> typing.Iterator[str]:
     if each["kind"] == "DaemonSet":
         if not each["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items():
             yield "the selector doesn't match the pods' labels"
-        unavailable = each["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"]
+        strategy = each["spec"]["updateStrategy"]
+        if strategy.get("type") not in ("RollingUpdate", "OnDelete"):
+            yield f"updateStrategy.type: {strategy.get('type')}"
+        unavailable = strategy.get("rollingUpdate", {}).get("maxUnavailable")
         if isinstance(unavailable, str) and not re.fullmatch("[0-9]+%", unavailable):
             yield f"maxUnavailable: {unavailable}"
     volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])}

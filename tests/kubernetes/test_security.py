@@ -12,7 +12,7 @@ from test_manifests import ALL_ON, MANIFESTS, with_components
 
 @pytest.fixture(params=["base", "all components", "chart", "chart, all on"])
 def installed(request: pytest.FixtureRequest, tmp_path: pathlib.Path, chart: Renderer) -> dict[str, Object]:
-    """One object of each kind."""
+    """One object of each kind, but for the keeper's."""
     match request.param:
         case "base":
             objects = compose(MANIFESTS / "base")
@@ -22,9 +22,17 @@ def installed(request: pytest.FixtureRequest, tmp_path: pathlib.Path, chart: Ren
             objects = chart.objects({})
         case _:
             objects = chart.objects(ALL_ON)
+    objects, keepers = without_keeper(objects)
+    assert len(keepers) == (request.param in ("all components", "chart, all on"))
     by_kind = {each["kind"]: each for each in objects}
     assert len(by_kind) == len(objects)
     return by_kind
+
+
+def without_keeper(objects: list[Object]) -> tuple[list[Object], list[Object]]:
+    """The others, and the keeper's."""
+    keepers = [each for each in objects if each["metadata"]["name"].endswith("-keeper")]
+    return [each for each in objects if each not in keepers], keepers
 
 
 def model_pod() -> Object:
@@ -46,6 +54,30 @@ def test_the_daemon_has_one_capability(installed: dict[str, Object]) -> None:
         "capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]},
     }
     assert not {"hostPID", "hostIPC", "hostNetwork"} & set(pod)
+
+
+def test_the_keeper_has_no_rights_and_stays_when_daemons_roll(tmp_path: pathlib.Path, chart: Renderer) -> None:
+    """In both ways of installing it; what it differs in from the daemon is what it doesn't need."""
+    for all_objects in (with_components(tmp_path), chart.objects({"keeper": {"enabled": True}})):
+        objects, (keeper,) = without_keeper(all_objects)
+        (daemon,) = [each for each in objects if each["kind"] == "DaemonSet"]
+        assert keeper["spec"]["updateStrategy"] == {"type": "OnDelete"}
+        labels = keeper["spec"]["template"]["metadata"]["labels"]
+        assert labels != daemon["spec"]["selector"]["matchLabels"]
+        assert keeper["spec"]["selector"]["matchLabels"] == labels
+        pod, beside = keeper["spec"]["template"]["spec"], daemon["spec"]["template"]["spec"]
+        for same in ("nodeSelector", "tolerations", "securityContext", "serviceAccountName", "priorityClassName"):
+            assert pod[same] == beside[same]
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["image"] == beside["containers"][0]["image"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert pod["volumes"][0]["hostPath"] == beside["volumes"][0]["hostPath"]
+        assert pod["automountServiceAccountToken"] is pod["enableServiceLinks"] is False
 
 
 def test_only_node_tuning_is_privileged(installed: dict[str, Object]) -> None:

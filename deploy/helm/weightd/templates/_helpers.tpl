@@ -26,6 +26,9 @@ host:
   budget: {{ int .Values.cacheGiB }}GiB
 listeners:
   {{- toYaml .Values.listeners | nindent 2 }}
+{{- if .Values.keeper.enabled }}
+keeper_dir: /run/weightd/keeper
+{{- end }}
 {{- if .Values.metrics.enabled }}
 metrics:
   address: 0.0.0.0:{{ int .Values.metrics.port }}
