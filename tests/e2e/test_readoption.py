@@ -93,6 +93,7 @@ def test_a_killed_daemon_costs_no_byte(kept: Daemon, web: Nginx, files: pathlib.
     assert all_requests(web) == requests
     assert [line["model"] for line in lines_of(kept, "model.readopted")[:2]] == [a, b]
     assert "readopted" in kept.ctl("ls").stdout
+    assert "\nweightd_readopted_models 2\n" in kept.ctl("metrics").stdout
 
 
 def test_a_daemon_that_was_told_to_end_leaves_its_models(kept: Daemon, files: pathlib.Path, readers: Readers) -> None:
