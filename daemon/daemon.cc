@@ -28,6 +28,7 @@
 #include "daemon/logging.h"
 #include "daemon/model_keys.h"
 #include "daemon/service/access.h"
+#include "daemon/service/card_codec.h"
 #include "daemon/service/owner.h"
 #include "daemon/service/tensor_index_codec.h"
 
@@ -123,13 +124,14 @@ absl::StatusOr<service::Access> AccessOf(const v1::ListenerConfig& config) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config, ConfigFile file,
+                                                      fd_store::FdStore* fd_store,
                                                       Cancellation& stopping) {
   std::unique_ptr<Daemon> daemon(new Daemon());
   daemon->call_observers_.Add(&daemon->audit_log_);
   RETURN_IF_ERROR(daemon->models_.Set(config));
   RETURN_IF_ERROR(daemon->OpenFolders(config, stopping));
   RETURN_IF_ERROR(daemon->FindGpus(config));
-  RETURN_IF_ERROR(daemon->BuildCache(config));
+  RETURN_IF_ERROR(daemon->BuildCache(config, fd_store));
   RETURN_IF_ERROR(daemon->StartListeners(config));
   daemon->models_.Keep();
   const auto use_models = [models = &daemon->models_](const v1::Config& changed) {
@@ -217,7 +219,7 @@ absl::Status Daemon::FindGpus(const v1::Config& config) {
   return absl::OkStatus();
 }
 
-absl::Status Daemon::BuildCache(const v1::Config& config) {
+absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_store) {
   RETURN_IF_ERROR(AddSources(config.sources(), *counters_, sources_));
   ASSIGN_OR_RETURN(host::HostTierOptions tier, HostTierOptionsOf(config.host()));
   pipeline::LoaderOptions loader;
@@ -232,16 +234,22 @@ absl::Status Daemon::BuildCache(const v1::Config& config) {
   cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
                                  .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
                                  .max_loads = static_cast<int>(config.cache().max_loads()),
-                                 .quotas = QuotasOf(config)},
+                                 .quotas = QuotasOf(config),
+                                 .fd_store = fd_store,
+                                 .encode_card = service::EncodeCard,
+                                 .decode_card = service::DecodeCard,
+                                 .decode_index = service::DecodeTensorIndex},
                                 host_tier, loader_.get(), gpus_.get());
-  RETURN_IF_ERROR(models_.Place(config, cache_.get(), gpus_.get()));
-  if (host_tier->options().ready > 0) {
-    ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
-  }
   line_writing_ = cache_->events().Subscribe(
       [this](const cache::Event& event) { event_lines_.Happened(event); });
   counting_ = cache_->events().Subscribe(
       [counters = counters_.get()](const cache::Event& event) { counters->Happened(event); });
+  // We hold the folders' locks: whoever left it has ended.
+  cache_->Readopt(fd_store->TakeBack());
+  RETURN_IF_ERROR(models_.Place(config, cache_.get(), gpus_.get()));
+  if (host_tier->options().ready > 0) {
+    ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);
+  }
   return absl::OkStatus();
 }
 

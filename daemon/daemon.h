@@ -15,6 +15,7 @@
 #include "daemon/config_reloader.h"
 #include "daemon/device/gpus.h"
 #include "daemon/event_lines.h"
+#include "daemon/fd_store/fd_store.h"
 #include "daemon/host/ready_keeper.h"
 #include "daemon/metrics/counters.h"
 #include "daemon/metrics/exposition.h"
@@ -40,8 +41,10 @@ namespace weightd {
 class Daemon {
  public:
   // `config` comes from ParseConfig; `file` is where it may be read again. Waits for a dying
-  // predecessor in the same folders until `stopping`.
+  // predecessor in the same folders until `stopping`; then takes over what is in `fd_store`, which
+  // outlives it.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const v1::Config& config, ConfigFile file,
+                                                       fd_store::FdStore* fd_store,
                                                        Cancellation& stopping);
   // What is held and done, in a line. Takes the locks that every client's call takes.
   std::string Summary() const;
@@ -55,7 +58,7 @@ class Daemon {
 
   absl::Status OpenFolders(const v1::Config& config, Cancellation& stopping);
   absl::Status FindGpus(const v1::Config& config);
-  absl::Status BuildCache(const v1::Config& config);
+  absl::Status BuildCache(const v1::Config& config, fd_store::FdStore* fd_store);
   absl::Status StartListeners(const v1::Config& config);
   absl::Status StartListener(const v1::ListenerConfig& config);
   absl::Status StartAdmin(const v1::Config& config);

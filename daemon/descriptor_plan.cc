@@ -14,8 +14,11 @@ namespace {
 constexpr uint64_t kProcess = 64;
 // gRPC has one; the other is a duplicate that shows its end.
 constexpr uint64_t kOfConnection = 2;
-// Segments, indexes and small files of models that are resident; at least so many beside those of the list.
+// Segments, indexes and small files of models that are resident; at least so many beside those of
+// the list.
 constexpr uint64_t kOfModel = 3;
+// Where a keeper has them and the model's card, those that go there again should it come back.
+constexpr uint64_t kOfKeptModel = 4;
 constexpr uint64_t kModels = 64;
 constexpr uint64_t kFilesOfLoad = 8;
 constexpr uint64_t kAdminConnections = 64;
@@ -40,9 +43,10 @@ DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t limit) {
   }
   const auto stores = static_cast<uint64_t>(config.sources().s3().stores_size());
   const auto models = static_cast<uint64_t>(config.models_size());
+  const uint64_t of_model = kOfModel + (config.keeper_dir().empty() ? 0 : kOfKeptModel);
   plan.others =
       kProcess + kOfConnection * kAdminConnections + kFilesOfLoad * config.cache().max_loads() +
-      config.sources().http().connections() * (1 + stores) + kOfModel * (kModels + models);
+      config.sources().http().connections() * (1 + stores) + of_model * (kModels + models);
   if (!config.admin().tcp().address().empty()) {
     plan.others += kOfAdminTcpConnection * kAdminConnections;
   }

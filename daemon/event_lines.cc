@@ -51,6 +51,12 @@ Line LineOf(cache::EventKind kind) {
       return {LogLevel::kInfo, "gpu.dropped"};
     case cache::EventKind::kGpuLost:
       return {LogLevel::kError, "gpu.lost"};
+    case cache::EventKind::kReadopted:
+      return {LogLevel::kInfo, "model.readopted"};
+    case cache::EventKind::kNotReadopted:
+      return {LogLevel::kWarning, "model.not_readopted"};
+    case cache::EventKind::kNotKept:
+      return {LogLevel::kWarning, "model.not_kept"};
   }
   return {LogLevel::kWarning, "event.unknown"};
 }

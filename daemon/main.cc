@@ -31,7 +31,7 @@ static absl::Status Serve(const weightd::v1::Config& config, const weightd::Comm
       config,
       {line.config_file,
        [&line](bool needs_models) { return weightd::ConfigAgain(line, needs_models); }},
-      stopping);
+      fd_store.get(), stopping);
   if (stopping.cancelled()) {
     return absl::OkStatus();
   }

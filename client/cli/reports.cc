@@ -34,6 +34,7 @@ std::string StateText(const v1::ModelSummary& model) {
         100 * (model.progress().bytes_done() >> 10) / ((model.progress().bytes_total() >> 10) + 1),
         "%");
   }
+  absl::StrAppend(&state, model.readopted() ? ", readopted" : "");
   return model.stale() ? absl::StrCat(state, ", stale") : state;
 }
 
@@ -167,6 +168,7 @@ void PrintDescription(const v1::DescribeModelResponse& description, std::ostream
   PrintField("size", BytesText(model.host_bytes()), out);
   PrintField("tensors", absl::StrCat(model.tensor_count()), out);
   PrintField("leases", absl::StrCat(model.leases()), out);
+  PrintField("uses", absl::StrCat(model.uses()), out);
   PrintField("pinned", model.pinned() ? "yes" : "no", out);
   for (const v1::GpuCopy& copy : model.gpu_copies()) {
     PrintField("gpu",

@@ -18,10 +18,12 @@
 #include "common/ids.h"
 #include "common/pins.h"
 #include "common/uri.h"
+#include "daemon/cache/card_facts.h"
 #include "daemon/cache/events.h"
 #include "daemon/cache/holder.h"
 #include "daemon/cache/snapshots.h"
 #include "daemon/device/gpus.h"
+#include "daemon/fd_store/fd_store.h"
 #include "daemon/host/host_tier.h"
 #include "daemon/pipeline/loader.h"
 #include "daemon/pipeline/model.h"
@@ -55,6 +57,12 @@ struct CacheOptions {
   // By listener: host bytes that its clients may hold together, see HeldBytes. Those that are not
   // named here have no limit.
   std::map<std::string, uint64_t, std::less<>> quotas = {};
+  // Where models in host memory are kept beyond this process, and how they are written down and
+  // read; null: nowhere. Outlives the cache and the tier.
+  fd_store::FdStore* fd_store = nullptr;
+  EncodeCard encode_card = {};
+  DecodeCard decode_card = {};
+  pipeline::DecodeIndex decode_index = {};
 };
 
 // Where on this node's GPUs a client wants a model.
@@ -169,6 +177,10 @@ class Cache {
                                        pipeline::ModelLoader* loader, device::Gpus* gpus = nullptr);
   // Cancels all loads and waits for them. All waits were destroyed before, or get kShuttingDown.
   virtual ~Cache() = default;
+
+  // Makes models of what an earlier daemon left in the store. Before anybody is served, and before
+  // placements and promises of the config are told. Reads no model's bytes: takes milliseconds.
+  virtual void Readopt(std::vector<fd_store::StoredFd> stored) = 0;
 
   // For clients. A resident model is granted at once, from the calling thread, without asking the
   // source. kQuotaExceeded if the listener's clients would hold more than they may; where that is

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/time/clock.h"
 
 namespace weightd::cache {
 namespace {
@@ -69,7 +70,7 @@ Record& Catalog::RecordOf(const Uri& uri) {
 }
 
 EntryId Catalog::Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model,
-                     absl::Time now) {
+                     absl::Time now, std::shared_ptr<Card> card) {
   const EntryId id(++last_id_);
   order_.Add(id, model->charged_bytes());
   entries_.emplace(id, Entry{.id = id,
@@ -80,7 +81,9 @@ EntryId Catalog::Add(const Uri& uri, const source::ReadPolicy& policy, SharedMod
                              .leases = 0,
                              .holds = 0,
                              .loaded_at = now,
-                             .last_used_at = now});
+                             .last_used_at = now,
+                             .card = std::move(card)});
+  Use(At(id), now);
   return id;
 }
 
@@ -90,8 +93,12 @@ Leaver Catalog::MakeCurrent(EntryId id, absl::Duration uptime) {
   std::erase(record.superseded, id);
   record.let_go = false;
   record.stale = false;
-  record.checked_at = uptime;
   record.last_error.clear();
+  NoteChecked(record.uri, absl::Now(), uptime);
+  WriteCard(record);
+  if (const std::shared_ptr<Card>& card = At(id).card; card != nullptr && previous != id) {
+    card->SetRank(++last_rank_);
+  }
   if (previous == id) {
     return {};
   }
@@ -108,10 +115,15 @@ Leaver Catalog::MakeCurrent(EntryId id, absl::Duration uptime) {
   return RemoveIfOver(previous);
 }
 
-void Catalog::AddLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now) {
+void Catalog::AddLease(EntryId id, absl::string_view listener, const std::optional<GpuId>& gpu,
+                       absl::Time now) {
   Entry& entry = At(id);
   ++entry.leases;
-  entry.last_used_at = now;
+  ++entry.uses;
+  Use(entry, now);
+  if (entry.card != nullptr) {
+    entry.card->AddHolder(listener);
+  }
   order_.Hold(id);
   if (gpu.has_value()) {
     ++entry.copies.at(*gpu).leases;
@@ -122,7 +134,7 @@ void Catalog::AddLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time n
 Leaver Catalog::EndLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now) {
   Entry& entry = At(id);
   --entry.leases;
-  entry.last_used_at = now;
+  Use(entry, now);
   order_.Unhold(id);
   if (gpu.has_value()) {
     --entry.copies.at(*gpu).leases;
@@ -160,48 +172,9 @@ Leaver Catalog::LetGo(EntryId id) {
   return RemoveIfOver(id);
 }
 
-void Catalog::AddCopy(EntryId id, SharedCopy segment) {
-  const GpuId gpu = segment->gpu();
-  gpu_orders_[gpu].Add(id, segment->bytes());
-  At(id).copies[gpu] = {.segment = std::move(segment), .leases = 0};
-}
-
-SharedCopy Catalog::RemoveCopy(EntryId id, const GpuId& gpu) {
-  auto copy = At(id).copies.extract(gpu);
-  if (copy.empty()) {
-    return nullptr;
-  }
-  gpu_orders_[gpu].Remove(id);
-  return std::move(copy.mapped().segment);
-}
-
-std::vector<EntryId> Catalog::EntriesOn(const GpuId& gpu) const {
-  std::vector<EntryId> on;
-  for (const auto& [id, entry] : entries_) {
-    if (entry.copies.contains(gpu)) {
-      on.push_back(id);
-    }
-  }
-  return on;
-}
-
-std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes,
-                                            absl::FunctionRef<bool(const Entry&)> spared) const {
-  const auto order = gpu_orders_.find(gpu);
-  if (order == gpu_orders_.end()) {
-    return {};
-  }
-  return order->second.PickVictims(bytes, [&](EntryId id) {
-    const Entry& entry = entries_.at(id);
-    const Record& record = *FindRecord(entry.uri);
-    return !(record.pinned && record.current == id) && !spared(entry) &&
-           (entry.on_host() || entry.holds == 0) && entry.copies.at(gpu).segment.use_count() == 1;
-  });
-}
-
 void Catalog::Touch(EntryId id, absl::Time now) {
   Entry& entry = At(id);
-  entry.last_used_at = now;
+  Use(entry, now);
   FindRecord(entry.uri)->let_go = false;
   order_.Hold(id);
   order_.Unhold(id);
@@ -213,6 +186,7 @@ bool Catalog::SetPinned(const Uri& uri, Pinner pinner, bool pinned) {
   if (pinner == Pinner::kOperator && !pinned) {
     record->config_pin = false;
   }
+  WriteCard(*record);
   const bool wanted = record->operator_pin || record->config_pin;
   if (record->pinned == wanted) {
     return false;
@@ -231,6 +205,9 @@ Leaver Catalog::Remove(EntryId id) {
   order_.Remove(id);
   const auto found = entries_.find(id);
   const Uri uri = found->second.uri;
+  if (found->second.card != nullptr) {
+    found->second.card->SetRank(0);
+  }
   Leaver leaver = {.model = std::move(found->second.model), .copies = {}, .let_go = false};
   for (auto& [gpu, copy] : found->second.copies) {
     gpu_orders_[gpu].Remove(id);
@@ -334,6 +311,8 @@ ModelSnapshot Catalog::Describe(const Entry& entry) const {
           .loaded_at = entry.loaded_at,
           .last_used_at = entry.last_used_at,
           .last_error = current ? record.last_error : std::string(),
+          .uses = entry.uses,
+          .readopted = entry.readopted,
           .copies = std::move(copies)};
 }
 

@@ -16,6 +16,7 @@
 #include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
+#include "daemon/cache/card.h"
 #include "daemon/cache/eviction.h"
 #include "daemon/cache/holder.h"
 #include "daemon/cache/snapshots.h"
@@ -58,6 +59,12 @@ struct Entry {
   uint32_t holds = 0;
   absl::Time loaded_at;
   absl::Time last_used_at;
+  // Leases that were granted on it, also by earlier daemons.
+  uint64_t uses = 0;
+  // An earlier daemon loaded it.
+  bool readopted = false;
+  // What the next daemon finds out about it; null if it isn't kept for one.
+  std::shared_ptr<Card> card = {};
 
   const RevisionId& revision() const { return model->index.revision; }
   bool on_host() const { return model->weights != nullptr; }
@@ -112,13 +119,21 @@ class Catalog {
   // By URI.
   const std::map<std::string, Record>& records() const { return records_; }
 
-  EntryId Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model, absl::Time now);
+  // `card`, if there is one, is kept true from here on.
+  EntryId Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model, absl::Time now,
+              std::shared_ptr<Card> card = nullptr);
+  // A model that an earlier daemon had, as its card says; the current revision of its URI, which
+  // had none. After others that were used less lately.
+  EntryId AddReadopted(const source::ReadPolicy& policy, SharedModel model,
+                       std::shared_ptr<Card> card, absl::Time loaded_at, absl::Time now,
+                       absl::Duration uptime);
   // Makes an entry the one that is granted, freshly checked; the pin goes over to it. The previous
   // one is superseded: returned if nobody leases it, since then it leaves.
   Leaver MakeCurrent(EntryId id, absl::Duration uptime);
 
-  // `gpu`: of the copy that the lease is on, if it is on one.
-  void AddLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now);
+  // `listener`: whose client it is; `gpu`: of the copy that the lease is on, if it is on one.
+  void AddLease(EntryId id, absl::string_view listener, const std::optional<GpuId>& gpu,
+                absl::Time now);
   // Returns a superseded revision whose last lease this was.
   Leaver EndLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now);
   void Hold(EntryId id);
@@ -139,6 +154,9 @@ class Catalog {
   // A use without a lease: the entry becomes the most recently used one, and stays if it was let
   // go.
   void Touch(EntryId id, absl::Time now);
+
+  // The source said that the current revision is the newest.
+  void NoteChecked(const Uri& uri, absl::Time now, absl::Duration uptime);
 
   // Only while a revision is current. It is pinned while anybody wants it so, until an operator
   // doesn't: that ends the config's pin, too. Whether it is pinned now and was not, or the reverse.
@@ -175,6 +193,9 @@ class Catalog {
 
  private:
   Entry& At(EntryId id) { return entries_.at(id); }
+  void Use(Entry& entry, absl::Time now);
+  // Says on the current revision's card what the record says.
+  void WriteCard(const Record& record);
   // A superseded entry that nobody holds leaves, and so does one that was let go.
   Leaver RemoveIfOver(EntryId id);
   Record& RecordOf(const Uri& uri);
@@ -182,6 +203,8 @@ class Catalog {
   void Tidy(const Uri& uri);
 
   uint64_t last_id_ = 0;
+  // Of cards.
+  uint64_t last_rank_ = 0;
   absl::flat_hash_map<EntryId, Entry> entries_;
   std::map<std::string, Record> records_;
   EvictionOrder order_;

@@ -32,8 +32,8 @@ bool Drains(const std::vector<host::DrainingSegment>& draining, const Uri& uri,
 
 }  // namespace
 
-Departures::Departures(host::HostTier* tier, EventLog* events)
-    : tier_(tier), events_(events), thread_("weightd-free", 1) {}
+Departures::Departures(host::HostTier* tier, EventLog* events, Shelf* shelf)
+    : tier_(tier), events_(events), shelf_(shelf), thread_("weightd-free", 1) {}
 
 Departure Departures::Announce(const Uri& uri, SharedModel model) {
   absl::MutexLock lock(&mutex_);
@@ -50,11 +50,18 @@ Departure Departures::Announce(const Uri& uri, SharedModel model) {
 void Departures::Drop(std::vector<Departure> departures) {
   for (Departure& departure : departures) {
     departure.model.reset();
-    absl::MutexLock lock(&mutex_);
-    --freeing_;
-    ++freed_;
   }
+  Freed(departures.size());
   Collect();
+}
+
+void Departures::Freed(size_t models) {
+  if (shelf_ != nullptr) {
+    shelf_->Settle();
+  }
+  absl::MutexLock lock(&mutex_);
+  freeing_ -= models;
+  freed_ += models;
 }
 
 void Departures::DropLater(Departure departure) {
@@ -62,6 +69,17 @@ void Departures::DropLater(Departure departure) {
     std::vector<Departure> departures;
     departures.push_back(std::move(departure));
     Drop(std::move(departures));
+  });
+}
+
+void Departures::FreeLater(std::vector<std::shared_ptr<host::HostSegment>> segments) {
+  {
+    absl::MutexLock lock(&mutex_);
+    ++freeing_;
+  }
+  thread_.Run([this, segments = std::move(segments)]() mutable {
+    segments.clear();
+    Freed(1);
   });
 }
 
@@ -107,7 +125,7 @@ void Departures::Collect() {
 
 bool Departures::Waiting() const {
   absl::MutexLock lock(&mutex_);
-  return !leaving_.empty();
+  return !leaving_.empty() || freeing_ > 0;
 }
 
 uint64_t Departures::freed() const {

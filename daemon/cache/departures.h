@@ -12,6 +12,7 @@
 #include "common/uri.h"
 #include "daemon/cache/catalog.h"
 #include "daemon/cache/events.h"
+#include "daemon/cache/shelf.h"
 #include "daemon/cache/workers.h"
 #include "daemon/host/host_segment.h"
 #include "daemon/host/host_tier.h"
@@ -28,8 +29,8 @@ struct Departure {
 // when the last client has let go of it. Thread-safe.
 class Departures {
  public:
-  // `tier` and `events` outlive it.
-  Departures(host::HostTier* tier, EventLog* events);
+  // All outlive it. `shelf` may be null: what leaves is nowhere else.
+  Departures(host::HostTier* tier, EventLog* events, Shelf* shelf);
 
   // To be called in the step that takes the model out, so that its memory is never overlooked: from
   // here on it counts as being freed. To be followed by one of the two below.
@@ -40,6 +41,10 @@ class Departures {
   void Drop(std::vector<Departure> departures) ABSL_LOCKS_EXCLUDED(mutex_);
   // On a thread of its own.
   void DropLater(Departure departure);
+
+  // Segments of no model: what an earlier daemon left and nobody is granted any more.
+  void FreeLater(std::vector<std::shared_ptr<host::HostSegment>> segments)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Looks, on that thread too, which memory is back.
   void CollectLater() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -55,6 +60,8 @@ class Departures {
 
  private:
   void Collect() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Their memory is free now, whoever else kept it.
+  void Freed(size_t models) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Its memory is back once nobody here holds a segment of it, and the tier knows none that drains.
   struct Leaving {
@@ -68,6 +75,7 @@ class Departures {
 
   host::HostTier* const tier_;
   EventLog* const events_;
+  Shelf* const shelf_;
   mutable absl::Mutex mutex_;
   std::vector<Leaving> leaving_ ABSL_GUARDED_BY(mutex_);
   // Models that were announced, but not yet dropped.

@@ -39,6 +39,12 @@ enum class EventKind {
   kGpuDropped = 13,
   // Of no model.
   kGpuLost = 14,
+  // An earlier daemon loaded it.
+  kReadopted = 15,
+  // What an earlier daemon left is not what it should be; of no model if that isn't known.
+  kNotReadopted = 16,
+  // The next daemon will have to load it again.
+  kNotKept = 17,
 };
 
 struct Event {

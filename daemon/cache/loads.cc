@@ -83,7 +83,7 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
                        destinations, load.progress, load.cancellation));
   LoadedCopies copies = {.segments = std::move(loaded.copies),
                          .failures = std::move(loaded.copy_failures)};
-  auto model = std::make_shared<const pipeline::ResidentModel>(std::move(loaded));
+  Loaded kept = Keep(std::move(loaded), NewsPolicy(load.policy));
 
   Outcomes outcomes;
   {
@@ -92,7 +92,7 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
       return load.cancellation.status();
     }
     running_.erase(&load);
-    Land(load, std::move(model), std::move(copies), outcomes);
+    Land(load, std::move(kept), std::move(copies), outcomes);
   }
   Tell(std::move(outcomes));
   return absl::OkStatus();
@@ -125,12 +125,14 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
   return resident;
 }
 
-void NodeCache::Land(const Load& load, SharedModel model, LoadedCopies copies, Outcomes& outcomes) {
-  PublishLoad(EventKind::kLoadFinished, load, model->index.revision, model->charged_bytes());
-  const Entry* same = catalog_.Find(load.uri, model->index.revision.hex());
-  const EntryId id = same != nullptr ? same->id
-                                     : catalog_.Add(load.uri, NewsPolicy(load.policy),
-                                                    std::move(model), absl::Now());
+void NodeCache::Land(const Load& load, Loaded loaded, LoadedCopies copies, Outcomes& outcomes) {
+  const pipeline::ModelIndex& index = loaded.model->index;
+  PublishLoad(EventKind::kLoadFinished, load, index.revision, loaded.model->charged_bytes());
+  const Entry* same = catalog_.Find(load.uri, index.revision.hex());
+  const EntryId id = same != nullptr
+                         ? same->id
+                         : catalog_.Add(load.uri, NewsPolicy(load.policy), std::move(loaded.model),
+                                        loaded.at, std::move(loaded.card));
   BecomeCurrent(id);
   for (SharedCopy& segment : copies.segments) {
     const GpuId gpu = segment->gpu();

@@ -17,6 +17,7 @@ constexpr int kHashingThreads = 2;
 // They wait for workers, which copy; a GPU that hangs must not keep the others waiting.
 constexpr int kPromotingThreads = 16;
 constexpr int kDroppingThreads = 4;
+constexpr int kLockingThreads = 1;
 
 }  // namespace
 
@@ -40,13 +41,17 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       tier_(std::move(tier)),
       loader_(loader),
       gpus_(gpus),
-      departures_(tier_.get(), &events_),
+      shelf_(options_.fd_store == nullptr
+                 ? nullptr
+                 : std::make_unique<Shelf>(options_.fd_store, tier_, options_.encode_card)),
+      departures_(tier_.get(), &events_, shelf_.get()),
       placements_(std::make_shared<const Placements>(options_.placements)),
       loads_("weightd-load", std::max(1, options_.max_loads)),
       urgent_loads_("weightd-urgent", std::max(1, options_.max_loads)),
       news_loads_("weightd-news", kNewsThreads),
       checks_("weightd-check", kCheckThreads),
       hashing_("weightd-hash", kHashingThreads),
+      locking_thread_("weightd-lock", shelf_ == nullptr ? 0 : kLockingThreads),
       promoting_("weightd-promote", gpus_ == nullptr ? 0 : kPromotingThreads),
       dropping_("weightd-unmap", gpus_ == nullptr ? 0 : kDroppingThreads),
       ticker_([this] { Tick(); }) {
@@ -71,6 +76,9 @@ NodeCache::~NodeCache() {
     StopPromotions([](const Promotion&) { return true; }, reason, outcomes);
     pin_checks_.Stop([](const PinCheck&) { return true; }, reason, outcomes);
   }
+  if (shelf_ != nullptr) {
+    shelf_->Close();
+  }
   shutdown_.Cancel(reason);
   Tell(std::move(outcomes));
   ticker_.join();
@@ -78,6 +86,7 @@ NodeCache::~NodeCache() {
   dropping_.Stop();
   checks_.Stop();
   hashing_.Stop();
+  locking_thread_.Stop();
   loads_.Stop();
   urgent_loads_.Stop();
   news_loads_.Stop();

@@ -26,6 +26,7 @@
 #include "daemon/cache/leases.h"
 #include "daemon/cache/pin_check.h"
 #include "daemon/cache/promotion.h"
+#include "daemon/cache/shelf.h"
 #include "daemon/cache/waiter.h"
 #include "daemon/cache/workers.h"
 #include "daemon/pipeline/model_key.h"
@@ -37,6 +38,14 @@ absl::Status Drained(const GpuId& gpu);
 
 // A copy that a load could not make.
 using CopyFailure = std::pair<GpuId, absl::Status>;
+
+// What a load made in host memory, or of it.
+struct Loaded {
+  SharedModel model;
+  // Null if it isn't kept for the next daemon.
+  std::shared_ptr<Card> card;
+  absl::Time at;
+};
 
 // What a load made on GPUs.
 struct LoadedCopies {
@@ -50,6 +59,7 @@ struct LoadedCopies {
 //   pins.cc          pins of requests, compared with resident bytes
 //   flights.cc       single flight: who wants which load, and how it ends
 //   loads.cc         what a load's thread does
+//   readopt.cc       models that an earlier daemon left, and that the next one will find
 //   room.cc          budget for a load: reserve, else evict
 //   gpu_copies.cc    copies on GPUs: who wants them where, and what leases are on
 //   promotions.cc    copies made of what is resident
@@ -69,6 +79,7 @@ class NodeCache final : public Cache {
             pipeline::ModelLoader* loader, device::Gpus* gpus);
   ~NodeCache() override;
 
+  void Readopt(std::vector<fd_store::StoredFd> stored) override;
   std::unique_ptr<Wait> Acquire(AcquireRequest request, AcquireCallbacks callbacks) override;
   absl::Status Release(SessionId session, LeaseId lease) override;
   void EndSession(SessionId session) override;
@@ -166,9 +177,15 @@ class NodeCache final : public Cache {
   // Ends the load if its revision is here already.
   bool ArriveIfResident(Load& load, const pipeline::ResolvedModel& resolved)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  void Land(const Load& load, SharedModel model, LoadedCopies copies, Outcomes& outcomes)
+  void Land(const Load& load, Loaded loaded, LoadedCopies copies, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BecomeCurrent(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // readopt.cc
+  // Keeps it for the next daemon, if there is a store.
+  Loaded Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy);
+  void LockLater(SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Lock(const std::weak_ptr<const pipeline::ResidentModel>& model) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // room.cc
   absl::StatusOr<host::Reservation> MakeRoom(Load& load, uint64_t bytes)
@@ -283,6 +300,8 @@ class NodeCache final : public Cache {
   // Null on a node without GPUs.
   device::Gpus* const gpus_;
   EventLog events_;
+  // Null if there is no store.
+  std::unique_ptr<Shelf> shelf_;
   Departures departures_;
   LeaseTable leases_;
   // Stops checks.
@@ -316,6 +335,8 @@ class NodeCache final : public Cache {
     std::vector<std::pair<Uri, source::ReadPolicy>> reloads;
   };
   std::map<GpuId, PlacedRetry> placed_retries_ ABSL_GUARDED_BY(mutex_);
+  // Readopted models that are being locked into memory, which holds them for moments.
+  size_t locking_ ABSL_GUARDED_BY(mutex_) = 0;
   // Loads and stopped checks that ended: their memory is back.
   uint64_t memory_returns_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::CondVar memory_returned_;
@@ -329,6 +350,7 @@ class NodeCache final : public Cache {
   Workers news_loads_;
   Workers checks_;
   Workers hashing_;
+  Workers locking_thread_;
   Workers promoting_;
   Workers dropping_;
   std::thread ticker_;

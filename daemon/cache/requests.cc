@@ -155,7 +155,8 @@ Grant NodeCache::GrantOn(EntryId id, const Interest& interest) {
   if (interest.holder.has_value()) {
     SharedCopy segment = SegmentFor(entry, interest);
     const bool copy = segment != nullptr && !segment->is_private();
-    catalog_.AddLease(id, copy ? std::optional(segment->gpu()) : std::nullopt, now);
+    catalog_.AddLease(id, interest.holder->listener,
+                      copy ? std::optional(segment->gpu()) : std::nullopt, now);
     if (segment != nullptr) {
       grant.device = {.gpu = segment->gpu(),
                       .is_private = segment->is_private(),

@@ -37,7 +37,7 @@ void NodeCache::Check(const Uri& uri, const source::ReadPolicy& policy,
     return;
   }
   record->checking = false;
-  record->checked_at = Uptime();
+  catalog_.NoteChecked(uri, absl::Now(), Uptime());
   const Entry* current = catalog_.Find(record->current);
   if (current == nullptr) {
     return;

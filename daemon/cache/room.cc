@@ -142,7 +142,7 @@ bool NodeCache::AwaitMemory(const Load& load, uint64_t returns) {
   const auto gone = [this](EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return catalog_.Find(id) == nullptr;
   };
-  if (!load_ends && !freeing && !pin_checks_.HoldAny(gone)) {
+  if (!load_ends && !freeing && locking_ == 0 && !pin_checks_.HoldAny(gone)) {
     return false;
   }
   memory_returned_.WaitWithTimeout(&mutex_, kCancellationCheck);

@@ -56,6 +56,10 @@ struct ModelSnapshot {
   absl::Time last_used_at = absl::InfinitePast();
   // Message of the last failed load; empty if it didn't fail.
   std::string last_error;
+  // Leases that were granted on it, also by earlier daemons.
+  uint64_t uses = 0;
+  // An earlier daemon loaded it.
+  bool readopted = false;
   // By GPU.
   std::vector<GpuCopySnapshot> copies = {};
 };

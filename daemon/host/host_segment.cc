@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <fstream>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -18,10 +19,14 @@
 #include "absl/strings/strip.h"
 #include "common/status.h"
 #include "daemon/host/holders.h"
+#include "daemon/host/kept_memory.h"
 #include "daemon/host/ready_memory.h"
 
 namespace weightd::host {
 namespace {
+
+// Takes a moment, even where pages are small.
+constexpr uint64_t kLockStep = 256 << 20;
 
 // Sums `field` over the lines of /proc/self/smaps that describe [begin, end).
 absl::StatusOr<uint64_t> SumSmapsField(uintptr_t begin, uintptr_t end,
@@ -120,8 +125,32 @@ absl::StatusOr<std::shared_ptr<HostSegment>> WritableSegment::Seal() && {
   ASSIGN_OR_RETURN(Mapping mapping,
                    Mapping::Map(probe.get(), size, Mapping::Access::kSharedReadOnly));
   memfd_.Reset();
-  return std::shared_ptr<HostSegment>(new HostSegment(std::move(label_), std::move(probe),
+  std::shared_ptr<HostSegment> sealed(new HostSegment(std::move(label_), std::move(probe),
                                                       std::move(mapping), std::move(reservation_)));
+  sealed->Lock(size);
+  return sealed;
+}
+
+absl::StatusOr<std::shared_ptr<HostSegment>> HostSegment::Adopt(absl::string_view label, Fd kept,
+                                                                uint64_t size,
+                                                                Reservation reservation,
+                                                                std::vector<std::string> holders) {
+  RETURN_IF_ERROR(CheckSealed(kept, size));
+  if (size > reservation.bytes()) {
+    return Error(
+        Reason::kInternal,
+        absl::StrCat("a segment of ", size, " bytes in a reservation of ", reservation.bytes()));
+  }
+  // A daemon that died while it asked who holds the segment left its lease on the open file.
+  fcntl(kept.get(), F_SETLEASE, F_UNLCK);
+  ASSIGN_OR_RETURN(Mapping mapping,
+                   Mapping::Map(kept.get(), size, Mapping::Access::kSharedReadOnly));
+  std::shared_ptr<HostSegment> segment(new HostSegment(std::string(label), std::move(kept),
+                                                       std::move(mapping), std::move(reservation)));
+  absl::MutexLock lock(&segment->mutex_);
+  segment->holders_.insert(std::make_move_iterator(holders.begin()),
+                           std::make_move_iterator(holders.end()));
+  return segment;
 }
 
 HostSegment::HostSegment(std::string label, Fd probe, Mapping mapping, Reservation reservation)
@@ -130,12 +159,25 @@ HostSegment::HostSegment(std::string label, Fd probe, Mapping mapping, Reservati
       probe_(std::move(probe)),
       mapping_(std::move(mapping)) {
   reservation_.tier_->Recharge(reservation_, Charge::kResident);
-  if (reservation_.tier_->options().mlock) {
-    locked_ = mlock(mapping_.data(), mapping_.size()) == 0;
+}
+
+bool HostSegment::Lock(uint64_t bytes) {
+  if (!reservation_.tier_->options().mlock || mlock(mapping_.data() + locked_bytes_, bytes) != 0) {
+    return false;
   }
+  locked_bytes_ += bytes;
+  return true;
+}
+
+bool HostSegment::LockMore() {
+  const uint64_t step = std::min<uint64_t>(kLockStep, mapping_.size() - locked_bytes_);
+  return step > 0 && Lock(step) && !locked();
 }
 
 HostSegment::~HostSegment() {
+  if (!host::HeldByOthers(probe_)) {
+    tied_.reset();  // who lets go of it is done before we are: then the memory is free below
+  }
   mapping_.Reset();
   DrainingSegment draining{.label = label_, .bytes = reservation_.bytes(), .holders = {}};
   {
@@ -144,7 +186,7 @@ HostSegment::~HostSegment() {
   }
   std::sort(draining.holders.begin(), draining.holders.end());
   const std::shared_ptr<HostTier> tier = reservation_.tier_;
-  tier->Retire(std::move(draining), std::move(probe_), std::move(reservation_));
+  tier->Retire({std::move(draining), std::move(probe_), std::move(tied_)}, std::move(reservation_));
 }
 
 absl::StatusOr<Fd> HostSegment::OpenForClient(absl::string_view holder) {

@@ -1,10 +1,13 @@
 #ifndef WEIGHTD_DAEMON_HOST_HOST_SEGMENT_H_
 #define WEIGHTD_DAEMON_HOST_HOST_SEGMENT_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
@@ -72,6 +75,12 @@ class WritableSegment {
 // segment drains: it stays charged to its tier until nobody holds it any more. Thread-safe.
 class HostSegment {
  public:
+  // One that an earlier daemon filled, sealed and kept: `kept` is a duplicate of what its kept()
+  // was, `size` its bytes, `holders` the listeners whose clients were given it. An error if it
+  // isn't that, see CheckSealed(). Its pages are locked by LockMore().
+  static absl::StatusOr<std::shared_ptr<HostSegment>> Adopt(absl::string_view label, Fd kept,
+                                                            uint64_t size, Reservation reservation,
+                                                            std::vector<std::string> holders);
   ~HostSegment();
   HostSegment(const HostSegment&) = delete;
 
@@ -90,16 +99,30 @@ class HostSegment {
   // descriptors from OpenForClient is open.
   bool HeldByOthers() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // The only descriptor that we keep, for a store that outlives us. Only of this one duplicates
+  // don't count as holders, whoever has them.
+  const Fd& kept() const { return probe_; }
+
+  // `tied` dies when nobody holds the memory any more, just before our descriptor is closed: for
+  // what has to let go of it, too. Once, before others see the segment.
+  void TieTo(std::shared_ptr<void> tied) { tied_ = std::move(tied); }
+
+  // Locks some more of an adopted segment into memory, if the tier locks; false: there is no more
+  // to do. One thread at a time.
+  bool LockMore();
+
   // Fraction of the segment that lies in huge pages, 0 to 1. Reads /proc/self/smaps: for operators,
   // not for hot paths.
   absl::StatusOr<double> HugePageFraction() const;
 
   // Whether its pages are locked into memory.
-  bool locked() const { return locked_; }
+  bool locked() const { return locked_bytes_ == mapping_.size(); }
 
  private:
   friend class WritableSegment;
   HostSegment(std::string label, Fd probe, Mapping mapping, Reservation reservation);
+  // Whether all of the next `bytes` could be locked.
+  bool Lock(uint64_t bytes);
 
   const std::string label_;
   Reservation reservation_;
@@ -107,7 +130,8 @@ class HostSegment {
   // see HeldByOthers() in holders.h.
   Fd probe_;
   Mapping mapping_;
-  bool locked_ = false;
+  std::atomic<uint64_t> locked_bytes_ = 0;
+  std::shared_ptr<void> tied_;
 
   // Also keeps OpenForClient and HeldByOthers apart.
   mutable absl::Mutex mutex_;

@@ -99,6 +99,16 @@ absl::StatusOr<Reservation> HostTier::Reserve(uint64_t bytes) {
   return TryReserve(wanted);
 }
 
+absl::StatusOr<Reservation> HostTier::ReserveFilled(uint64_t bytes) {
+  const uint64_t wanted = AlignUp(bytes, kPageBytes);
+  absl::MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(CheckBudget(wanted));
+  Reservation reservation(shared_from_this(), wanted);
+  reservation.charge_ = Charge::kResident;
+  Charged(Charge::kResident) += wanted;
+  return reservation;
+}
+
 absl::StatusOr<Reservation> HostTier::TryReserve(uint64_t wanted) {
   absl::MutexLock reserving(&reserving_);
   uint64_t promised = 0;
@@ -269,6 +279,7 @@ std::vector<DrainingSegment> HostTier::CollectDrained() {
   std::vector<DrainingSegment> segments;
   segments.reserve(drained.size());
   for (Draining& draining : drained) {
+    draining.tied.reset();
     draining.probe.Reset();
     absl::MutexLock lock(&mutex_);
     Charged(Charge::kDraining) -= draining.segment.bytes;
@@ -309,16 +320,17 @@ void HostTier::LimitPopulated(Reservation& reservation) {
   reservation.head_start_ = std::min(reservation.head_start_, populated);
 }
 
-void HostTier::Retire(DrainingSegment segment, Fd probe, Reservation reservation) {
-  if (!HeldByOthers(probe)) {
-    probe.Reset();  // frees the memory before its charge goes
+void HostTier::Retire(Draining dropped, Reservation reservation) {
+  if (!HeldByOthers(dropped.probe)) {
+    dropped.tied.reset();
+    dropped.probe.Reset();  // frees the memory before its charge goes
     return;
   }
   Recharge(reservation, Charge::kDraining);
   // The list keeps the charge from here on: a reservation in it would keep the tier alive for ever.
   reservation.tier_.reset();
   absl::MutexLock lock(&mutex_);
-  draining_.push_back({std::move(segment), std::move(probe)});
+  draining_.push_back(std::move(dropped));
 }
 
 }  // namespace weightd::host

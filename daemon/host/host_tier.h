@@ -107,6 +107,10 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   absl::StatusOr<Reservation> Reserve(uint64_t bytes)
       ABSL_LOCKS_EXCLUDED(reserving_, collecting_, mutex_);
 
+  // For memory that is filled already, by an earlier daemon: only the budget is asked, since the
+  // machine counts it as taken. Resident from the start.
+  absl::StatusOr<Reservation> ReserveFilled(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Makes some more memory ready. False if there is nothing to do: all of it is, or loads run, or
   // there is no room. For a thread that has time; see ReadyKeeper.
   bool PrepareReady() ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
@@ -130,6 +134,8 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   struct Draining {
     DrainingSegment segment;
     Fd probe;
+    // See HostSegment::TieTo.
+    std::shared_ptr<void> tied;
   };
 
   absl::Status CheckBudget(uint64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -154,8 +160,7 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   void TakeBack(std::unique_ptr<ReadyMemory> ready, uint64_t bytes)
       ABSL_LOCKS_EXCLUDED(reserving_, mutex_);
   // Frees a dropped segment at once if nobody else holds it; else it drains.
-  void Retire(DrainingSegment segment, Fd probe, Reservation reservation)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Retire(Draining dropped, Reservation reservation) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const HostTierOptions options_;
 

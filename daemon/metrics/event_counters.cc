@@ -133,6 +133,9 @@ void EventCounters::Happened(const cache::Event& event) {
     case cache::EventKind::kUnpinned:
     case cache::EventKind::kStale:
     case cache::EventKind::kGpuDropped:
+    case cache::EventKind::kReadopted:
+    case cache::EventKind::kNotReadopted:
+    case cache::EventKind::kNotKept:
       break;
   }
 }

@@ -70,6 +70,12 @@ void AppendModels(const Models& models, Families& families) {
   stale.Set({}, std::count_if(models.begin(), models.end(),
                               [](const cache::ModelSnapshot& model) { return model.stale; }));
   std::move(stale).AppendTo(families);
+  GaugeFamily readopted("weightd_readopted_models",
+                        "Resident models that an earlier daemon loaded, and this one took over.");
+  readopted.Set({},
+                std::count_if(models.begin(), models.end(),
+                              [](const cache::ModelSnapshot& model) { return model.readopted; }));
+  std::move(readopted).AppendTo(families);
 }
 
 void AppendListeners(const Node& node, Families& families) {

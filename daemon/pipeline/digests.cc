@@ -11,6 +11,7 @@
 #include "common/byte_range.h"
 #include "common/printable_text.h"
 #include "common/status.h"
+#include "daemon/source/sha256.h"
 
 namespace weightd::pipeline {
 namespace {
@@ -81,6 +82,34 @@ Digests::Digests(const ModelIndex& index, std::vector<Header> headers)
       known_[verified.file] = source::ShowDigest(verified.value, 0);
     }
   }
+}
+
+std::vector<Digests::SavedHeader> Digests::SaveHeaders() const {
+  std::vector<SavedHeader> saved;
+  saved.reserve(headers_.size());
+  for (const Header& header : headers_) {
+    saved.push_back(
+        {.sha256 = header.sha256 == nullptr ? "" : header.sha256->Save(), .bytes = header.bytes});
+  }
+  return saved;
+}
+
+absl::StatusOr<std::vector<Digests::Header>> Digests::RestoreHeaders(
+    absl::Span<const SavedHeader> saved) {
+  std::vector<Header> headers;
+  headers.reserve(saved.size());
+  for (const SavedHeader& one : saved) {
+    Header& header = headers.emplace_back();
+    header.bytes = one.bytes;
+    if (one.sha256.empty()) {
+      continue;
+    }
+    header.sha256 = source::ResumeSha256(one.sha256);
+    if (header.sha256 == nullptr) {
+      return Error(Reason::kVerificationFailed, "the state of a SHA-256 is malformed");
+    }
+  }
+  return headers;
 }
 
 absl::StatusOr<bool> Digests::Hold(absl::Span<const ModelFile> files, const Pins& pins) {

@@ -43,8 +43,20 @@ class Digests {
     uint64_t bytes = 0;
   };
 
+  // A header, written down.
+  struct SavedHeader {
+    // Of source::Hasher::Save(); empty: there is none.
+    std::string sha256;
+    uint64_t bytes = 0;
+  };
+
   // `headers`: one for each file.
   Digests(const ModelIndex& index, std::vector<Header> headers);
+
+  // What a later process makes its Digests of; by file.
+  std::vector<SavedHeader> SaveHeaders() const;
+  // kVerificationFailed for what SaveHeaders() doesn't give.
+  static absl::StatusOr<std::vector<Header>> RestoreHeaders(absl::Span<const SavedHeader> saved);
 
   // Whether all pins hold. False: that can't be said before Compute(). kVerificationFailed for one
   // that doesn't.

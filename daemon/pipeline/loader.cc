@@ -45,9 +45,6 @@ namespace {
 // Headers are kept beside the budget until the bytes are verified, unless they are larger.
 constexpr size_t kKeptHeaderBytes = 1 << 20;
 
-// Digits of a revision that tell it from others to people.
-constexpr size_t kShortRevision = 12;
-
 // Errors of sources often name the object already.
 absl::Status Named(const absl::Status& status, const Uri& uri) {
   const std::string name = uri.Redacted();
@@ -264,10 +261,7 @@ class Load {
     return absl::OkStatus();
   }
 
-  std::string Label() const {
-    return absl::StrCat(resolved_.uri.Redacted(), "@",
-                        resolved_.revision.hex().substr(0, kShortRevision));
-  }
+  std::string Label() const { return SegmentLabel(resolved_.uri, resolved_.revision); }
 
   source::Source& source_;
   const EncodeIndex& encode_index_;

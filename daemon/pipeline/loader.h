@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "common/cancellation.h"
 #include "common/pins.h"
 #include "common/uri.h"
@@ -23,6 +24,8 @@ namespace weightd::pipeline {
 
 // Serializes an index for clients. Given by whoever knows the wire format.
 using EncodeIndex = std::function<std::string(const ModelIndex&)>;
+// The way back, of what an earlier daemon encoded: pieces, metadata and sizes. Trusts no byte.
+using DecodeIndex = std::function<absl::StatusOr<ModelIndex>(absl::string_view)>;
 
 // Finds and loads models. Thread-safe; several loads may run at once. Blocking: call it from a
 // thread of its own.

@@ -1,5 +1,7 @@
 #include "daemon/pipeline/model.h"
 
+#include "absl/strings/str_cat.h"
+
 namespace weightd::pipeline {
 namespace {
 
@@ -22,7 +24,14 @@ absl::Status CheckFilesOf(const T& model, const source::ReadPolicy& policy) {
   return source::CheckOrigins(objects, policy);
 }
 
+// Digits of a revision that tell it from others to people.
+constexpr size_t kShortRevision = 12;
+
 }  // namespace
+
+std::string SegmentLabel(const Uri& uri, const RevisionId& revision) {
+  return absl::StrCat(uri.Redacted(), "@", revision.hex().substr(0, kShortRevision));
+}
 
 absl::Status CheckFiles(const ResolvedModel& model, const source::ReadPolicy& policy) {
   return CheckFilesOf(model, policy);

@@ -159,6 +159,10 @@ struct ModelIndex {
   TensorProof tensor_proof;
 };
 
+// What a model's segments are called: its URI, "@" and the first digits of its revision. What else
+// tells them apart follows after a space.
+std::string SegmentLabel(const Uri& uri, const RevisionId& revision);
+
 // kNotAllowed if `policy` denies a file, small ones included, or where its bytes came from.
 absl::Status CheckFiles(const ResolvedModel& model, const source::ReadPolicy& policy);
 absl::Status CheckFiles(const ModelIndex& model, const source::ReadPolicy& policy);

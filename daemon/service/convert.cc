@@ -62,6 +62,8 @@ v1::ModelSummary ToProto(const cache::ModelSnapshot& model, const ModelNames& na
   proto.set_leases(model.leases);
   proto.set_pinned(model.pinned);
   proto.set_stale(model.stale);
+  proto.set_readopted(model.readopted);
+  proto.set_uses(model.uses);
   if (model.state == cache::ModelState::kLoading) {
     *proto.mutable_progress() = ToProto(model.progress);
   }

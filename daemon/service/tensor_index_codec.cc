@@ -3,7 +3,14 @@
 #include <google/protobuf/arena.h>
 
 #include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "common/dtype.h"
+#include "common/ids.h"
+#include "common/status.h"
 #include "common/utf8.h"
 
 namespace weightd::service {
@@ -20,6 +27,37 @@ void Fill(const pipeline::Piece& piece, v1::TensorPiece& proto) {
   proto.set_nbytes(piece.nbytes);
   proto.set_file(piece.file);
   proto.set_torch_type(piece.torch_type);
+}
+
+absl::Status Malformed(absl::string_view what) {
+  return Error(Reason::kVerificationFailed, absl::StrCat("its tensor index is malformed: ", what));
+}
+
+bool Lies(uint64_t offset, uint64_t bytes, uint64_t room) {
+  return offset <= room && bytes <= room - offset;
+}
+
+absl::StatusOr<pipeline::Piece> PieceOf(const v1::TensorPiece& proto,
+                                        const v1::TensorIndex& index) {
+  pipeline::Piece piece;
+  piece.name = proto.name();
+  piece.dtype = static_cast<DType>(proto.dtype());
+  piece.torch_type = proto.torch_type();
+  piece.shape.assign(proto.shape().begin(), proto.shape().end());
+  piece.offset = proto.offset();
+  piece.device_offset = proto.device_offset();
+  piece.nbytes = proto.nbytes();
+  piece.file = proto.file();
+  const bool is_type = v1::DType_IsValid(proto.dtype()) && proto.dtype() != v1::DTYPE_UNSPECIFIED;
+  if (!is_type || TensorBytes(piece.dtype, piece.shape) != piece.nbytes) {
+    return Malformed("a tensor has not as many bytes as its shape");
+  }
+  if (piece.file >= static_cast<uint32_t>(index.files_size()) ||
+      !Lies(piece.offset, piece.nbytes, index.segment_bytes()) ||
+      !Lies(piece.device_offset, piece.nbytes, index.device_bytes())) {
+    return Malformed("a tensor lies outside of the segment");
+  }
+  return piece;
 }
 
 }  // namespace
@@ -106,6 +144,33 @@ std::string EncodeTensorIndex(const pipeline::ModelIndex& index) {
   proto.set_segment_bytes(index.segment_bytes);
   proto.set_device_bytes(index.device_bytes);
   return proto.SerializeAsString();
+}
+
+absl::StatusOr<pipeline::ModelIndex> DecodeTensorIndex(absl::string_view bytes) {
+  google::protobuf::Arena arena;
+  v1::TensorIndex& proto = *google::protobuf::Arena::CreateMessage<v1::TensorIndex>(&arena);
+  if (bytes.size() > std::numeric_limits<int>::max() ||
+      !proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return Malformed("no TensorIndex");
+  }
+  if (proto.version() != kTensorIndexVersion || proto.layout().name() != kAsStored) {
+    return Malformed(
+        absl::StrCat("its version is ", proto.version(), ", not ", kTensorIndexVersion));
+  }
+  pipeline::ModelIndex index;
+  index.revision = RevisionId(proto.revision());
+  index.segment_bytes = proto.segment_bytes();
+  index.device_bytes = proto.device_bytes();
+  index.pieces.reserve(proto.layout().pieces_size());
+  for (const v1::TensorPiece& piece : proto.layout().pieces()) {
+    ASSIGN_OR_RETURN(pipeline::Piece decoded, PieceOf(piece, proto));
+    if (!index.pieces.empty() && decoded.name <= index.pieces.back().name) {
+      return Malformed("its tensors are in no order");
+    }
+    index.pieces.push_back(std::move(decoded));
+  }
+  index.metadata.insert(proto.metadata().begin(), proto.metadata().end());
+  return index;
 }
 
 }  // namespace weightd::service

@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "daemon/pipeline/model.h"
 #include "weightd/v1/tensor_index.pb.h"
 
@@ -14,6 +17,11 @@ inline constexpr uint32_t kTensorIndexVersion = 1;
 
 // What clients get in the index's memfd: a serialized TensorIndex.
 std::string EncodeTensorIndex(const pipeline::ModelIndex& index);
+
+// Of that, pieces, metadata, revision, and the segment's sizes; the rest stands in the model's
+// card. kVerificationFailed for what is no TensorIndex of this version, or has pieces that aren't
+// what they say or lie outside of the segments.
+absl::StatusOr<pipeline::ModelIndex> DecodeTensorIndex(absl::string_view bytes);
 
 v1::TensorPiece ToProto(const pipeline::Piece& piece);
 v1::ModelFile ToProto(const pipeline::ModelFile& file);

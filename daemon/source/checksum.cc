@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/source/crc64_nvme.h"
+#include "daemon/source/sha256.h"
 
 namespace weightd::source {
 namespace {
@@ -141,7 +142,7 @@ std::unique_ptr<Hasher> MakeHasher(ChecksumKind kind) {
     case ChecksumKind::kSha256:
       break;
   }
-  return std::make_unique<Digest>(EVP_sha256());
+  return MakeSha256();
 }
 
 std::unique_ptr<Hasher> MakeMd5Hasher() { return std::make_unique<Digest>(EVP_md5()); }

@@ -48,6 +48,8 @@ class Hasher {
   virtual std::string Finish() = 0;
   // One that has taken the same bytes.
   virtual std::unique_ptr<Hasher> Clone() const = 0;
+  // Its state, for another process of this machine to go on; empty: this kind can't be saved.
+  virtual std::string Save() const { return {}; }
 };
 
 std::unique_ptr<Hasher> MakeHasher(ChecksumKind kind);

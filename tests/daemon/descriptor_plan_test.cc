@@ -30,6 +30,7 @@ TEST(DescriptorPlan, CountsWhatElseIsConfigured) {
   EXPECT_GT(others("metrics: {address: \"127.0.0.1:9464\"}\n"), least);
   EXPECT_GT(others("cache: {max_loads: 64}\n"), least);
   EXPECT_GT(others("models: [{name: m, uri: /m}]\n"), least);
+  EXPECT_GT(others("keeper_dir: /run/keeper\n"), least);
 }
 
 TEST(DescriptorPlan, LowersListenersByTheSameShare) {

@@ -222,6 +222,7 @@ absl::StatusOr<pipeline::ResolvedModel> FakeLoader::Resolve(const Uri& uri,
   resolved.uri = uri;
   resolved.revision = MakeRevision(found->second.revision);
   resolved.files.resize(1);
+  resolved.files[0].version.uri = uri;
   resolved.total_bytes = found->second.bytes;
   for (const std::string& name : found->second.small_files) {
     resolved.small_files.push_back({.file = {.name = name, .version = {}}});

@@ -8,6 +8,8 @@
 #include "common/uri.h"
 #include "daemon/config.h"
 #include "daemon/service/access.h"
+#include "daemon/service/card_codec.h"
+#include "daemon/service/tensor_index_codec.h"
 #include "tests/fuzz/targets.h"
 
 namespace weightd::fuzz {
@@ -48,6 +50,23 @@ void UriAndAccess(absl::string_view input) {
     const service::Decision decision = access->Decide(*uri, {});
     Require(!decision.load && !decision.policy.any_path, "the right to attach is no other right");
     Require(decision.attach || !pattern->Matches(redacted), "a pattern that matches counts");
+  }
+}
+
+void ModelCard(absl::string_view input) {
+  if (const auto facts = service::DecodeCard(input); facts.ok()) {
+    const std::string encoded = service::EncodeCard(*facts);
+    const auto again = service::DecodeCard(encoded);
+    Require(again.ok() && service::EncodeCard(*again) == encoded, "a card that is read is written");
+    for (const pipeline::Extent& extent : facts->index.extents) {
+      Require(extent.offset + extent.bytes.size() <= facts->weights.bytes,
+              "extents lie in the segment");
+    }
+  }
+  if (const auto index = service::DecodeTensorIndex(input); index.ok()) {
+    for (const pipeline::Piece& piece : index->pieces) {
+      Require(piece.offset + piece.nbytes <= index->segment_bytes, "tensors lie in the segment");
+    }
   }
 }
 

@@ -36,6 +36,7 @@ TEST(Replay, Tensorizer) { Replay("tensorizer", Tensorizer); }
 TEST(Replay, ShardIndex) { Replay("shard_index", ShardIndex); }
 TEST(Replay, Config) { Replay("config", Config); }
 TEST(Replay, UriAndAccess) { Replay("uri_and_access", UriAndAccess); }
+TEST(Replay, ModelCard) { Replay("model_card", ModelCard); }
 TEST(Replay, Veturboio) { Replay("veturboio", Veturboio); }
 TEST(Replay, CredentialText) { Replay("credentials", CredentialText); }
 TEST(Replay, S3Answers) { Replay("s3_answers", S3Answers); }

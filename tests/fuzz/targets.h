@@ -23,6 +23,8 @@ void ShardIndex(absl::string_view input);
 void Config(absl::string_view input);
 // A pattern, a newline, a URI.
 void UriAndAccess(absl::string_view input);
+// What an earlier daemon wrote of a model: the body of its card, and its tensor index.
+void ModelCard(absl::string_view input);
 // What an S3 server answers: a listing, or an error.
 void S3Answers(absl::string_view input);
 // What it answers to multipart uploads.

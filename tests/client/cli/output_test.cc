@@ -88,7 +88,7 @@ TEST(JsonWriterTest, WritesMessages) {
             R"({"model":"m","aliases":["a"],"state":"RESIDENT","revision":"",)"
             R"("host_bytes":18446744073709551615,"tensor_count":0,"file_count":0,"leases":0,)"
             R"("pinned":false,"stale":false,"loaded_at":"1970-01-01T00:00:01+00:00",)"
-            R"("last_error":"","gpu_copies":[]})");
+            R"("last_error":"","gpu_copies":[],"readopted":false,"uses":0})");
 }
 
 TEST(JsonWriterTest, WritesMapsAndDurations) {

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "daemon/source/crc64_nvme.h"
+#include "daemon/source/sha256.h"
 
 namespace weightd::source {
 namespace {
@@ -63,6 +64,31 @@ TEST(Checksum, IsTheSameHoweverTheBytesAreCut) {
       EXPECT_EQ(hasher->Finish(), whole) << NameOf(kind) << " in steps of " << step;
     }
   }
+}
+
+TEST(Sha256, GoesOnWhereItWasLeftOff) {
+  const std::string text(300, 't');
+  for (size_t cut = 0; cut <= text.size(); ++cut) {
+    const auto first = MakeHasher(ChecksumKind::kSha256);
+    first->Update({reinterpret_cast<const std::byte*>(text.data()), cut});
+    const std::string saved = first->Save();
+    const auto second = ResumeSha256(saved);
+    ASSERT_NE(second, nullptr);
+    EXPECT_EQ(second->Save(), saved);
+    second->Update({reinterpret_cast<const std::byte*>(text.data()) + cut, text.size() - cut});
+    EXPECT_EQ(second->Finish(), HashOf(ChecksumKind::kSha256, text));
+  }
+}
+
+TEST(Sha256, IsNotResumedFromWhatNobodySaved) {
+  std::string saved = MakeHasher(ChecksumKind::kSha256)->Save();
+  EXPECT_EQ(ResumeSha256(""), nullptr);
+  EXPECT_EQ(ResumeSha256(saved.substr(1)), nullptr);
+  EXPECT_EQ(ResumeSha256(saved + "x"), nullptr);
+  saved[32] = 1;  // a byte was taken, and is not there
+  EXPECT_EQ(ResumeSha256(saved), nullptr);
+  EXPECT_NE(ResumeSha256(saved + "x"), nullptr);
+  EXPECT_EQ(MakeHasher(ChecksumKind::kCrc32)->Save(), "");
 }
 
 TEST(Crc64Nvme, FoldingAgreesWithTablesAtEveryLengthAndAlignment) {

@@ -112,7 +112,10 @@ class Event(_message.Message):
     LOAD_FINISHED: Event.Kind
     LOAD_STARTED: Event.Kind
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    NOT_KEPT: Event.Kind
+    NOT_READOPTED: Event.Kind
     PINNED: Event.Kind
+    READOPTED: Event.Kind
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STALE: Event.Kind
     SUPERSEDED: Event.Kind

@@ -140,7 +140,7 @@ class LoadProgress(_message.Message):
     def __init__(self, phase: _Optional[_Union[LoadPhase, str]] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ...) -> None: ...
 
 class ModelSummary(_message.Message):
-    __slots__ = ["aliases", "file_count", "gpu_copies", "host_bytes", "last_error", "last_used_at", "leases", "loaded_at", "model", "pinned", "progress", "revision", "stale", "state", "tensor_count"]
+    __slots__ = ["aliases", "file_count", "gpu_copies", "host_bytes", "last_error", "last_used_at", "leases", "loaded_at", "model", "pinned", "progress", "readopted", "revision", "stale", "state", "tensor_count", "uses"]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     FILE_COUNT_FIELD_NUMBER: _ClassVar[int]
     GPU_COPIES_FIELD_NUMBER: _ClassVar[int]
@@ -152,10 +152,12 @@ class ModelSummary(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    READOPTED_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
     aliases: _containers.RepeatedScalarFieldContainer[str]
     file_count: int
     gpu_copies: _containers.RepeatedCompositeFieldContainer[GpuCopy]
@@ -167,11 +169,13 @@ class ModelSummary(_message.Message):
     model: str
     pinned: bool
     progress: LoadProgress
+    readopted: bool
     revision: str
     stale: bool
     state: ModelState
     tensor_count: int
-    def __init__(self, model: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., host_bytes: _Optional[int] = ..., tensor_count: _Optional[int] = ..., file_count: _Optional[int] = ..., leases: _Optional[int] = ..., pinned: bool = ..., stale: bool = ..., progress: _Optional[_Union[LoadProgress, _Mapping]] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[str] = ..., gpu_copies: _Optional[_Iterable[_Union[GpuCopy, _Mapping]]] = ...) -> None: ...
+    uses: int
+    def __init__(self, model: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., host_bytes: _Optional[int] = ..., tensor_count: _Optional[int] = ..., file_count: _Optional[int] = ..., leases: _Optional[int] = ..., pinned: bool = ..., stale: bool = ..., progress: _Optional[_Union[LoadProgress, _Mapping]] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_error: _Optional[str] = ..., gpu_copies: _Optional[_Iterable[_Union[GpuCopy, _Mapping]]] = ..., readopted: bool = ..., uses: _Optional[int] = ...) -> None: ...
 
 class ReleaseRequest(_message.Message):
     __slots__ = ["lease_id"]

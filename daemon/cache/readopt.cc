@@ -1,0 +1,84 @@
+// What outlives this process, and what earlier ones left: models that are kept in a store of
+// descriptors, see Shelf, and those of them that become models again, see Readoption.
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/status.h"
+#include "daemon/cache/node_cache.h"
+#include "daemon/cache/readoption.h"
+
+namespace weightd::cache {
+
+Loaded NodeCache::Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy) {
+  Loaded loaded;
+  // As exactly as cards have it.
+  loaded.at = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));
+  // What is only on GPUs goes with their workers.
+  if (shelf_ != nullptr && model.weights != nullptr) {
+    absl::StatusOr<std::unique_ptr<Card>> card = shelf_->Keep(model, policy, loaded.at);
+    if (card.ok()) {
+      loaded.card = *std::move(card);
+    } else {
+      Publish(EventKind::kNotKept, model.index.uri, model.index.revision, 0, card.status());
+    }
+  }
+  loaded.model = std::make_shared<const pipeline::ResidentModel>(std::move(model));
+  return loaded;
+}
+
+void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
+  if (shelf_ == nullptr) {
+    return;
+  }
+  Readoption found(tier_, shelf_.get(), options_.decode_card, options_.decode_index);
+  found.Run(std::move(stored));
+  const absl::Time now = absl::Now();
+  absl::MutexLock lock(&mutex_);
+  for (const NotReadopted& one : found.refused) {
+    Publish(EventKind::kNotReadopted, one.uri, one.revision, 0,
+            Annotate(one.why, absl::StrCat("descriptors ", one.place)));
+  }
+  for (Readopted& one : found.models) {
+    const EntryId id = catalog_.AddReadopted(one.policy, one.model, std::move(one.card),
+                                             one.loaded_at, now, Uptime());
+    const Entry& entry = *catalog_.Find(id);
+    Publish(EventKind::kReadopted, entry.uri, entry.revision(), entry.model->charged_bytes());
+    if (tier_->options().mlock) {
+      LockLater(std::move(one.model));
+    }
+  }
+  if (!found.leaving.empty()) {
+    departures_.FreeLater(std::move(found.leaving));
+  }
+  WakeTickerBefore(Uptime());
+}
+
+// Touching every page takes seconds where they are small, and nobody is to wait for that.
+void NodeCache::LockLater(SharedModel model) {
+  ++locking_;
+  locking_thread_.Run([this, weak = std::weak_ptr(model)] { Lock(weak); });
+}
+
+void NodeCache::Lock(const std::weak_ptr<const pipeline::ResidentModel>& model) {
+  for (bool more = true; more && !shutdown_.cancelled();) {
+    // Held only for a step: it may leave in between.
+    const SharedModel held = model.lock();
+    more = false;
+    if (held == nullptr) {
+      break;
+    }
+    for (host::HostSegment* const segment :
+         {held->encoded_index.get(), held->small_files.get(), held->weights.get()}) {
+      more = more || (segment != nullptr && segment->LockMore());
+    }
+  }
+  absl::MutexLock lock(&mutex_);
+  --locking_;
+  memory_returned_.SignalAll();
+}
+
+}  // namespace weightd::cache

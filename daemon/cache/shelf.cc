@@ -1,0 +1,205 @@
+#include "daemon/cache/shelf.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <random>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "common/byte_range.h"
+#include "common/status.h"
+#include "common/uptime.h"
+#include "daemon/host/kept_memory.h"
+#include "daemon/pipeline/digests.h"
+#include "daemon/source/checksum.h"
+
+namespace weightd::cache {
+namespace {
+
+constexpr absl::string_view kPrefix = "host.";
+constexpr size_t kPlaceDigits = 32;
+// How long who needs memory waits for the keeper, and how long nobody does once it was too slow.
+constexpr absl::Duration kSettlePatience = absl::Seconds(1);
+constexpr absl::Duration kSilence = absl::Seconds(10);
+// Smaller cards belong to the daemon's own memory, not to the budget.
+constexpr uint64_t kUncountedBytes = 1 << 20;
+
+absl::string_view TextOf(Part part) {
+  switch (part) {
+    case Part::kCard:
+      return "card";
+    case Part::kWeights:
+      return "weights";
+    case Part::kIndex:
+      return "index";
+    case Part::kSmallFiles:
+      break;
+  }
+  return "files";
+}
+
+std::string NewPlace() {
+  std::random_device random;
+  std::string place;
+  while (place.size() < kPlaceDigits) {
+    absl::StrAppend(&place, absl::Hex(static_cast<uint32_t>(random()), absl::kZeroPad8));
+  }
+  return place;
+}
+
+absl::StatusOr<KeptMemory> MemoryOf(const host::HostSegment& segment, uint64_t bytes) {
+  ASSIGN_OR_RETURN(const host::MemoryId id, host::MemoryIdOf(segment.kept()));
+  return KeptMemory{.id = id, .bytes = bytes};
+}
+
+absl::StatusOr<CardFacts> FactsOf(const pipeline::ResidentModel& model,
+                                  const source::ReadPolicy& policy, absl::Time now) {
+  CardFacts facts;
+  facts.index.uri = model.index.uri;
+  facts.index.revision = model.index.revision;
+  facts.index.files = model.index.files;
+  facts.index.index_file = model.index.index_file;
+  facts.index.small_files = model.index.small_files;
+  facts.index.extents = model.index.extents;
+  facts.index.pinned_to_version = model.index.pinned_to_version;
+  facts.index.verified = model.index.verified;
+  facts.index.tensor_proof = model.index.tensor_proof;
+  facts.headers = model.digests->SaveHeaders();
+  facts.policy = policy;
+  facts.loaded_at = now;
+  ASSIGN_OR_RETURN(facts.weights, MemoryOf(*model.weights, model.weights->size()));
+  ASSIGN_OR_RETURN(facts.encoded_index, MemoryOf(*model.encoded_index, model.encoded_index_bytes));
+  if (model.small_files != nullptr) {
+    ASSIGN_OR_RETURN(facts.small_files, MemoryOf(*model.small_files, model.small_file_bytes));
+  }
+  const auto encoded = model.encoded_index->bytes().first(model.encoded_index_bytes);
+  facts.encoded_index_sha256 =
+      source::HashOf(source::ChecksumKind::kSha256,
+                     {reinterpret_cast<const char*>(encoded.data()), encoded.size()});
+  return facts;
+}
+
+}  // namespace
+
+std::string StoredName::ToString() const { return absl::StrCat(kPrefix, place, ".", TextOf(part)); }
+
+std::optional<StoredName> StoredName::Parse(absl::string_view name) {
+  if (!absl::ConsumePrefix(&name, kPrefix) || name.size() <= kPlaceDigits ||
+      name[kPlaceDigits] != '.') {
+    return std::nullopt;
+  }
+  const absl::string_view place = name.substr(0, kPlaceDigits);
+  const absl::string_view text = name.substr(kPlaceDigits + 1);
+  const auto part =
+      std::find_if(kParts.begin(), kParts.end(), [&](Part one) { return TextOf(one) == text; });
+  if (part == kParts.end() || !std::all_of(place.begin(), place.end(), absl::ascii_isxdigit)) {
+    return std::nullopt;
+  }
+  return StoredName{.place = std::string(place), .part = *part};
+}
+
+// One model's place in the store. Held by its segments, each of which takes its own descriptor out;
+// the last one takes the card out.
+class Shelf::Place {
+ public:
+  Place(std::shared_ptr<Store> store, std::string name)
+      : store_(std::move(store)), name_(std::move(name)) {}
+  ~Place() { Drop(Part::kCard); }
+  Place(const Place&) = delete;
+
+  void Put(Part part, const Fd& fd) { store_->Put({name_, part}, fd); }
+  void Drop(Part part) { store_->Drop(StoredName{name_, part}.ToString()); }
+  // Takes what the card is charged.
+  void Charge(host::Reservation card) { card_memory_ = std::move(card); }
+
+ private:
+  const std::shared_ptr<Store> store_;
+  const std::string name_;
+  host::Reservation card_memory_;
+};
+
+Shelf::Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, EncodeCard encode_card)
+    : tier_(std::move(tier)),
+      encode_card_(std::move(encode_card)),
+      store_(std::make_shared<Store>()) {
+  absl::MutexLock lock(&store_->mutex);
+  store_->store = store;
+}
+
+void Shelf::Store::Put(const StoredName& name, const Fd& fd) {
+  absl::MutexLock lock(&mutex);
+  if (store != nullptr) {
+    store->Store(name.ToString(), fd);
+  }
+}
+
+void Shelf::Store::Drop(absl::string_view name) {
+  absl::MutexLock lock(&mutex);
+  if (store != nullptr) {
+    store->Remove(name);
+  }
+}
+
+void Shelf::Settle() {
+  fd_store::FdStore* store = nullptr;
+  {
+    absl::MutexLock lock(&store_->mutex);
+    store = Uptime() < store_->silent_until ? nullptr : store_->store;
+  }
+  if (store != nullptr && !store->Flush(absl::Now() + kSettlePatience)) {
+    absl::MutexLock lock(&store_->mutex);
+    store_->silent_until = Uptime() + kSilence;
+  }
+}
+
+void Shelf::Close() {
+  absl::MutexLock lock(&store_->mutex);
+  store_->store = nullptr;
+}
+
+void Shelf::Drop(absl::string_view stored_name) { store_->Drop(stored_name); }
+
+Shelf::Kept Shelf::PlaceOf(absl::string_view place) {
+  Kept kept;
+  kept.place_ = std::make_shared<Place>(store_, std::string(place));
+  return kept;
+}
+
+void Shelf::Kept::KeepCard(const Fd& card) { place_->Put(Part::kCard, card); }
+
+void Shelf::Kept::Keep(Part part, host::HostSegment& segment) {
+  place_->Put(part, segment.kept());
+  segment.TieTo(
+      std::shared_ptr<void>(nullptr, [place = place_, part](void*) { place->Drop(part); }));
+}
+
+void Shelf::Kept::Drop(Part part) { place_->Drop(part); }
+
+absl::StatusOr<std::unique_ptr<Card>> Shelf::Keep(const pipeline::ResidentModel& model,
+                                                  const source::ReadPolicy& policy,
+                                                  absl::Time now) {
+  ASSIGN_OR_RETURN(const CardFacts facts, FactsOf(model, policy, now));
+  const std::string body = encode_card_(facts);
+  host::Reservation charged;
+  if (body.size() > kUncountedBytes) {
+    ASSIGN_OR_RETURN(charged, tier_->Reserve(body.size() + kPageBytes));
+    charged.Settle();
+  }
+  ASSIGN_OR_RETURN(Card::Made made,
+                   Card::Make(pipeline::SegmentLabel(model.index.uri, model.index.revision), body));
+  Kept kept = PlaceOf(NewPlace());
+  kept.place_->Charge(std::move(charged));
+  kept.KeepCard(made.fd);
+  kept.Keep(Part::kWeights, *model.weights);
+  kept.Keep(Part::kIndex, *model.encoded_index);
+  if (model.small_files != nullptr) {
+    kept.Keep(Part::kSmallFiles, *model.small_files);
+  }
+  return std::move(made.card);
+}
+
+}  // namespace weightd::cache

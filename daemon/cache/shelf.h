@@ -1,0 +1,102 @@
+#ifndef WEIGHTD_DAEMON_CACHE_SHELF_H_
+#define WEIGHTD_DAEMON_CACHE_SHELF_H_
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/fd.h"
+#include "daemon/cache/card.h"
+#include "daemon/cache/card_facts.h"
+#include "daemon/fd_store/fd_store.h"
+#include "daemon/host/host_segment.h"
+#include "daemon/host/host_tier.h"
+#include "daemon/pipeline/model.h"
+#include "daemon/source/source.h"
+
+namespace weightd::cache {
+
+// A model's memfds.
+enum class Part { kCard, kWeights, kIndex, kSmallFiles };
+inline constexpr std::array kParts = {Part::kCard, Part::kWeights, Part::kIndex, Part::kSmallFiles};
+
+// What a descriptor in the store is called: "host.", the model's place there (32 hexadecimal
+// digits, never used again), and the part.
+struct StoredName {
+  std::string place;
+  Part part = Part::kCard;
+
+  std::string ToString() const;
+  static std::optional<StoredName> Parse(absl::string_view name);
+};
+
+// The models that lie in a store of descriptors, so that they outlive this process. Each segment
+// stays there until its memory is gone, drained segments until the last client has let go of them;
+// the card leaves with the last segment. A model that isn't kept is served like any other.
+// Thread-safe.
+class Shelf {
+ private:
+  class Place;
+
+ public:
+  // `store` outlives every segment that was kept, or Close().
+  Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, EncodeCard encode_card);
+  ~Shelf() { Close(); }
+  Shelf(const Shelf&) = delete;
+
+  // For a model in host memory that nobody else has yet. Its card has rank 0. An error if it can't
+  // be kept, for there is no room for its card.
+  absl::StatusOr<std::unique_ptr<Card>> Keep(const pipeline::ResidentModel& model,
+                                             const source::ReadPolicy& policy, absl::Time now);
+
+  // One of an earlier daemon's places, where what checks out stays.
+  class Kept {
+   public:
+    // `card` is its card's descriptor; null: it has none that checks out.
+    void KeepCard(const Fd& card);
+    // Before others see the segment.
+    void Keep(Part part, host::HostSegment& segment);
+    void Drop(Part part);
+
+   private:
+    friend class Shelf;
+    std::shared_ptr<Place> place_;
+  };
+  Kept PlaceOf(absl::string_view place);
+
+  // Whatever it is.
+  void Drop(absl::string_view stored_name);
+
+  // Waits a moment until the store has let go of what left it, so that the memory of segments that
+  // were dropped is free.
+  void Settle();
+
+  // What lies there stays for the next daemon, whatever becomes of it here.
+  void Close();
+
+ private:
+  struct Store {
+    absl::Mutex mutex;
+    // Null: closed.
+    fd_store::FdStore* store ABSL_GUARDED_BY(mutex);
+    // Until then (Uptime) nobody waits for it: it didn't answer.
+    absl::Duration silent_until ABSL_GUARDED_BY(mutex) = -absl::InfiniteDuration();
+
+    void Put(const StoredName& name, const Fd& fd) ABSL_LOCKS_EXCLUDED(mutex);
+    void Drop(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex);
+  };
+
+  const std::shared_ptr<host::HostTier> tier_;
+  const EncodeCard encode_card_;
+  const std::shared_ptr<Store> store_;
+};
+
+}  // namespace weightd::cache
+
+#endif  // WEIGHTD_DAEMON_CACHE_SHELF_H_

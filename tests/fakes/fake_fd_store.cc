@@ -1,0 +1,71 @@
+#include "tests/fakes/fake_fd_store.h"
+
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "absl/strings/match.h"
+
+namespace weightd::fakes {
+namespace {
+
+bool SameFile(const Fd& one, const Fd& other) {
+  struct stat a{};
+  struct stat b{};
+  return fstat(one.get(), &a) == 0 && fstat(other.get(), &b) == 0 && a.st_dev == b.st_dev &&
+         a.st_ino == b.st_ino;
+}
+
+}  // namespace
+
+std::vector<fd_store::StoredFd> FakeFdStore::TakeBack() {
+  absl::MutexLock lock(&mutex_);
+  std::vector<fd_store::StoredFd> stored;
+  for (const auto& [name, fd] : fds_) {
+    stored.push_back({name, fd.Duplicate().value()});
+  }
+  return stored;
+}
+
+void FakeFdStore::Store(absl::string_view name, const Fd& fd) {
+  absl::MutexLock lock(&mutex_);
+  const auto [first, last] = fds_.equal_range(std::string(name));
+  for (auto known = first; known != last; ++known) {
+    if (SameFile(known->second, fd)) {
+      return;
+    }
+  }
+  fds_.emplace(std::string(name), fd.Duplicate().value());
+}
+
+void FakeFdStore::Remove(absl::string_view name) {
+  absl::MutexLock lock(&mutex_);
+  fds_.erase(std::string(name));
+}
+
+std::vector<std::string> FakeFdStore::Names() const { return NamesOf(""); }
+
+std::vector<std::string> FakeFdStore::NamesOf(absl::string_view end) const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::string> names;
+  for (const auto& [name, fd] : fds_) {
+    if (absl::EndsWith(name, end)) {
+      names.push_back(name);
+    }
+  }
+  return names;
+}
+
+Fd FakeFdStore::Find(absl::string_view name) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = fds_.find(std::string(name));
+  return found == fds_.end() ? Fd() : found->second.Duplicate().value();
+}
+
+void FakeFdStore::Replace(absl::string_view name, Fd fd) {
+  absl::MutexLock lock(&mutex_);
+  fds_.erase(std::string(name));
+  fds_.emplace(std::string(name), std::move(fd));
+}
+
+}  // namespace weightd::fakes
