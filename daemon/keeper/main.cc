@@ -84,6 +84,8 @@ static int Keep(const std::string& path) {
   return EXIT_SUCCESS;
 }
 
+static constexpr std::string_view kDirIs = "--dir=";
+
 int main(int argc, char** argv) {
   const std::string_view option = argc > 1 ? argv[1] : "";
   if (option == "--version" && argc == 2) {
@@ -96,6 +98,9 @@ int main(int argc, char** argv) {
   }
   if (option == "--dir" && argc == 3 && *argv[2] != '\0') {
     return Keep(argv[2]);
+  }
+  if (argc == 2 && option.starts_with(kDirIs) && option != kDirIs) {
+    return Keep(std::string(option.substr(kDirIs.size())));
   }
   std::fputs(kUsage, stderr);
   return kExitUsage;

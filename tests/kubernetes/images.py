@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "tests/containers"))
 
 from oci import base_image, libraries  # noqa: E402
 
-PROGRAMS = ("daemon/weightd", "client/cli/weightctl")
+PROGRAMS = ("daemon/weightd", "daemon/keeper/weightd-keeper", "client/cli/weightctl")
 # What the Python client needs: of the environment that deploy/install_deps.sh makes.
 PACKAGES = ("google", "h2", "hpack", "hyperframe", "ml_dtypes", "numpy", "numpy.libs")
 

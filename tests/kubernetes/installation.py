@@ -23,6 +23,7 @@ DAEMON = {"cpu": "500m", "memory": "1664Mi"}
 SMALL = {"cpu": "400m", "memory": "128Mi"}
 CONFIG = """
 socket_dir: /run/weightd
+keeper_dir: /run/weightd/keeper
 host:
   budget: 640MiB
 listeners:
@@ -97,6 +98,16 @@ def daemon_objects(folder: pathlib.Path, tag: str) -> list[Object]:
         )
     )
     return compose(overlay)
+
+
+def keeper_template(folder: pathlib.Path, tag: str) -> Object:
+    """The keeper's pods, in folder/run as the daemon."""
+    (daemon_set,) = read(MANIFESTS / "components/keeper/daemon-set.yaml")
+    template: Object = daemon_set["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    container["image"] = f"{IMAGE}:{tag}"
+    template["spec"]["volumes"][0]["hostPath"]["path"] = f"{folder}/run"
+    return template
 
 
 def model_pod(folder: pathlib.Path, tag: str) -> Object:

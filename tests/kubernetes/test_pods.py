@@ -3,13 +3,14 @@
 The tests build on one another, in this order.
 """
 
+import json
 import sys
 import typing
 
 import pytest
 import yaml
 from chart import ROOT
-from installation import MODEL_BYTES, daemon_objects, model_pod, write_models
+from installation import MODEL_BYTES, daemon_objects, keeper_template, model_pod, write_models
 from schemas import Object
 
 sys.path.insert(0, str(ROOT / "tests/e2e"))
@@ -59,6 +60,14 @@ class Node:
         for name in PROBES:
             wait_until(lambda name=name: self.exec("weightd", *self.probes[name]).returncode == 0, name, PATIENCE)
 
+    def start_keeper(self) -> None:
+        """The keeper's pod, which serves from then on."""
+        template = keeper_template(self.folder, TAG)
+        for name in OF_A_CLUSTER:
+            template["spec"].pop(name)
+        self._play({"metadata": {**template["metadata"], "name": "keeper"}, "spec": template["spec"]})
+        wait_until((self.folder / "run/keeper/keeper.sock").exists, "the keeper serves", PATIENCE)
+
     def stop_daemon(self) -> None:
         self._engine.podman("pod", "rm", "--force", "--time=5", "weightd")
 
@@ -66,9 +75,14 @@ class Node:
         self._play(model_pod(self.folder, TAG))
 
     def exec(self, pod: str, *command: str) -> typing.Any:
-        """Runs a command in the main container of "weightd" or "llama"."""
-        container = {"weightd": "weightd-weightd", "llama": "llama-server"}[pod]
+        """Runs a command in the main container of "weightd", "llama" or "keeper"."""
+        container = {"weightd": "weightd-weightd", "llama": "llama-server", "keeper": "keeper-keeper"}[pod]
         return self._engine.podman("exec", container, *command, check=False)
+
+    def log(self) -> str:
+        """Of the daemon."""
+        done = self._engine.podman("logs", "weightd-weightd")
+        return done.stdout + done.stderr
 
     def digests(self) -> list[str]:
         """What the model's pod has printed."""
@@ -125,3 +139,17 @@ def test_the_weights_outlive_their_daemon(node: Node) -> None:
     node.start_daemon()
     again = node.exec("llama", "python3", "/opt/server.py", "llama", "once")
     assert [*node.digests(), *again.stdout.split()] == [node.digest] * 3, again.stderr
+
+
+def test_with_a_keeper_a_new_daemon_has_the_weights_at_once(node: Node) -> None:
+    node.start_keeper()
+    assert int(node.status("keeper")["CapEff"], 16) == 0
+    wait_until(lambda: "keeper.back" in node.log(), "the daemon has found it", PATIENCE)
+    model = node.folder / "models/llama.safetensors"
+    model.rename(model.with_suffix(".away"))
+    node.stop_daemon()
+    node.start_daemon()
+    (listed,) = json.loads(node.exec("weightd", "weightctl", "ls", "--output", "json").stdout)
+    assert listed["readopted"]
+    again = node.exec("llama", "python3", "/opt/server.py", "llama", "once")
+    assert again.stdout.split() == [node.digest], again.stderr

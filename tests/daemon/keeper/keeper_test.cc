@@ -293,7 +293,7 @@ TEST(Keeper, RefusesAFolderThatOthersMayChange) {
   EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir", keeper.folder()}), 69);
   ASSERT_EQ(unlink(keeper.socket().c_str()), 0);
   EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir", keeper.folder() + "/not/there"}), 69);
-  EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir", keeper.folder() + std::string(200, 'x')}), 69);
+  EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir=" + keeper.folder() + std::string(200, 'x')}), 69);
   keeper.Start();
 }
 
@@ -317,6 +317,7 @@ TEST(Keeper, SaysWhatItIsAndHowItIsUsed) {
   EXPECT_EQ(RunToEnd({kKeeperProgram}), 64);
   EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir"}), 64);
   EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir", ""}), 64);
+  EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir="}), 64);
   EXPECT_EQ(RunToEnd({kKeeperProgram, "--directory", "/tmp"}), 64);
 }
 
