@@ -149,7 +149,7 @@ def test_with_a_keeper_a_new_daemon_has_the_weights_at_once(node: Node) -> None:
     model.rename(model.with_suffix(".away"))
     node.stop_daemon()
     node.start_daemon()
-    (listed,) = json.loads(node.exec("weightd", "weightctl", "ls", "--output", "json").stdout)
-    assert listed["readopted"]
+    listed = json.loads(node.exec("weightd", "weightctl", "ls", "--output", "json").stdout)["models"]
+    assert [model["readopted"] for model in listed] == [True]
     again = node.exec("llama", "python3", "/opt/server.py", "llama", "once")
     assert again.stdout.split() == [node.digest], again.stderr
