@@ -52,7 +52,8 @@ def test_transformers(
 def test_sentence_transformers(daemon: Daemon, url: str, minilm: pathlib.Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers", reason="run deploy/install_deps.sh")
     with weightd.attach(url, socket_dir=daemon.socket_dir) as model:
-        ours = weightd.sentence_transformers.load(model)
+        # As its own class takes them, for nothing.
+        ours = weightd.sentence_transformers.load(model, backend="torch", token=None, local_files_only=True)
         shared = {tensor.data_ptr() for tensor in model.state_dict().values()}
     theirs = sentence_transformers.SentenceTransformer(str(minilm), device="cpu")
     assert {parameter.data_ptr() for parameter in ours.parameters()} <= shared
@@ -60,6 +61,9 @@ def test_sentence_transformers(daemon: Daemon, url: str, minilm: pathlib.Path) -
     assert (ours.encode(SENTENCES) == theirs.encode(SENTENCES)).all()
     with pytest.raises(weightd.InvalidRequestError, match="backend"):
         weightd.sentence_transformers.load(url, socket_dir=daemon.socket_dir, backend="onnx")
+    with pytest.raises(weightd.InvalidRequestError, match="token") as caught:
+        weightd.sentence_transformers.load(url, socket_dir=daemon.socket_dir, token="hf_secret")
+    assert "hf_secret" not in str(caught.value)
     with pytest.raises(weightd.InvalidRequestError, match="has not: "):
         weightd.sentence_transformers.load(model_without_pooler(daemon, minilm, url), directory=minilm)
 

@@ -225,6 +225,30 @@ def test_what_can_not_work_is_refused(load: Load, tmp_path: Path, option: dict[s
     assert caught.value.hint
 
 
+def test_a_refused_token_is_not_told(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(weightd.InvalidRequestError, match="token") as caught:
+        load(transformers.AutoModel, tmp_path, token="hf_secret")
+    assert "hf_secret" not in f"{caught.value!r} {caught.value}"
+
+
+# Programs that ran with transformers' own loader say these, as it has them by default.
+BY_DEFAULT = {"trust_remote_code": False, "token": None, "device_map": None, "ignore_mismatched_sizes": False}
+
+
+def test_options_that_ask_for_nothing_are_no_matter(load: Load, daemon: Daemon, tmp_path: Path) -> None:
+    written = llama()
+    folder = saved(written, tmp_path / "llama")
+    for options in (BY_DEFAULT, {"local_files_only": True}):
+        for given in ({}, {"config": folder}, {"dtype": torch.float32}):
+            module, report = load(transformers.AutoModelForCausalLM, folder, **options, **given)
+            assert bool(report.copied) == ("dtype" in given)
+            assert module.dtype == given.get("dtype", torch.bfloat16)
+    with pytest.raises(weightd.ModelFileNotFoundError, match="no tokenizer"):
+        weightd.transformers.tokenizer(
+            str(folder), socket_dir=daemon.socket_dir, trust_remote_code=False, local_files_only=True
+        )
+
+
 def test_quantized_models_are_refused(load: Load, tmp_path: Path) -> None:
     written = llama()
     folder = saved(written, tmp_path / "llama")

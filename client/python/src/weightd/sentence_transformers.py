@@ -19,6 +19,7 @@ from transformers import AutoModel
 
 from weightd import transformers
 from weightd._attach import attach
+from weightd._options import passed_on
 from weightd._report import unfit
 from weightd.errors import error
 from weightd.model import Model
@@ -69,9 +70,7 @@ def load(
     Raises:
         Error: As `weightd.transformers.from_pretrained`; ModelFileNotFoundError if the model has no such files.
     """
-    for name, why in _REFUSED.items():
-        if options.get(name) not in (None, False, "torch"):
-            raise error("UNSUPPORTED", f"{name}={options[name]!r}", hint=why)
+    options = passed_on(options, _REFUSED, unset=(None, False, "torch"))
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)

@@ -20,6 +20,7 @@ from transformers.models.auto.auto_factory import _get_model_class
 
 from weightd import _assigned, _into_module, _stand_ins
 from weightd._attach import attach
+from weightd._options import passed_on
 from weightd._report import LoadReport, require_none, unfit
 from weightd.errors import error
 from weightd.files import PrivateFolder
@@ -122,9 +123,7 @@ def from_pretrained(
         Error: As `weightd.attach`; ModelFileNotFoundError if the model has no config; InvalidRequestError for what
             doesn't fit, with names, and for options that can't work.
     """
-    for name, why in _REFUSED.items():
-        if options.get(name) not in (None, False):
-            raise error("UNSUPPORTED", f"{name}={options[name]!r}", hint=why)
+    options = passed_on(options, _REFUSED)
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
@@ -165,8 +164,7 @@ def tokenizer(
     Raises:
         Error: As `weightd.attach`; ModelFileNotFoundError if the model has no tokenizer.
     """
-    if options.get("trust_remote_code"):
-        raise error("UNSUPPORTED", "trust_remote_code=True", hint="weightd runs no code that comes with a model")
+    options = passed_on(options, {"trust_remote_code": "weightd runs no code that comes with a model"})
     if not isinstance(model, Model):
         model = attach(model, socket_dir, timeout=timeout)
     if "tokenizer_config.json" not in model.files and "tokenizer.json" not in model.files:
