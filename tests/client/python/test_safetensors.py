@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 import weightd.safetensors
 from weightd import serialization
+from weightd.errors import error
 
 from conftest import Daemon
 from test_daemon import TORCH_TYPES
@@ -284,6 +285,28 @@ def test_patch_without_a_daemon(tmp_path: Path, path: Path) -> None:
         assert torch.equal(safetensors.torch.load_file(path)["b"], WHOLE)
     with weightd.patch(path, fallback=True, socket_dir=tmp_path), pytest.raises(FileNotFoundError):
         safetensors.torch.load_file(path.with_name("missing.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "raised"),
+    [
+        ("MODEL_NOT_FOUND", FileNotFoundError),
+        ("SOURCE_DENIED", PermissionError),
+        ("NOT_ALLOWED", weightd.NotAllowedError),
+        ("BUDGET_EXCEEDED", weightd.NoRoomError),
+    ],
+)
+def test_patch_of_what_the_daemon_refuses(
+    path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, raised: type[Exception]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error(reason, "no")
+
+    monkeypatch.setattr(weightd.safetensors, "attach", refuse)
+    with weightd.patch(path), pytest.raises(raised):
+        safetensors.torch.load_file(path)
+    with weightd.patch(path, fallback=True), pytest.warns(RuntimeWarning, match="reading the file itself"):
+        assert torch.equal(safetensors.torch.load_file(path)["b"], WHOLE)
 
 
 def test_patch_needs_a_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class Patch:
     def _through(self, ours: Callable[[], Any], original: Callable[[], Any]) -> Any:
         try:
             return ours()
-        except Error as failure:
+        except (Error, OSError) as failure:  # the drop-in says "not found" and "denied" as the library would
             if not self._fallback:
                 raise
             warnings.warn(f"weightd: {failure}; reading the file itself", RuntimeWarning, stacklevel=4)
@@ -115,8 +115,9 @@ def patch(
     Args:
         paths: Folders (whatever lies below), files, or patterns with `*`, `?` and `[…]` (`*` also matches "/").
             Default: the environment variable WEIGHTD_PATCH_PATHS, separated by ":".
-        fallback: What happens when the daemon isn't there or refuses: False raises weightd.Error; True warns
-            (RuntimeWarning) and reads the file with the library, at its speed and in memory of this process.
+        fallback: What happens when the daemon isn't there, doesn't find the file or refuses: False raises what
+            `weightd.safetensors.safe_open` does; True warns (RuntimeWarning) and reads the file with the library, at
+            its speed and in memory of this process.
         socket_dir: As `weightd.attach` has it.
         timeout: Seconds for each file, as `weightd.attach` has it.
 
