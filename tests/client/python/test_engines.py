@@ -126,6 +126,14 @@ def test_vllm_by_another_name(engine: Callable[[str], Any], daemon: Daemon, fold
     assert len(network.seen) == 2
 
 
+def test_vllm_by_a_relative_path(
+    engine: Callable[[str], Any], daemon: Daemon, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine("vllm")
+    monkeypatch.chdir(folder.parent)
+    assert len(load_with_vllm(config(daemon), folder.name, Network(*NAMES)).seen) == 2
+
+
 def test_vllm_misses_a_weight(engine: Callable[[str], Any], daemon: Daemon, folder: Path) -> None:
     engine("vllm")
     with pytest.raises(ValueError, match=r"no weights for \['third.weight'\]"):

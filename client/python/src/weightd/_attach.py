@@ -36,8 +36,8 @@ def attach(
     """Attaches to a model: waits until the node's daemon has it, maps its bytes, and holds a lease on it.
 
     Args:
-        uri: A URI (file:///…, http://…, https://…) of one weight file or of a folder or prefix with shards, or a name
-            that the daemon's config gives a model.
+        uri: A URI (file:///…, http://…, https://…, s3://bucket/…, hf://organisation/name@revision/) or an absolute path
+            of one weight file or of a folder or prefix with shards, or a name that the daemon's config gives a model.
         socket_dir: Folder of the daemon's sockets. Default: the environment variable WEIGHTD_DIR, else /run/weightd.
         device: Where the tensors are: "cpu" (or None), or one of this process's GPUs, as torch counts them: "cuda:0".
         framework: "pt" (torch), "np" (numpy), or "auto": torch if it is installed. Imported with the first tensor.
@@ -75,6 +75,11 @@ def attach(
     except Error as failure:
         failure.model = failure.model or uri
         raise
+
+
+def uri_here(model: str) -> str:
+    """What `attach` takes for a model that may also be a path of this process, relative ones included."""
+    return model if "://" in model or not os.path.exists(model) else Path(model).absolute().as_uri()
 
 
 def _attach(

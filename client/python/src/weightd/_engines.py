@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from weightd._attach import attach
+from weightd._attach import attach, uri_here
 from weightd._device import DeviceSegment
 from weightd.model import Model
 
@@ -54,7 +52,7 @@ class Options:
 
             device = f"cuda:{torch.cuda.current_device()}"
         return attach(
-            _name(self.model or engines_model),
+            uri_here(self.model or engines_model),
             self.socket_dir,
             device,
             framework="pt",
@@ -78,7 +76,3 @@ def gpu_bytes(model: Model) -> int:
     """What the model takes of a GPU's memory."""
     segment = model._open_segment()
     return segment.nbytes if isinstance(segment, DeviceSegment) else 0
-
-
-def _name(model: str) -> str:
-    return model if "://" in model or not os.path.exists(model) else Path(model).absolute().as_uri()

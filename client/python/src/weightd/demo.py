@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import weightd
+from weightd._attach import uri_here
 
 PROCESSES = 4
 _MADE_BYTES = 256 << 20
@@ -106,7 +106,7 @@ def _kib(pid: int, *fields: str) -> int:
 @contextlib.contextmanager
 def _model(given: str | None) -> Iterator[str]:
     if given is not None:
-        yield given if "://" in given or not os.path.exists(given) else Path(given).absolute().as_uri()
+        yield uri_here(given)
         return
     with tempfile.TemporaryDirectory(prefix="weightd-demo-") as folder:
         path = Path(folder) / "model.safetensors"
