@@ -141,12 +141,17 @@ def test_vllm_misses_a_weight(engine: Callable[[str], Any], daemon: Daemon, fold
     load_with_vllm(config(daemon), str(folder), Network(*NAMES, "third.weight"), quantization="fp8")
 
 
-def test_vllm_with_a_second_model(engine: Callable[[str], Any], daemon: Daemon, folder: Path) -> None:
-    engine("vllm")
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_second_model_is_refused(
+    engine: Callable[[str], Any], daemon: Daemon, folder: Path, name: str
+) -> None:
+    engine(name)
     network = Network(*NAMES)
     network.secondary_weights = ["more"]
+    load_config = config(daemon)
+    load_config.load_format = {"vllm": "weightd", "sglang": "private"}[name]
     with pytest.raises(ValueError, match="second model"):
-        load_with_vllm(config(daemon), str(folder), network)
+        (load_with_vllm if name == "vllm" else load_with_sglang)(load_config, str(folder), network)
 
 
 # On a GPU, which is a fake; torch has the bytes as copies on the CPU, one for each of the GPU's.

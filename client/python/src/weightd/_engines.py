@@ -61,6 +61,14 @@ class Options:
         )
 
 
+def require_one_model(engines_module: object) -> None:
+    """Raises ValueError, as the engines' own loaders do, for a module that wants weights of a second model, too."""
+    if getattr(engines_module, "secondary_weights", ()):
+        raise ValueError(
+            f"weightd: {type(engines_module).__name__} takes weights of a second model; use --load-format auto for it"
+        )
+
+
 def weights(model: Model, *, writable: bool = False) -> Iterator[tuple[str, Any]]:
     """Every tensor with its name, one at a time, over the daemon's bytes, which are to be read only.
 

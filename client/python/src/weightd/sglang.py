@@ -38,10 +38,7 @@ def loader_class() -> Any:
             self._options.attach(model_config.model_path).close()
 
         def _get_all_weights(self, model_config: Any, model: Any) -> Iterator[tuple[str, Any]]:
-            if getattr(model, "secondary_weights", ()):
-                raise ValueError(
-                    f"weightd: {type(model).__name__} takes weights of a second model; use --load-format auto for it"
-                )
+            _engines.require_one_model(model)
             with self._options.attach(model_config.model_path) as attached:
                 # SGLang takes it for memory that was in use before it looked how much is free. If the model came to the
                 # GPU only now, SGLang leaves a little more free than it has to.

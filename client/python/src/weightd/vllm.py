@@ -45,10 +45,7 @@ class WeightdModelLoader(BaseModelLoader):
 
     def load_weights(self, model: Any, model_config: Any) -> None:
         """Gives the engine's model every tensor. What it has no weight for is an error, unless it is quantized."""
-        if getattr(model, "secondary_weights", ()):
-            raise ValueError(
-                f"weightd: {type(model).__name__} takes weights of a second model; use --load-format auto for it"
-            )
+        _engines.require_one_model(model)
         with self._attach(model_config) as attached:
             loaded = model.load_weights(_engines.weights(attached))
             # As vLLM's own loader does: some models don't say what they loaded, and quantized ones make weights.
