@@ -23,18 +23,18 @@ _OPTIONS = {"dtype", "torch_dtype", "attn_implementation"}
 
 
 def assigned(
-    cls: Any, settings: transformers.PreTrainedConfig, tensors: Mapping[str, torch.Tensor], options: dict[str, Any]
+    cls: Any, config: transformers.PreTrainedConfig, tensors: Mapping[str, torch.Tensor], options: dict[str, Any]
 ) -> Any:
     """A module of class `cls` whose parameters are `tensors`, in evaluation mode, with its buffers on the CPU.
 
     None if a tensor is missing or has no place, or if it would have to be changed.
     """
-    dtype = _dtype(settings, tensors, options)
+    dtype = _dtype(config, tensors, options)
     if dtype is None or not options.keys() <= _OPTIONS:
         return None
     given = {name: value for name, value in options.items() if name == "attn_implementation"}
     with no_init_weights(), parameters_on_meta():
-        module = cls._from_config(copy.deepcopy(settings), dtype=dtype, **given)
+        module = cls._from_config(copy.deepcopy(config), dtype=dtype, **given)
     placed = _placed(module, tensors)
     if placed is None or module._get_dtype_plan(dtype) or not _keep_their_names(module, placed):
         return None
@@ -50,13 +50,13 @@ def assigned(
 
 
 def _dtype(
-    settings: transformers.PreTrainedConfig, tensors: Mapping[str, torch.Tensor], options: dict[str, Any]
+    config: transformers.PreTrainedConfig, tensors: Mapping[str, torch.Tensor], options: dict[str, Any]
 ) -> torch.dtype | None:
     """The type that `from_pretrained` would give parameters; None if the tensors have others."""
     types = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     asked = options.get("dtype") or options.get("torch_dtype") or "auto"
     if asked == "auto":
-        asked = settings.dtype or next(iter(types), None)
+        asked = config.dtype or next(iter(types), None)
     dtype = getattr(torch, asked, None) if isinstance(asked, str) else asked
     return dtype if types == {dtype} else None
 

@@ -73,9 +73,8 @@ class _Wanted(NamedTuple):
     """A load, with what it takes resolved; the rest is as `from_pretrained` has it."""
 
     cls: Any
-    settings: transformers.PreTrainedConfig
     model: Model
-    options: dict[str, Any]
+    settings: _Settings
     strict: bool
 
 
@@ -128,16 +127,16 @@ def from_pretrained(
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
     tensors = flat_state_dict(model)
-    settings, generation, options = _own_settings(model, options) if config is None else _settings(config, options)
-    if getattr(settings, "quantization_config", None) is not None:
+    settings = _own_settings(model, options) if config is None else _settings(config, options)
+    if getattr(settings.config, "quantization_config", None) is not None:
         hint = "load model.state_dict() with the quantizer's own means"
         raise error("UNSUPPORTED", "transformers loads quantized models its own way", model=model.uri, hint=hint)
-    concrete = _concrete(cls, settings, model.uri)
-    module, report = _made(_Wanted(concrete, settings, model, options, strict), tensors)
+    wanted = _Wanted(_concrete(cls, settings.config, model.uri), model, settings, strict)
+    module, report = _made(wanted, tensors)
     _into_module.require_none_on_meta(module, model.uri)
     module.name_or_path = module.config.name_or_path = model.uri
-    if generation is not None and module.can_generate():
-        module.generation_config = options.get("generation_config") or generation
+    if settings.generation is not None and module.can_generate():
+        module.generation_config = settings.options.get("generation_config") or settings.generation
     if report.copied:
         _log.warning(
             "%s: %d bytes of %d tensors were copied, which transformers converts", model.uri, report.copied_bytes,
@@ -209,20 +208,20 @@ def _settings(
     return _Settings(config, generation, rest | {name: options[name] for name in options.keys() - changes.keys()})
 
 
-def _concrete(cls: Any, settings: transformers.PreTrainedConfig, model: str) -> Any:
+def _concrete(cls: Any, config: transformers.PreTrainedConfig, model: str) -> Any:
     """The class that an Auto class stands for."""
     mapping = getattr(cls, "_model_mapping", None)
     if mapping is None:
         return cls
-    if type(settings) not in mapping:
-        raise unfit(f"{cls.__name__} has no class for {type(settings).__name__}", model, "use another class")
-    return _get_model_class(settings, mapping)  # type: ignore[no-untyped-call]
+    if type(config) not in mapping:
+        raise unfit(f"{cls.__name__} has no class for {type(config).__name__}", model, "use another class")
+    return _get_model_class(config, mapping)  # type: ignore[no-untyped-call]
 
 
 def _made(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadReport]:
     """The module, and what became of which tensor."""
     device = wanted.model.device
-    module = _assigned.assigned(wanted.cls, wanted.settings, tensors, wanted.options)
+    module = _assigned.assigned(wanted.cls, wanted.settings.config, tensors, wanted.settings.options)
     if module is None:
         return (_on_cpu if device == "cpu" else _on_gpu)(wanted, tensors)
     if device != "cpu":
@@ -270,11 +269,11 @@ def _load(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, dict[
     try:
         module, info = cls.from_pretrained(
             None,
-            config=wanted.settings,
+            config=wanted.settings.config,
             state_dict=tensors,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **wanted.options,
+            **wanted.settings.options,
         )
     except RuntimeError as failure:  # conversions that fail
         raise unfit(str(failure), model.uri, "is it the right class, and the right config?") from failure
