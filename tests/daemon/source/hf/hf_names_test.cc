@@ -118,5 +118,25 @@ TEST(HfRepository, RefusesNonsense) {
   }
 }
 
+std::string RepositoryOf(const std::vector<std::string>& files) {
+  std::string siblings;
+  for (const std::string& file : files) {
+    absl::StrAppend(&siblings, siblings.empty() ? "" : ",", R"({"rfilename":")", file, R"("})");
+  }
+  return absl::StrCat(R"({"sha":")", kCommit, R"(","siblings":[)", siblings, "]}");
+}
+
+TEST(HfRepository, HasBounds) {
+  const std::vector<std::string> most(100'000, "a");
+  EXPECT_EQ(ParseHfRepository(RepositoryOf(most))->files.size(), most.size());
+  EXPECT_TRUE(ParseHfRepository(RepositoryOf({std::string(4096, 'a')})).ok());
+  EXPECT_TRUE(ParseHfRepository(RepositoryOf({}) + std::string(1 << 20, ' ')).ok());
+  for (const std::string& json : {RepositoryOf(std::vector<std::string>(100'001, "a")),
+                                  RepositoryOf({std::string(4097, 'a')}),
+                                  RepositoryOf({}) + std::string(kMaxHfAnswerBytes, ' ')}) {
+    EXPECT_EQ(ReasonOf(ParseHfRepository(json).status()), Reason::kSourceProtocol);
+  }
+}
+
 }  // namespace
 }  // namespace weightd::source
