@@ -29,6 +29,8 @@ void ModelCard(absl::string_view input);
 void S3Answers(absl::string_view input);
 // What it answers to multipart uploads.
 void S3UploadAnswers(absl::string_view input);
+// What a hub of models answers: a repository, an ETag.
+void HubAnswers(absl::string_view input);
 // Credentials as services, programs and files give them.
 void CredentialText(absl::string_view input);
 // What a client sends on handles.sock: packets, each after its length in one byte; a length of 0
