@@ -124,8 +124,8 @@ typedef struct weightd_options {
 /* A model mapped into this process, and the lease that keeps it on the node. */
 typedef struct weightd_model weightd_model;
 
-/* `model` is a URI (file:///..., http(s)://..., s3://...), an absolute path, or an alias of the
- * daemon's config. `options` may be NULL. Waits until the model is loaded. */
+/* `model` is a URI (file:///..., http(s)://..., s3://..., hf://...), an absolute path, or an alias
+ * of the daemon's config. `options` may be NULL. Waits until the model is loaded. */
 WEIGHTD_API weightd_error* weightd_attach(const char* model, const weightd_options* options,
                                           weightd_model** attached);
 /* Unmaps and ends the lease (which waits up to a second for a daemon that is slow). No pointer that
