@@ -1,6 +1,8 @@
 #include "daemon/source/hf/hf_dialect.h"
 
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -23,6 +25,37 @@ HttpFailure Final(Reason reason, absl::string_view name, absl::string_view what,
 
 absl::string_view WithOrWithoutToken(const Proof& proof) {
   return proof.lines.empty() ? "without a token" : "with this token";
+}
+
+// What a hub's X-Error-Code means; nothing if it is none of those.
+std::optional<HttpFailure> FailureOfCode(const HfName& parts, absl::string_view code,
+                                         const Proof& proof, int status, absl::string_view name) {
+  const std::string repository = absl::StrCat(parts.organisation, "/", parts.repository);
+  if (code == "GatedRepo") {
+    return Final(Reason::kSourceDenied, name,
+                 absl::StrCat("the repository ", repository, " is gated, and the hub refuses it ",
+                              WithOrWithoutToken(proof), " (", status, ")"),
+                 "accept its conditions on its page at the hub, then give the daemon a token of "
+                 "that account: HF_TOKEN or sources.hf.token_file");
+  }
+  if (code == "RepoNotFound") {
+    return Final(
+        Reason::kModelNotFound, name,
+        absl::StrCat("the hub shows no repository ", repository, " ", WithOrWithoutToken(proof)),
+        "check its name; if it is private, give the daemon a token that may read it: "
+        "HF_TOKEN or sources.hf.token_file");
+  }
+  if (code == "RevisionNotFound") {
+    return Final(Reason::kModelNotFound, name,
+                 absl::StrCat(repository, " has no revision ", parts.revision),
+                 "name a branch, a tag or a commit of 40 digits; a slash in it is written %2F");
+  }
+  if (code == "EntryNotFound") {
+    return Final(Reason::kModelNotFound, name,
+                 absl::StrCat(repository, " has no such file at ", parts.revision),
+                 "look at the repository's list of files");
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -113,32 +146,10 @@ HttpFailure HfDialect::FailureOf(const Uri& uri, const Proof& proof, const Answe
     }
     return failure;
   }
-  const std::string code = answer.HubField("x-error-code");
-  const HfName parts = ParseHfName(uri);
-  const std::string repository = absl::StrCat(parts.organisation, "/", parts.repository);
-  if (code == "GatedRepo") {
-    return Final(Reason::kSourceDenied, name,
-                 absl::StrCat("the repository ", repository, " is gated, and the hub refuses it ",
-                              WithOrWithoutToken(proof), " (", answer.status, ")"),
-                 "accept its conditions on its page at the hub, then give the daemon a token of "
-                 "that account: HF_TOKEN or sources.hf.token_file");
-  }
-  if (code == "RepoNotFound") {
-    return Final(
-        Reason::kModelNotFound, name,
-        absl::StrCat("the hub shows no repository ", repository, " ", WithOrWithoutToken(proof)),
-        "check its name; if it is private, give the daemon a token that may read it: "
-        "HF_TOKEN or sources.hf.token_file");
-  }
-  if (code == "RevisionNotFound") {
-    return Final(Reason::kModelNotFound, name,
-                 absl::StrCat(repository, " has no revision ", parts.revision),
-                 "name a branch, a tag or a commit of 40 digits; a slash in it is written %2F");
-  }
-  if (code == "EntryNotFound") {
-    return Final(Reason::kModelNotFound, name,
-                 absl::StrCat(repository, " has no such file at ", parts.revision),
-                 "look at the repository's list of files");
+  if (std::optional<HttpFailure> said = FailureOfCode(
+          ParseHfName(uri), answer.HubField("x-error-code"), proof, answer.status, name);
+      said.has_value()) {
+    return *std::move(said);
   }
   if (answer.status == 401 || answer.status == 403) {
     return Final(
