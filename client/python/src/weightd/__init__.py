@@ -5,8 +5,8 @@
     with weightd.attach("https://models.example/bert/model.safetensors") as model:
         weight = model["embeddings.word_embeddings.weight"]
 
-torch and numpy are imported when the first tensor is asked for, and the modules `weightd.torch` and
-`weightd.transformers` when they are first named.
+torch and numpy are imported when the first tensor is asked for, and the modules `weightd.torch`, `weightd.transformers`
+and `weightd.sentence_transformers` when they are first named.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class StandIns:
                 self.tensors[name] = tensor
                 continue
             if id(tensor) not in hollow:
-                # Values differ, so that only names of one tensor look tied.
+                # Values differ (of one byte, all but each 256th), so that only names of one tensor look tied.
                 hollow[id(tensor)] = _hollow(tensor, len(hollow))
             stand_in = self.tensors[name] = hollow[id(tensor)]
             self._originals[stand_in.data_ptr()] = tensor

@@ -68,8 +68,8 @@ def _show(name: str, socket_dir: str | None) -> int:
             own = 0
             for looker, line in zip(lookers, lines, strict=True):
                 seen = json.loads(line)
-                waited = seen["seconds"] * 1e3
-                print(f"Process {looker.pid}: attached in {waited:.1f} ms; CRC-32 of every byte: {seen['crc32']}")
+                milliseconds = seen["seconds"] * 1e3
+                print(f"Process {looker.pid}: attached in {milliseconds:.1f} ms; CRC-32 of every byte: {seen['crc32']}")
                 own += _kib(looker.pid, "Private_Clean", "Private_Dirty") << 10
         copies = PROCESSES * nbytes
         print(f"Memory of the weights that is a process's own: {own / 1e6:.1f} MB; with copies: {copies / 1e6:.1f} MB")
