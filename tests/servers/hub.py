@@ -62,16 +62,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 class Hub:
     """Files of at least `large` bytes are kept as large ones (LFS), with their SHA-256, and served by the CDN, at
-    URLs that are good for `signatures` requests each."""
+    signed URLs, of which every other is over before it is used while `signatures_end` is set."""
 
-    def __init__(self, large: int = 4096, signatures: int = 1 << 30) -> None:
+    def __init__(self, large: int = 4096) -> None:
         self.large = large
-        self.signatures = signatures
         self.repositories: dict[str, Repository] = {}
         self.renamed: dict[str, str] = {}
         self.requests: list[Request] = []
         self.flip_bytes = False
-        self._signed: dict[str, list[typing.Any]] = {}
+        self.signatures_end = False
+        # What each signature is good for; None: it is over.
+        self._signed: dict[str, bytes | None] = {}
         self._lock = threading.Lock()
         self._servers: list[http.server.ThreadingHTTPServer] = []
         self.endpoint = self._serve("hub", self._answer)
@@ -185,20 +186,17 @@ class Hub:
     def _sign(self, data: bytes, digest: str) -> str:
         with self._lock:
             signature = f"s{len(self._signed)}"
-            self._signed[signature] = [data, self.signatures]
+            over = self.signatures_end and len(self._signed) % 2 == 0
+            self._signed[signature] = None if over else data
         return f"{self.cdn}/repos/{digest}?X-Amz-Signature={signature}"
 
     def _bring(self, handler: _Handler) -> None:
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(handler.path).query)
         with self._lock:
-            signed = self._signed.get(query.get("X-Amz-Signature", [""])[0])
-            good = signed is not None and signed[1] > 0
-            if signed is not None and good:
-                signed[1] -= 1
-        if signed is None or not good:
+            data = self._signed.get(query.get("X-Amz-Signature", [""])[0])
+        if data is None:
             handler.send(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")
             return
-        data = signed[0]
         if self.flip_bytes:
             data = data[:-1] + bytes([data[-1] ^ 1])
         etag = hashlib.md5(data).hexdigest()
