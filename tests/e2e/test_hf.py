@@ -271,6 +271,55 @@ def test_offline_the_cache_is_all(
     assert hub.requests == []
 
 
+def test_without_the_hub_the_cache_counts(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = sharded_model(files / "llama", shards=2)
+    model = {"config.json": b"{}", **contents(*folder.iterdir())}
+    cached(tmp_path / "hf/hub", hub.push("org/m", model), model)
+    hub.close()
+    daemon = daemons()
+    with attach(daemon, MODEL) as attached:
+        truth = {name: data for path in folder.glob("*.safetensors") for name, data in expected(path).items()}
+        assert {name: bytes(attached.raw(name)) for name in attached.tensors} == truth
+        assert dict(attached.files) == {"config.json": b"{}"}
+    shard = next(folder.glob("*.safetensors"))
+    with attach(daemon, f"{MODEL}{shard.name}") as attached:
+        assert same(attached, shard)
+    # What it doesn't have may well be at the hub.
+    assert refusal(daemon, f"{MODEL}other.safetensors").reason == "SOURCE_UNAVAILABLE"
+
+
+def test_others_have_only_the_cache_that_the_config_gives(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_model(files / "model.safetensors")
+    cached(tmp_path / "hf/hub", "c" * 40, contents(path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for extra in ("", f"hf: {{cache: {tmp_path}/hf/hub}}"):
+        own, shared = (tmp_path / f"{name}-{len(extra)}" for name in ("own", "shared"))
+        daemons(
+            f"""
+listeners:
+  - {{name: own, directory: {own}}}
+  - {{name: shared, directory: {shared}, mode: 0755, access: {{load: ["hf://org/**"]}}}}
+sources:
+  http: {{allowed_networks: ["127.0.0.0/8"]}}
+  {extra}
+"""
+        )
+        if extra:
+            with weightd.attach(MODEL, socket_dir=str(shared), timeout=60) as model:
+                assert same(model, path)
+        else:
+            with pytest.raises(weightd.Error) as caught:
+                weightd.attach(MODEL, socket_dir=str(shared), timeout=60)
+            assert caught.value.reason == "MODEL_NOT_FOUND"
+            assert str(tmp_path) not in f"{caught.value}"
+        weightd.attach(MODEL, socket_dir=str(own), timeout=60).close()
+    assert hub.requests == []
+
+
 def test_the_cache_is_not_left_and_not_trusted(
     hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
