@@ -28,9 +28,9 @@ struct HfSourceOptions {
 // hf://organisation/name@revision/ and files of it: a hub of models that speaks as huggingface.co
 // does. A version's validator is the commit and the file's hash, which is SHA-256 for large files
 // and checked by loads. What the local cache holds of a commit is read from there, after the hub
-// has said that the file may be had; when the hub can't be reached, the cache alone counts. A copy
-// there that turns out to be damaged is left alone from then on: the hub's bytes are read instead.
-// INVALID_ARGUMENT for options that make no sense.
+// has said that the file may be had, or if the hub can't be reached; what the cache lacks is then
+// unavailable, not absent. A copy there that turns out to be damaged is left alone from then on:
+// the hub's bytes are read instead. INVALID_ARGUMENT for options that make no sense.
 absl::StatusOr<std::unique_ptr<Source>> MakeHfSource(HfSourceOptions options);
 
 }  // namespace weightd::source
