@@ -74,7 +74,26 @@ class Resolver {
                                     model.index_file.has_value() ? &*model.index_file : nullptr,
                                     model.small_files);
     }
+    RETURN_IF_ERROR(CheckUnchanged(model));
     return model;
+  }
+
+  // Writers change the index first and last: if it is still the same, so were its shards. A hub's
+  // commit is part of every version, the small files' included.
+  absl::Status CheckUnchanged(const ResolvedModel& model) {
+    if (!model.index_file.has_value() && model.small_files.empty()) {
+      return absl::OkStatus();
+    }
+    const ModelFile& first = model.index_file.has_value() ? *model.index_file : model.files.front();
+    ASSIGN_OR_RETURN(const ModelFile now, StatChild(first.name));
+    if (now.version.validator != first.version.validator ||
+        now.version.size != first.version.size) {
+      return Error(
+          Reason::kSourceChanged,
+          absl::StrCat(PrintableText(first.name), " changed while the model's files were found"),
+          "try again when nobody writes to the folder");
+    }
+    return absl::OkStatus();
   }
 
   absl::StatusOr<ResolvedModel> ResolveWeights() {
@@ -158,14 +177,6 @@ class Resolver {
     ASSIGN_OR_RETURN(const format::ShardIndex index,
                      format::ParseShardIndex(json, format::kShardIndexName));
     ASSIGN_OR_RETURN(std::vector<ModelFile> files, StatAll(index.files));
-    // Writers change the index first and last: if it is still the same, so were its shards.
-    ASSIGN_OR_RETURN(const ModelFile index_now, StatChild(format::kShardIndexName));
-    if (index_now.version.validator != index_file.version.validator ||
-        index_now.version.size != index_file.version.size) {
-      return Error(Reason::kSourceChanged,
-                   absl::StrCat(format::kShardIndexName, " changed while its files were found"),
-                   "try again when nobody writes to the folder");
-    }
     return Finish(std::move(files), std::move(index_file), std::move(json));
   }
 

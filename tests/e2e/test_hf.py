@@ -15,7 +15,7 @@ from shelves import same
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "servers"))
 
-from hub import Hub  # noqa: E402
+from hub import Hub, Request  # noqa: E402
 
 Daemons = typing.Callable[..., Daemon]
 TOKEN = "hf_abcdefghijklmnop"
@@ -189,6 +189,32 @@ def test_a_branch_moves_and_a_commit_does_not(hub: Hub, daemons: Daemons, files:
     wait_until(moved, "the branch's new commit is resident")
     with attach(daemon, pinned) as model:
         assert same(model, first)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_weights_and_config_are_of_one_commit(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, shards: int
+) -> None:
+    folder = files / "m"
+    if shards > 1:
+        sharded_model(folder, shards=shards)
+    else:
+        small_model(folder / "model.safetensors")
+    first = {"config.json": b"1", **contents(*folder.iterdir())}
+    second = {name: data[:-1] + b"2" if name.endswith(".safetensors") else data for name, data in first.items()}
+    hub.push("org/m", first)
+    pushed: list[str] = []
+
+    def push_once(request: Request) -> None:
+        if request.path.endswith("/config.json") and not pushed:
+            pushed.append(hub.push("org/m", {**second, "config.json": b"2"}))
+
+    hub.on_request = push_once
+    with attach(daemons(), MODEL) as model:
+        assert model.files["config.json"] == b"2"
+        last = max(model.tensors, key=lambda name: model.tensors[name].offset)
+        assert model.raw(last)[-1:] == b"2"
+    assert pushed
 
 
 @pytest.mark.parametrize("revision", ["refs/pr/1", "feature/x"])

@@ -135,8 +135,13 @@ def test_a_web_server_is_asked_again_only_for_those_it_has(
     assert len(web.requests("m/merges.txt")) == 1
     for path in ("m/config.json", "m/vocab.txt"):
         asked = len(web.requests(path))
-        attach(daemon, web.url("m/")).close()
-        wait_until(lambda path=path, asked=asked: len(web.requests(path)) > asked, "the source was asked again")
+
+        def asked_again(path: str = path, asked: int = asked) -> bool:
+            # Each time: while one check goes on, an attach starts no other.
+            attach(daemon, web.url("m/")).close()
+            return len(web.requests(path)) > asked
+
+        wait_until(asked_again, "the source was asked again")
     assert len(web.requests("m/merges.txt")) == 1
 
 

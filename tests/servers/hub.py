@@ -69,6 +69,8 @@ class Hub:
         self.repositories: dict[str, Repository] = {}
         self.renamed: dict[str, str] = {}
         self.requests: list[Request] = []
+        # Called before each is answered.
+        self.on_request: typing.Callable[[Request], None] = lambda _: None
         self.flip_bytes = False
         self.signatures_end = False
         # What each signature is good for; None: it is over.
@@ -83,9 +85,9 @@ class Hub:
 
         class Handler(_Handler):
             def do_GET(self) -> None:
-                hub.requests.append(
-                    Request(name, self.path, {key.lower(): value for key, value in self.headers.items()})
-                )
+                request = Request(name, self.path, {key.lower(): value for key, value in self.headers.items()})
+                hub.requests.append(request)
+                hub.on_request(request)
                 answer(self)
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

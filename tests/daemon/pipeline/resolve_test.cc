@@ -351,6 +351,38 @@ TEST_F(ResolveTest, SmallFilesBelongToTheRevision) {
   EXPECT_EQ(resolve({{"config.json", "vocab.txt"}}), bare);
 }
 
+// A folder whose first file is written anew, once, when one of its small files is looked up.
+class WrittenTo : public fakes::MemorySource {
+ public:
+  explicit WrittenTo(std::string first) : first_(std::move(first)) {}
+  absl::StatusOr<source::ObjectVersion> Stat(const Uri& uri, const source::ReadPolicy& policy,
+                                             Cancellation& cancellation) override {
+    if (absl::EndsWith(uri.ToString(), "/config.json") && !written_.exchange(true)) {
+      Put(first_, "new");
+    }
+    return MemorySource::Stat(uri, policy, cancellation);
+  }
+
+ private:
+  const std::string first_;
+  std::atomic<bool> written_ = false;
+};
+
+TEST_F(ResolveTest, SmallFilesOfAnotherRevisionThanTheWeightsAreNoModel) {
+  for (const char* first : {"model.safetensors", "model.safetensors.index.json"}) {
+    WrittenTo source(absl::StrCat("http://h/m/", first));
+    source.Put(absl::StrCat("http://h/m/", first), fakes::ShardIndexFile({{"a", "s.safetensors"}}));
+    source.Put("http://h/m/s.safetensors", "1");
+    source.Put("http://h/m/config.json", "{}");
+    const KnownSmallFiles unknown;
+    const absl::Status status =
+        ResolveModel(source, Uri::Parse("http://h/m/").value(), policy_, cancellation_, &unknown)
+            .status();
+    EXPECT_EQ(ReasonOf(status), Reason::kSourceChanged) << first;
+    EXPECT_TRUE(absl::StrContains(status.message(), first)) << status;
+  }
+}
+
 TEST_F(ResolveTest, AWeightFileHasNoSmallFiles) {
   source_.Put("http://h/m/a.safetensors", "1");
   source_.Put("http://h/m/config.json", "{}");
