@@ -9,10 +9,11 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 import weightd
 from weightd import _restart
-from weightd.v1 import handles_pb2
+from weightd.v1 import error_pb2, handles_pb2
 
 from fake_daemon import FakeDaemon, Served, memfd, model
 
@@ -72,6 +73,33 @@ def test_an_attach_waits_for_the_next_daemon(
     monkeypatch.setattr(_restart.time, "sleep", wait)
     assert list(weightd.attach("m", socket_dir=tmp_path)) == ["a"]
     assert waits == [0.02, 0.04, 0.08]
+
+
+def test_the_first_attach_waits_for_the_next_daemon_when_this_one_stops(
+    start: Callable[..., FakeDaemon], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes its sockets along, and what they were for is not there yet."""
+    stopping = small()
+
+    def stop(context: grpc.ServicerContext) -> None:
+        for name in ("handles.sock", "weightd.sock"):
+            (tmp_path / name).unlink()
+        detail = error_pb2.ErrorDetail(reason=error_pb2.SHUTTING_DOWN, message="the daemon is shutting down")
+        context.set_trailing_metadata((("weightd-error-bin", detail.SerializeToString()),))
+        context.abort(grpc.StatusCode.UNAVAILABLE, detail.message)
+
+    stopping.at_start = stop
+    start({"m": stopping})
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            start({"m": small()})
+
+    monkeypatch.setattr(_restart.time, "sleep", wait)
+    assert list(weightd.attach("m", socket_dir=tmp_path)) == ["a"]
+    assert len(waits) == 3
 
 
 def test_where_no_daemon_was_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from weightd import _device, _frameworks
 from weightd._acquire import acquire
 from weightd._deadline import Deadline
-from weightd._restart import Lease, patiently, renew_leases
+from weightd._restart import Lease, patiently, renew_leases, saw_daemon
 from weightd._segment import HostSegment, map_segment, read_index
 from weightd._session import Session
 from weightd.errors import Error, error
@@ -109,6 +109,7 @@ def _attach_once(
     pins: dict[str, str],
 ) -> Model:
     session = Session(directory, deadline)
+    saw_daemon(directory)
     try:
         reporter = Reporter(uri, progress)
         request = None if place is None else place.request

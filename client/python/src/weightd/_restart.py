@@ -52,6 +52,11 @@ def _outcome(call: Callable[[], _T]) -> _T | Error:
         return failure
 
 
+def saw_daemon(directory: Path) -> None:
+    """Says that a daemon of that folder answered."""
+    _seen.add(directory)
+
+
 def _was_there(directory: Path) -> bool:
     """A daemon that ends on its own takes its sockets along; one that was killed leaves them."""
     return directory in _seen or (directory / "handles.sock").exists()
@@ -78,7 +83,6 @@ class Lease:
         self._closed = False
         self._renewing = threading.Lock()
         _leases.add(self)
-        _seen.add(directory)
 
     def close(self) -> None:
         """Ends it, from anywhere."""
