@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "client/cpp/daemon_gone.h"
 
 namespace weightd::client {
 namespace {
@@ -32,7 +33,7 @@ HeldLease::~HeldLease() { connection_->Release(lease_); }
 void HeldLease::Renew(const std::shared_ptr<Client::Connection>& next) {
   {
     const absl::MutexLock lock(&mutex_);
-    if (renewing_ || connection_ == next || connection_->session().Lives()) {
+    if (renewing_ || lost_ || connection_ == next || connection_->session().Lives()) {
       return;
     }
     renewing_ = true;
@@ -56,6 +57,7 @@ void HeldLease::Renew(const std::shared_ptr<Client::Connection>& next) {
   }
   const absl::MutexLock lock(&mutex_);
   renewing_ = false;
+  lost_ = !same && !IsAway(grant.status());
   if (same) {
     connection_ = next;
     lease_ = LeaseId(grant->lease_id());

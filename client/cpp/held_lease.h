@@ -41,6 +41,8 @@ class HeldLease {
   std::shared_ptr<Client::Connection> connection_ ABSL_GUARDED_BY(mutex_);
   LeaseId lease_ ABSL_GUARDED_BY(mutex_);
   bool renewing_ ABSL_GUARDED_BY(mutex_) = false;
+  // Some daemon has it no more, and so none will again.
+  bool lost_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace weightd::client

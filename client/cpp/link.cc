@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/cpp/daemon_gone.h"
 #include "common/status.h"
 
 namespace weightd::client {
@@ -15,13 +16,6 @@ namespace {
 constexpr absl::Duration kRestartPatience = absl::Seconds(30);
 constexpr absl::Duration kFirstDelay = absl::Milliseconds(20);
 constexpr absl::Duration kLongestDelay = absl::Milliseconds(500);
-
-// What a call meets whose daemon ends, or is another one by now.
-bool IsAway(const absl::Status& status) {
-  const Reason reason = ReasonOf(status);
-  return !status.ok() && (reason == Reason::kDaemonUnreachable || reason == Reason::kShuttingDown ||
-                          reason == Reason::kSessionInvalid);
-}
 
 // Tries `call` again while the daemon is away.
 absl::Status Retry(absl::Time deadline, absl::FunctionRef<absl::Status()> call) {
@@ -42,13 +36,14 @@ absl::Status Retry(absl::Time deadline, absl::FunctionRef<absl::Status()> call) 
 absl::StatusOr<std::shared_ptr<Client::Link>> Client::Link::Open(std::string socket_dir,
                                                                  absl::Time deadline) {
   std::shared_ptr<Connection> connection;
+  // What a daemon leaves that ended.
+  const std::string lock = absl::StrCat(socket_dir, "/weightd.lock");
   const std::string socket = absl::StrCat(socket_dir, "/handles.sock");
-  RETURN_IF_ERROR(Retry(
-      // One that ended on its own took its sockets along.
-      access(socket.c_str(), F_OK) == 0 ? deadline : absl::InfinitePast(), [&]() -> absl::Status {
-        ASSIGN_OR_RETURN(connection, Connection::Open(socket_dir, deadline));
-        return absl::OkStatus();
-      }));
+  const bool was_there = access(lock.c_str(), F_OK) == 0 || access(socket.c_str(), F_OK) == 0;
+  RETURN_IF_ERROR(Retry(was_there ? deadline : absl::InfinitePast(), [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(connection, Connection::Open(socket_dir, deadline));
+    return absl::OkStatus();
+  }));
   return std::shared_ptr<Link>(new Link(std::move(socket_dir), std::move(connection)));
 }
 

@@ -20,7 +20,7 @@ namespace weightd::client {
 // and the leases that may have to be taken again. Thread-safe.
 class Client::Link {
  public:
-  // Waits for a daemon that was killed, and for no other.
+  // Waits for a daemon that was there, and for no other.
   static absl::StatusOr<std::shared_ptr<Link>> Open(std::string socket_dir, absl::Time deadline);
   Link(const Link&) = delete;
 

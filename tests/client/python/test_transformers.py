@@ -45,6 +45,23 @@ def bert() -> Any:
     return transformers.BertForPreTraining(transformers.BertConfig(**SMALL)).eval()
 
 
+class OwnConfig(transformers.PreTrainedConfig):
+    model_type = "weightd-test"
+
+    def __init__(self, width: int = 4, **options: Any) -> None:
+        self.width = width
+        super().__init__(**options)
+
+
+class Own(transformers.PreTrainedModel):
+    config_class = OwnConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.linear = torch.nn.Linear(config.width, config.width)
+        self.post_init()
+
+
 def saved(module: Any, folder: Path, **options: Any) -> Path:
     module.config.dtype = module.dtype
     module.save_pretrained(folder, **options)
@@ -257,6 +274,27 @@ def test_quantized_models_are_refused(load: Load, tmp_path: Path) -> None:
         load(transformers.LlamaForCausalLM, folder, config=written.config)
 
 
+def test_the_config_is_read_by_the_class(load: Load, tmp_path: Path) -> None:
+    """As in transformers: a part of a model has a part of its config, and a class of one's own its own."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    settings = transformers.CLIPConfig(
+        text_config={**sizes, "vocab_size": 100}, vision_config={**sizes, "image_size": 16, "patch_size": 8}
+    )
+    folder = saved(transformers.CLIPModel(settings), tmp_path / "clip")
+    module, report = load(transformers.CLIPTextModel, folder, strict=False)
+    assert isinstance(module.config, transformers.CLIPTextConfig)
+    assert (report.copied, report.missing) == ({}, ())
+    own = saved(Own(OwnConfig(width=8)), tmp_path / "own")
+    module, _ = load(Own, own)
+    assert module.linear.weight.shape == (8, 8)
+
+
+def test_what_is_no_class_of_models_is_refused(load: Load, tmp_path: Path) -> None:
+    for cls in (torch.nn.Linear, "AutoModel"):
+        with pytest.raises(weightd.InvalidRequestError, match="is no class of transformers' models"):
+            load(cls, tmp_path)
+
+
 def test_an_attached_model_serves_several(daemon: Daemon, tmp_path: Path) -> None:
     written = llama()
     folder = saved(written, tmp_path / "llama")
@@ -286,6 +324,15 @@ def test_code_in_a_config_does_not_run(load: Load, tmp_path: Path) -> None:
     (folder / "own.py").write_text("raise SystemExit('it ran')")
     with pytest.raises(weightd.InvalidRequestError, match=r"custom code.*config="):
         load(transformers.AutoModelForCausalLM, folder)
+
+
+def test_code_of_a_hub_in_a_config_is_refused(load: Load, tmp_path: Path) -> None:
+    folder = saved(llama(), tmp_path / "llama")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "attn_implementation": "somebody/kernel"}))
+    with pytest.raises(weightd.InvalidRequestError, match="names code of a hub: 'somebody/kernel'"):
+        load(transformers.AutoModelForCausalLM, folder)
+    load(transformers.AutoModelForCausalLM, folder, attn_implementation="sdpa")
 
 
 # On a GPU.

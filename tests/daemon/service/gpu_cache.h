@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/gpu_id.h"
 #include "daemon/cache/cache.h"
+#include "daemon/fd_store/fd_store.h"
 
 namespace weightd::service {
 
@@ -42,6 +43,9 @@ class GpuCache final : public cache::Cache {
   std::vector<device::GpuStatus> Gpus() const override;
   absl::StatusOr<GpuId> FindGpu(absl::string_view name) const override;
 
+  void Readopt(std::vector<fd_store::StoredFd> stored) override {
+    host_->Readopt(std::move(stored));
+  }
   absl::Status Release(SessionId session, LeaseId lease) override {
     return host_->Release(session, lease);
   }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -35,14 +34,24 @@ def patiently(call: Callable[[], _T], directory: Path, deadline: Deadline) -> _T
     """What `call` returns, tried again while the daemon of that folder was there and is not."""
     end = time.monotonic() + _RESTART_SECONDS
     delay = _FIRST_DELAY
+    told = False
     while True:
         outcome = _outcome(call)
         if not isinstance(outcome, Error):
             return outcome
         if outcome.reason not in _AWAY or not _was_there(directory) or delay >= _left(deadline, end):
             raise outcome
+        if delay == _LONGEST_DELAY and not told:
+            told = True
+            _tell(directory, outcome)
         time.sleep(delay)
         delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def _tell(directory: Path, failure: Error) -> None:
+    import logging  # seldom needed
+
+    logging.getLogger("weightd").warning("waiting for the daemon of %s to come back: %s", directory, failure.message)
 
 
 def _outcome(call: Callable[[], _T]) -> _T | Error:
@@ -58,8 +67,8 @@ def saw_daemon(directory: Path) -> None:
 
 
 def _was_there(directory: Path) -> bool:
-    """A daemon that ends on its own takes its sockets along; one that was killed leaves them."""
-    return directory in _seen or (directory / "handles.sock").exists()
+    """A daemon that ends, and be it by SIGKILL, leaves its lock."""
+    return directory in _seen or (directory / "weightd.lock").exists() or (directory / "handles.sock").exists()
 
 
 def _left(deadline: Deadline, end: float) -> float:
@@ -81,6 +90,7 @@ class Lease:
         self._revision = revision
         self._file = _identity(segment)
         self._closed = False
+        self._lost = False
         self._renewing = threading.Lock()
         _leases.add(self)
 
@@ -97,9 +107,12 @@ class Lease:
         if directory != self._directory or not self._renewing.acquire(blocking=False):
             return
         try:
-            if not self._closed and not self._session.lives():
-                with contextlib.suppress(Error):
+            if not self._closed and not self._lost and not self._session.lives():
+                try:
                     self._renew(Deadline(_RENEWAL_SECONDS))
+                except Error as failure:
+                    # Another daemon has it, or nobody ever will again.
+                    self._lost = failure.reason not in _AWAY
         finally:
             self._renewing.release()
 
@@ -113,6 +126,8 @@ class Lease:
                 os.close(descriptor)
             if found == [self._file]:
                 self._session, session = session, self._session
+            else:
+                self._lost = True
         finally:
             session.close()
         if self._closed:  # meanwhile

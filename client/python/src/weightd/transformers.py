@@ -123,11 +123,12 @@ def from_pretrained(
             doesn't fit, with names, and for options that can't work.
     """
     options = passed_on(options, _REFUSED)
+    reader = _config_class(cls)
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
     tensors = flat_state_dict(model)
-    settings = _own_settings(model, options) if config is None else _settings(config, options)
+    settings = _own_settings(model, reader, options) if config is None else _settings(config, reader, options)
     if getattr(settings.config, "quantization_config", None) is not None:
         hint = "load model.state_dict() with the quantizer's own means"
         raise error("UNSUPPORTED", "transformers loads quantized models its own way", model=model.uri, hint=hint)
@@ -175,7 +176,18 @@ def tokenizer(
     return made
 
 
-def _own_settings(model: Model, options: dict[str, Any]) -> _Settings:
+def _config_class(cls: Any) -> Any:
+    """What reads the config of that class's models, as in transformers: an Auto class's, or the class's own."""
+    if hasattr(cls, "_model_mapping"):
+        return transformers.AutoConfig
+    own = getattr(cls, "config_class", None)
+    if own is None or not hasattr(cls, "_from_config"):
+        hint = "give a class, as transformers.AutoModel; weightd.torch.load_into takes other modules"
+        raise error("INVALID_ARGUMENT", f"{cls!r} is no class of transformers' models", hint=hint)
+    return own
+
+
+def _own_settings(model: Model, reader: Any, options: dict[str, Any]) -> _Settings:
     """Those that came with the model."""
     found = {name: model.files[name] for name in ("config.json", "generation_config.json") if name in model.files}
     if "config.json" not in found:
@@ -183,25 +195,31 @@ def _own_settings(model: Model, options: dict[str, Any]) -> _Settings:
         raise error("FILE_NOT_FOUND", "no config.json lies beside the model's weights", model=model.uri, hint=hint)
     folder = PrivateFolder(found)
     try:
-        return _settings(folder.path, options)
-    except (OSError, ValueError) as failure:  # also for models that bring code
+        settings = _settings(folder.path, reader, options)
+    # Also for models that bring code, and whatever else a class makes of a config that it doesn't expect.
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as failure:
         hint = "config= takes a config, also of a class that you import yourself"
-        cause = str(failure).replace(str(folder.path), model.uri).splitlines()[0]
+        cause = (str(failure) or repr(failure)).replace(str(folder.path), model.uri.rstrip("/")).splitlines()[0]
         raise unfit(f"transformers can't read the model's config: {cause}", model.uri, hint) from failure
     finally:
         folder.remove()
+    kernel = settings.config._attn_implementation
+    if isinstance(kernel, str) and "/" in kernel and "attn_implementation" not in options:
+        hint = "attn_implementation= says what to take instead, such as sdpa"
+        raise error("UNSUPPORTED", f"the model's config names code of a hub: {kernel!r}", model=model.uri, hint=hint)
+    return settings
 
 
 def _settings(
-    given: transformers.PreTrainedConfig | str | os.PathLike[str], options: dict[str, Any]
+    given: transformers.PreTrainedConfig | str | os.PathLike[str], reader: Any, options: dict[str, Any]
 ) -> _Settings:
     """With the options that change the config, and the others."""
     if isinstance(given, transformers.PreTrainedConfig):
         return _Settings(given, None, options)
     changes = {name: value for name, value in options.items() if name not in ("dtype", "torch_dtype")}
-    config, rest = transformers.AutoConfig.from_pretrained(
-        given, return_unused_kwargs=True, local_files_only=True, trust_remote_code=False, **changes
-    )
+    if reader is transformers.AutoConfig:
+        changes["trust_remote_code"] = False
+    config, rest = reader.from_pretrained(given, return_unused_kwargs=True, local_files_only=True, **changes)
     generation = None
     if Path(given, "generation_config.json").is_file():
         generation = transformers.GenerationConfig.from_pretrained(given, local_files_only=True)
