@@ -286,6 +286,7 @@ bool MakesNoSense(const absl::Status& status) {
 
 std::vector<const source::ObjectVersion*> VersionsOf(const ResolvedModel& resolved) {
   std::vector<const source::ObjectVersion*> versions;
+  versions.reserve(resolved.files.size());
   for (const ModelFile& file : resolved.files) {
     versions.push_back(&file.version);
   }
