@@ -35,6 +35,7 @@ def assigned(
     given = {name: value for name, value in options.items() if name == "attn_implementation"}
     with no_init_weights(), parameters_on_meta():
         module = cls._from_config(copy.deepcopy(config), dtype=dtype, **given)
+    module.tie_weights()  # which is not done without initialisation
     placed = _placed(module, tensors)
     if placed is None or module._get_dtype_plan(dtype) or not _keep_their_names(module, placed):
         return None
