@@ -13,6 +13,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "common/received_fds.h"
 #include "common/status.h"
 
 namespace weightd {
@@ -24,24 +25,6 @@ constexpr size_t kMaxSentFds = 253;
 constexpr size_t kMaxDroppedFds = 1024;
 
 bool WouldBlock(int error_number) { return error_number == EAGAIN || error_number == EWOULDBLOCK; }
-
-// Takes ownership of every descriptor that came with the message.
-std::vector<Fd> TakeFds(msghdr& message) {
-  std::vector<Fd> fds;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-      continue;
-    }
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-      fds.emplace_back(fd);
-    }
-  }
-  return fds;
-}
 
 // Closes descriptors on a thread of its own, which lives as long as the process.
 class Dropper {
@@ -97,7 +80,7 @@ ssize_t ReceiveWithoutDescriptors(int socket, msghdr& message, int flags) {
   const ssize_t received = ReceiveMessage(socket, message, flags | MSG_CMSG_CLOEXEC);
   const int error_number = errno;
   if (received >= 0 && message.msg_controllen > 0) {
-    std::vector<Fd> fds = TakeFds(message);
+    std::vector<Fd> fds = ReceivedFds(message);
     if (!fds.empty()) {
       Dropper::Instance().Drop(std::move(fds));
     }
@@ -161,7 +144,7 @@ absl::StatusOr<Packet> ReceivePacket(int socket, bool accept_fds) {
     return WouldBlock(error_number) ? absl::UnavailableError(cause.message()) : cause;
   }
   if (accept_fds) {
-    packet.fds = TakeFds(message);
+    packet.fds = ReceivedFds(message);
   }
   if ((message.msg_flags & MSG_TRUNC) != 0 ||
       (accept_fds && (message.msg_flags & MSG_CTRUNC) != 0)) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "common/received_fds.h"
 #include "daemon/fd_store/keeper_protocol.h"
 
 namespace weightd::keeper {
@@ -17,22 +18,6 @@ constexpr size_t kMaxFds = 4;
 
 Outcome OutcomeOf(int error_number) {
   return error_number == EAGAIN || error_number == EINTR ? Outcome::kLater : Outcome::kGone;
-}
-
-// Takes ownership of every descriptor that came with the message.
-void TakeFds(msghdr& message, std::vector<Fd>& fds) {
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-      continue;
-    }
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-      fds.emplace_back(fd);
-    }
-  }
 }
 
 }  // namespace
@@ -50,8 +35,7 @@ Outcome Receive(int socket, Packet& packet) {
   if (received < 0) {
     return OutcomeOf(errno);
   }
-  packet.fds.clear();
-  TakeFds(message, packet.fds);
+  packet.fds = ReceivedFds(message);
   packet.text.assign(bytes.data(), static_cast<size_t>(received));
   packet.cut = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
   // An empty packet is the peer's end.
