@@ -47,8 +47,8 @@ absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config&
   return fd_store::Open(std::move(options));
 }
 
-void FlushFdStore(fd_store::FdStore& store) {
-  if (!store.Flush(absl::Now() + kFlushPatience)) {
+void FlushFdStore(fd_store::FdStore* store) {
+  if (store != nullptr && !store->Flush(absl::Now() + kFlushPatience)) {
     Log(LogLevel::kWarning, "keeper.unfinished",
         {{"message",
           "it has not confirmed everything: the next daemon may have to load some again"}});

@@ -12,14 +12,15 @@
 namespace weightd {
 
 // Where this daemon's descriptors outlive it: with the service manager at `notify_socket`, with the
-// keeper of a valid config, or nowhere. What becomes of that is logged. After the log was started.
+// keeper of a valid config, or nowhere (null). What becomes of that is logged. After the log was
+// started.
 absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config& config,
                                                                const std::string& notify_socket,
                                                                fd_store::Inherited inherited);
 
 // At the end of the process: waits a moment until the store has everything that the next daemon is
-// to take back.
-void FlushFdStore(fd_store::FdStore& store);
+// to take back. Null: there is none.
+void FlushFdStore(fd_store::FdStore* store);
 
 }  // namespace weightd
 

@@ -244,8 +244,10 @@ absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_
       [this](const cache::Event& event) { event_lines_.Happened(event); });
   counting_ = cache_->events().Subscribe(
       [counters = counters_.get()](const cache::Event& event) { counters->Happened(event); });
-  // We hold the folders' locks: whoever left it has ended.
-  cache_->Readopt(fd_store->TakeBack());
+  if (fd_store != nullptr) {
+    // We hold the folders' locks: whoever left it has ended.
+    cache_->Readopt(fd_store->TakeBack());
+  }
   RETURN_IF_ERROR(models_.Place(config, cache_.get(), gpus_.get()));
   if (host_tier->options().ready > 0) {
     ready_keeper_ = std::make_unique<host::ReadyKeeper>(host_tier);

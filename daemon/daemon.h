@@ -41,8 +41,8 @@ namespace weightd {
 class Daemon {
  public:
   // `config` comes from ParseConfig; `file` is where it may be read again. Waits for a dying
-  // predecessor in the same folders until `stopping`; then takes over what is in `fd_store`, which
-  // outlives it.
+  // predecessor in the same folders until `stopping`; then takes over what is in `fd_store` (null:
+  // none), which outlives it.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const v1::Config& config, ConfigFile file,
                                                        fd_store::FdStore* fd_store,
                                                        Cancellation& stopping);

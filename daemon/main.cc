@@ -42,7 +42,7 @@ static absl::Status Serve(const weightd::v1::Config& config, const weightd::Comm
   heartbeat.reset();
   manager.Stopping();
   (*daemon)->Stop();
-  weightd::FlushFdStore(*fd_store);
+  weightd::FlushFdStore(fd_store.get());
   weightd::StopLogging();
   // A large cache takes seconds to free, which nobody needs to wait for: the kernel does it.
   _exit(weightd::kExitOk);

@@ -25,9 +25,8 @@ struct Options {
   }
 };
 
-// The service manager if it stores descriptors, else the keeper if
-// there is a folder for one, else a store that forgets everything. A keeper that isn't there yet is
-// no error.
+// The service manager if it stores descriptors, else the keeper if there is a folder for one, else
+// null. A keeper that isn't there yet is no error.
 absl::StatusOr<std::unique_ptr<FdStore>> Open(Options options);
 
 }  // namespace weightd::fd_store
