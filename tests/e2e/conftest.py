@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+from hub_models import Hub  # noqa: E402
 from processes import INSTRUMENTED, ROOT, Daemon, Nginx, Reader  # noqa: E402
 from shelves import Bucket, Folder, Moto, Rgw, S3Server, Shelf  # noqa: E402
 
@@ -51,6 +52,17 @@ def files(tmp_path: pathlib.Path) -> pathlib.Path:
     folder = tmp_path / "files"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> typing.Iterator[Hub]:
+    """A stand-in hub, which the daemon takes for the one."""
+    with Hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
 
 
 @pytest.fixture
