@@ -4,6 +4,7 @@ Arguments: socket folder, seed, a JSON file {model: {tensor: CRC-32}}.
 """
 
 import json
+import logging
 import pathlib
 import random
 import select
@@ -68,6 +69,7 @@ class Client:
 
 def main() -> None:
     socket_dir, seed, expected = sys.argv[1:]
+    logging.disable(logging.WARNING)  # that it waits for the next daemon
     client = Client(socket_dir, int(seed), json.loads(pathlib.Path(expected).read_text()))
     pause = random.Random(int(seed))
     while not select.select([sys.stdin], [], [], pause.uniform(0, 0.05))[0]:

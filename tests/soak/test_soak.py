@@ -1,22 +1,28 @@
-"""Two minutes of the soak, and whether its oracle would notice."""
+"""Two minutes of the soak, a few kills, and whether the oracle would notice."""
 
 import pathlib
 import subprocess
 import sys
 
+import pytest
 from oracle import Metrics, Oracle, Sample, grows
 
 
-def test_two_minutes() -> None:
-    soak = pathlib.Path(__file__).with_name("soak.py")
+def run(script: str, *arguments: str) -> None:
+    file = str(pathlib.Path(__file__).with_name(script))
     done = subprocess.run(
-        [sys.executable, str(soak), "--minutes", "2", "--round-seconds", "4"],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
+        [sys.executable, file, *arguments], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+def test_two_minutes() -> None:
+    run("soak.py", "--minutes", "2", "--round-seconds", "4")
+
+
+@pytest.mark.parametrize("victim", ["daemon", "keeper", "both"])
+def test_a_few_kills(victim: str) -> None:
+    run("restarts.py", "--kills", "12", "--clients", "4", "--victim", victim, "--ready", "30")
 
 
 def attached(seed: int, right: bool = True) -> dict[str, object]:

@@ -102,6 +102,14 @@ def test_the_first_attach_waits_for_the_next_daemon_when_this_one_stops(
     assert len(waits) == 3
 
 
+def test_an_attach_waits_where_a_daemon_has_ended(
+    start: Callable[..., FakeDaemon], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weightd.lock").touch()  # what it leaves
+    monkeypatch.setattr(_restart.time, "sleep", lambda _: start({"m": small()}))
+    assert list(weightd.attach("m", socket_dir=tmp_path)) == ["a"]
+
+
 def test_where_no_daemon_was_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_restart.time, "sleep", lambda _: pytest.fail("it waits"))
     with pytest.raises(weightd.UnavailableError, match="no daemon at"):
