@@ -1,7 +1,7 @@
 // A process of a service that stores descriptors: prints what it takes back, as lines NAME=TEXT,
 // then does what its arguments say and says how long it waited for that:
 //   store_user OUTPUT KEEPER_DIR [store NAME TEXT | remove NAME | die]...
-// "die" is SIGKILL, without waiting for anything.
+// "die" is SIGKILL, without waiting for anything. Ends with 3 if there is nowhere to store.
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -52,6 +52,9 @@ int main(int argc, char** argv) {
   const auto store = weightd::fd_store::Open(std::move(options));
   if (!store.ok()) {
     return 2;
+  }
+  if (*store == nullptr) {
+    return 3;
   }
   std::ofstream output(argv[1]);
   Print(output, **store);

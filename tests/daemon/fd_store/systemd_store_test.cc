@@ -26,6 +26,8 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 constexpr char kProgram[] = "tests/daemon/fd_store/store_user";
+// How that ends with nowhere to store.
+constexpr int kNowhere = 3;
 
 class SystemdStoreTest : public ::testing::Test {
  protected:
@@ -65,7 +67,7 @@ TEST_F(SystemdStoreTest, GivesTheNextProcessWhatOneStored) {
 }
 
 TEST_F(SystemdStoreTest, BeforeVersion254ItIsKnownByWhatItGives) {
-  EXPECT_EQ(Serve({"store", "m", "1"}, 0, true), "");
+  EXPECT_EQ(Serve({"store", "m", "1"}, kNowhere, true), "");
   EXPECT_THAT(systemd_.names(), IsEmpty());
   EXPECT_EQ(Serve({"store", "m", "1"}), "");
   EXPECT_EQ(Serve({"store", "n", "2"}, 0, true), "m=1\n");
