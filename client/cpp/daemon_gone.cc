@@ -20,12 +20,6 @@ absl::Status DaemonGone(absl::string_view what, absl::string_view where) {
                             "? Name another folder with --socket-dir, socket_dir or WEIGHTD_DIR"));
 }
 
-bool IsAway(const absl::Status& status) {
-  const Reason reason = ReasonOf(status);
-  return !status.ok() && (reason == Reason::kDaemonUnreachable || reason == Reason::kShuttingDown ||
-                          reason == Reason::kSessionInvalid);
-}
-
 absl::Status CannotConnect(int error_number, absl::string_view socket_path) {
   const absl::Status cause = ErrnoError(error_number, absl::StrCat("connect to ", socket_path));
   if (error_number == EACCES || error_number == EPERM) {

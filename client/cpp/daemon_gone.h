@@ -13,9 +13,6 @@ bool IsSocketPath(absl::string_view where);
 // address (HOST:PORT).
 absl::Status DaemonGone(absl::string_view what, absl::string_view where);
 
-// What a call meets whose daemon ends, or is another one by now.
-bool IsAway(const absl::Status& status);
-
 // What connect(2) to a socket of the daemon failed with: PERMISSION_DENIED (kNotAllowed) where this
 // user may not, else DaemonGone.
 absl::Status CannotConnect(int error_number, absl::string_view socket_path);

@@ -5,13 +5,19 @@
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "client/cpp/daemon_gone.h"
+#include "common/status.h"
 
 namespace weightd::client {
 namespace {
 
 // What came back is not worth a longer wait.
 constexpr absl::Duration kRenewalPatience = absl::Seconds(10);
+
+bool IsGone(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return !status.ok() && (reason == Reason::kModelNotResident || reason == Reason::kModelNotFound ||
+                          reason == Reason::kNotAllowed);
+}
 
 }  // namespace
 
@@ -45,19 +51,22 @@ void HeldLease::Renew(const std::shared_ptr<Client::Connection>& next) {
   const absl::Time deadline = absl::Now() + kRenewalPatience;
   const auto grant = next->Acquire(request, deadline, nullptr);
   bool same = false;
+  // That daemon doesn't have it, or not for us.
+  bool lost = IsGone(grant.status());
   if (grant.ok()) {
     const LeaseId lease(grant->lease_id());
     const auto claimed = next->session().Claim(lease, Session::Segment::kHost, deadline);
     struct stat status{};
     same = claimed.ok() && fstat(claimed->segment.get(), &status) == 0 &&
            status.st_dev == device_ && status.st_ino == inode_;
+    lost = claimed.ok() && !same;
     if (!same) {
       next->Release(lease);
     }
   }
   const absl::MutexLock lock(&mutex_);
   renewing_ = false;
-  lost_ = !same && !IsAway(grant.status());
+  lost_ = lost;
   if (same) {
     connection_ = next;
     lease_ = LeaseId(grant->lease_id());

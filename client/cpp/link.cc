@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/cpp/daemon_gone.h"
 #include "common/status.h"
 
 namespace weightd::client {
@@ -16,6 +15,13 @@ namespace {
 constexpr absl::Duration kRestartPatience = absl::Seconds(30);
 constexpr absl::Duration kFirstDelay = absl::Milliseconds(20);
 constexpr absl::Duration kLongestDelay = absl::Milliseconds(500);
+
+// What a call meets whose daemon ends, or is another one by now.
+bool IsAway(const absl::Status& status) {
+  const Reason reason = ReasonOf(status);
+  return !status.ok() && (reason == Reason::kDaemonUnreachable || reason == Reason::kShuttingDown ||
+                          reason == Reason::kSessionInvalid);
+}
 
 // Tries `call` again while the daemon is away.
 absl::Status Retry(absl::Time deadline, absl::FunctionRef<absl::Status()> call) {

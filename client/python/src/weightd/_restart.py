@@ -20,6 +20,8 @@ from weightd.v1 import handles_pb2
 _RESTART_SECONDS = 30.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 0.5
 _AWAY = ("DAEMON_UNREACHABLE", "SHUTTING_DOWN", "SESSION_INVALID")
+# What the next daemon says that doesn't have a revision, or not for us: it won't have the same memory later.
+_GONE = ("MODEL_NOT_RESIDENT", "MODEL_NOT_FOUND", "NOT_ALLOWED")
 # A lease that came back is not worth a longer wait.
 _RENEWAL_SECONDS = 10.0
 
@@ -111,8 +113,7 @@ class Lease:
                 try:
                     self._renew(Deadline(_RENEWAL_SECONDS))
                 except Error as failure:
-                    # Another daemon has it, or nobody ever will again.
-                    self._lost = failure.reason not in _AWAY
+                    self._lost = failure.reason in _GONE
         finally:
             self._renewing.release()
 
