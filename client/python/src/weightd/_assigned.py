@@ -36,17 +36,15 @@ def assigned(
     with no_init_weights(), parameters_on_meta():
         module = cls._from_config(copy.deepcopy(config), dtype=dtype, **given)
     module.tie_weights()  # which is not done without initialisation
-    placed = _placed(module, tensors)
-    if placed is None or module._get_dtype_plan(dtype) or not _keep_their_names(module, placed):
+    slots = module.state_dict(keep_vars=True)
+    computed = {name for name, _ in module.named_buffers(remove_duplicate=False)} - slots.keys()
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in computed}
+    placed = _placed(slots, tensors)
+    if placed is None or module._get_dtype_plan(dtype) or not _keep_their_names(module, tensors):
         return None
-    _into_module.load(module, placed, None, cls.__name__)
-    for parameter in module.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())  # also frozen ones, as from_pretrained does
-    # What transformers looks at before it initialises: now only what the model doesn't have, which is buffers.
-    for tensor in module.state_dict(keep_vars=True).values():
-        tensor._is_hf_initialized = True
-    module.initialize_weights()
-    module.tie_weights()
+    if not _into_module.assign(module, placed):
+        return None
+    _initialise(module, computed)
     return module.eval()
 
 
@@ -62,21 +60,38 @@ def _dtype(
     return dtype if types == {dtype} else None
 
 
-def _placed(module: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
-    """The tensors that have a place, if that is all but computed buffers, and every place has a fitting one."""
-    slots = module.state_dict(keep_vars=True)
-    computed = {name for name, _ in module.named_buffers(remove_duplicate=False)} - slots.keys()
-    placed = {name: tensor for name, tensor in tensors.items() if name not in computed}
-    if not placed.keys() <= slots.keys():
+def _placed(
+    slots: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]
+) -> list[tuple[list[str], torch.Tensor]] | None:
+    """The tensor of each slot under all of its names, if all tensors have a place, and every place a fitting one."""
+    if not tensors.keys() <= slots.keys():
         return None
+    placed = []
     for names in _into_module.tied_names(slots):
-        found = [placed[name] for name in names if name in placed]
+        found = [tensors[name] for name in names if name in tensors]
         slot = slots[names[0]]
         if not found or any((tensor.shape, tensor.dtype) != (slot.shape, slot.dtype) for tensor in found):
             return None
         if len({tensor.data_ptr() for tensor in found}) > 1:  # copies of a tied weight, or weights that differ
             return None
+        placed.append((names, found[0]))
     return placed
+
+
+def _initialise(module: Any, computed: set[str]) -> None:
+    """Lets transformers compute what the model doesn't have: those buffers."""
+    for tensor in module.state_dict(keep_vars=True).values():
+        tensor._is_hf_initialized = True
+    # Also modules whose initialisation would find nothing to do, neither in them nor below: looking takes long.
+    concerned = {""}
+    for name in computed:
+        while name:
+            name = name.rpartition(".")[0]
+            concerned.add(name)
+    for name, part in module.named_modules(remove_duplicate=False):
+        if name not in concerned:
+            part._is_hf_initialized = True
+    module.initialize_weights()
 
 
 def _keep_their_names(module: Any, tensors: Mapping[str, torch.Tensor]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,36 @@ def load(
         require_none(outcome.unexpected_keys, "the model has, and the module has not", model, hint)
     count = len(tensors) - len(outcome.unexpected_keys)
     return LoadReport(count, copied, tuple(outcome.missing_keys), tuple(outcome.unexpected_keys))
+
+
+def assign(module: torch.nn.Module, placed: Iterable[tuple[list[str], torch.Tensor]]) -> bool:
+    """Makes each tensor the module's parameter or persistent buffer of those names, which has its shape and type.
+
+    Parameters want a gradient if they can have one. As `load_state_dict` would do it, which takes far longer; False,
+    and nothing is changed, if a part of the module has a say in how it is loaded.
+    """
+    import torch
+
+    parts = dict(module.named_modules(remove_duplicate=False))
+    for part in parts.values():
+        if (
+            type(part)._load_from_state_dict is not torch.nn.Module._load_from_state_dict
+            or part._load_state_dict_pre_hooks
+            or part._load_state_dict_post_hooks
+        ):
+            return False
+    for names, tensor in placed:
+        parameter = None
+        for name in names:
+            owner, _, attribute = name.rpartition(".")
+            part = parts[owner]
+            if attribute in part._parameters:
+                if parameter is None:
+                    parameter = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
+                part._parameters[attribute] = parameter
+            else:
+                part._buffers[attribute] = tensor
+    return True
 
 
 def named_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -244,7 +244,7 @@ def _made(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadR
         return (_on_cpu if device == "cpu" else _on_gpu)(wanted, tensors)
     if device != "cpu":
         _into_module.move_buffers(module, device, tensors.__contains__)
-    return module, LoadReport(len(tensors), _copied(module, tensors, set()), (), ())
+    return module, LoadReport(len(tensors), {}, (), ())
 
 
 def _on_cpu(wanted: _Wanted, tensors: dict[str, torch.Tensor]) -> tuple[Any, LoadReport]:
