@@ -43,6 +43,7 @@ TEST(Replay, S3Answers) { Replay("s3_answers", S3Answers); }
 TEST(Replay, S3UploadAnswers) { Replay("s3_upload_answers", S3UploadAnswers); }
 TEST(Replay, HubAnswers) { Replay("hub_answers", HubAnswers); }
 TEST(Replay, HandleFrames) { Replay("handle_frames", HandleFrames); }
+TEST(Replay, KeeperRequests) { Replay("keeper_requests", KeeperRequests); }
 
 }  // namespace
 }  // namespace weightd::fuzz

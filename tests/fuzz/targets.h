@@ -36,6 +36,9 @@ void CredentialText(absl::string_view input);
 // What a client sends on handles.sock: packets, each after its length in one byte; a length of 0
 // stands for a claim of the client's own lease. Served by the real channel.
 void HandleFrames(absl::string_view input);
+// What a client sends to weightd-keeper: packets, each after its length in one byte, whose top bit
+// stands for a descriptor. Served by the real server.
+void KeeperRequests(absl::string_view input);
 
 // Aborts with `promise` if it was not kept.
 void Require(bool kept, const char* promise);
