@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test: formatting and lint, unit tests, the Python client, end-to-end tests
-# with real processes, the quickstart; and unit and end-to-end tests again under ASan+UBSan and TSan. The last line is the
-# true count.
+# run.sh [--sanitizers]: installs what is missing, builds, and runs every test: formatting and lint, unit tests, the Python
+# client, end-to-end tests with real processes, the quickstart; with --sanitizers, as CI does, unit and end-to-end tests again
+# under ASan+UBSan and TSan, which takes twice as long. The last line is the true count.
 set -u -o pipefail
+sanitizers=""
+case "$*" in
+  "") ;;
+  --sanitizers) sanitizers="asan tsan" ;;
+  *)
+    echo "usage: run.sh [--sanitizers]" >&2
+    exit 2
+    ;;
+esac
 cd "$(dirname "$0")/.." || exit 1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -85,7 +94,7 @@ else
 fi
 python_tests packages opt tests/packages
 python_tests soak opt tests/soak
-for sanitizer in asan tsan; do
+for sanitizer in $sanitizers; do
   check "build ($sanitizer)" binaries "$sanitizer"
   unit_tests "$sanitizer"
   python_tests e2e "$sanitizer" $side_by_side -m "not plain_only" tests/e2e
