@@ -25,6 +25,8 @@ class ReadoptionTest : public CacheTest {
   static constexpr uint64_t kBudget = 100;
 
   void SetUp() override { Next(); }
+  // The cache uses the store until its end.
+  void TearDown() override { Stop(); }
 
   // The next daemon; the one before is gone.
   void Next(uint64_t budget = kBudget, CacheOptions options = {});
