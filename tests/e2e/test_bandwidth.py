@@ -53,6 +53,7 @@ def test_loads_keep_the_limit_together(daemons: typing.Callable[..., Daemon], we
     assert time.monotonic() - begin > 0.85 * len(urls) * 16 * MIB / RATE
 
 
+@pytest.mark.plain_only  # a slow look comes too late
 def test_a_client_goes_before_a_preload(daemons: typing.Callable[..., Daemon], web: Nginx, files: pathlib.Path) -> None:
     daemon = daemons(CONFIG)
     slow, fast = (web.url(even_model(files / f"{i}.safetensors", 32 * MIB, 4, seed=i).name) for i in range(2))
@@ -64,6 +65,7 @@ def test_a_client_goes_before_a_preload(daemons: typing.Callable[..., Daemon], w
         assert operator.wait(60) == 0
 
 
+@pytest.mark.plain_only  # a slow look comes too late
 def test_a_preload_that_a_client_joins_goes_first(
     daemons: typing.Callable[..., Daemon], web: Nginx, files: pathlib.Path
 ) -> None:
