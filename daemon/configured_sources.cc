@@ -100,7 +100,7 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeHf(const v1::SourcesConfig& 
   source::HfSourceOptions options;
   options.settings = source::HfSettingsOf(source::Environment::OfProcess());
   if (!hf.endpoint().empty()) {
-    options.settings.endpoint = hf.endpoint();
+    ASSIGN_OR_RETURN(options.settings.endpoint, source::CheckHubEndpoint(hf.endpoint()));
   }
   if (!hf.token_file().empty()) {
     options.shared_token = {.value = "", .file = hf.token_file(), .file_required = true};
@@ -113,6 +113,11 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeHf(const v1::SourcesConfig& 
   if (hf.has_offline()) {
     options.settings.offline = hf.offline();
   }
+  if (!options.settings.endpoint.ok() && !options.settings.offline) {
+    const absl::Status& status = options.settings.endpoint.status();
+    Log(LogLevel::kWarning, "hub.no_address",
+        {{"error", status.message()}, {"hint", HintOf(status)}});
+  }
   options.http = HttpOptions(config.http(), LimitsOf(hf, common), counters.TrafficOf("hf"));
   if (!hf.ca_file().empty()) {
     options.http.ca_file = hf.ca_file();
@@ -121,7 +126,7 @@ absl::StatusOr<std::unique_ptr<source::Source>> MakeHf(const v1::SourcesConfig& 
     Log(LogLevel::kWarning, "hub.copy_damaged", {{"file", file}});
   };
   absl::StatusOr<std::unique_ptr<source::Source>> made = source::MakeHfSource(std::move(options));
-  return made.ok() ? std::move(made) : Annotate(made.status(), "sources.hf or HF_ENDPOINT");
+  return made.ok() ? std::move(made) : Annotate(made.status(), "sources.hf");
 }
 
 }  // namespace

@@ -72,11 +72,8 @@ absl::StatusOr<source::Registry> MakeSources(const StoreAccess& access) {
   source::HfSourceOptions hub;
   hub.settings = source::HfSettingsOf(source::Environment::OfProcess());
   hub.http = options;
-  absl::StatusOr<std::shared_ptr<source::Source>> hf = source::MakeHfSource(std::move(hub));
-  if (!hf.ok()) {
-    return Annotate(hf.status(), "HF_ENDPOINT");
-  }
-  sources.Add("hf", *std::move(hf));
+  ASSIGN_OR_RETURN(std::shared_ptr<source::Source> hf, source::MakeHfSource(std::move(hub)));
+  sources.Add("hf", std::move(hf));
   return sources;
 }
 

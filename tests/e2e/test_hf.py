@@ -1,12 +1,13 @@
 """Models of a hub, hf://organisation/name@revision/, on the real daemon and a stand-in hub."""
 
 import pathlib
+import subprocess
 
 import pytest
 import weightd
 from hub_models import MODEL, Daemons, Hub, Request, attach, cached, contents, refusal
 from models import expected, sharded_model, small_model
-from processes import Daemon, wait_until
+from processes import Daemon, binary, wait_until
 from shelves import same
 
 TOKEN = "hf_abcdefghijklmnop"
@@ -223,6 +224,48 @@ sources:
     with pytest.raises(weightd.Error) as caught:
         weightd.attach("hf://org/m@refs%2Fpr%2F1/", socket_dir=str(shared), timeout=60)
     assert caught.value.reason == "NOT_ALLOWED"
+
+
+def test_a_bad_endpoint_of_the_environment_fails_only_the_hubs_models(
+    daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "hf_secret@hub.example")
+    path = small_model(files / "model.safetensors")
+    daemon = daemons('models: [{name: m, uri: "hf://org/m"}]')
+    with attach(daemon, str(path)) as model:
+        assert same(model, path)
+    for uri in (MODEL, "m"):
+        error = refusal(daemon, uri)
+        assert error.reason == "UNSUPPORTED"
+        assert "HF_ENDPOINT in the environment is no address of a web server" in error.message
+        assert "https://host" in error.hint
+    (line,) = (line for line in daemon.log().splitlines() if "hub.no_address" in line)
+    assert "HF_ENDPOINT" in line
+    assert "hf_secret" not in daemon.log()
+    ctl = subprocess.run([binary("client/cli/weightctl"), "inspect", path], capture_output=True, check=False)
+    assert ctl.returncode == 0, ctl.stderr
+
+    root = tmp_path / "hf/hub"
+    cached(root, "c" * 40, contents(path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(root))
+    offline = daemons("sources: {hf: {offline: true}}")
+    with attach(offline, MODEL) as model:
+        assert same(model, path)
+    assert "hub.no_address" not in offline.log()
+
+
+def test_an_endpoint_of_the_config_is_the_configs(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push("org/m", contents(small_model(files / "model.safetensors")))
+    monkeypatch.setenv("HF_ENDPOINT", "hub.example")
+    attach(daemons(f"sources: {{hf: {{endpoint: '{hub.endpoint}'}}}}"), MODEL).close()
+    config = tmp_path / "weightd.yaml"
+    config.write_text("sources: {hf: {endpoint: hub.example}}")
+    command = [binary("daemon/weightd"), "--config", config, "--check-config"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"{config}:1: sources.hf.endpoint: the hub's endpoint is no address" in done.stderr
 
 
 def test_an_alias_names_a_repository(hub: Hub, daemons: Daemons, files: pathlib.Path) -> None:

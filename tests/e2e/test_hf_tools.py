@@ -60,4 +60,6 @@ def test_tools_read_the_local_cache(
     assert expected(tmp_path / "m.safetensors") == expected(path)
     assert hub.requests == []
     monkeypatch.setenv("HF_ENDPOINT", "ftp://hub")
+    tool("inspect", MODEL)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     assert "HF_ENDPOINT" in tool("inspect", MODEL, code=64).stderr

@@ -1,6 +1,7 @@
 #include "daemon/source/hf/hf_settings.h"
 
 #include <initializer_list>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -13,6 +14,10 @@ namespace weightd::source {
 namespace {
 
 constexpr absl::string_view kHub = "https://huggingface.co";
+
+constexpr absl::string_view kNoAddress = "is no address of a web server";
+constexpr absl::string_view kAddressHint =
+    "https://host[:port][/path]; tokens belong into HF_TOKEN or sources.hf.token_file";
 
 // huggingface_hub's ENV_VARS_TRUE_VALUES.
 bool IsTrue(absl::string_view text) {
@@ -35,6 +40,16 @@ std::string PathOf(const Environment& environment, std::initializer_list<absl::s
   return otherwise;
 }
 
+absl::StatusOr<std::string> EndpointOf(const Environment& environment) {
+  const std::string given = environment.variable("HF_ENDPOINT");
+  absl::StatusOr<std::string> endpoint = CheckHubEndpoint(given.empty() ? kHub : given);
+  return endpoint.ok() ? std::move(endpoint)
+                       : Error(Reason::kUnsupported,
+                               absl::StrCat("HF_ENDPOINT in the environment ", kNoAddress),
+                               absl::StrCat("leave it out, or set it to ", kAddressHint,
+                                            ", and start weightd anew"));
+}
+
 std::string Below(const std::string& folder, absl::string_view name) {
   return folder.empty() ? "" : absl::StrCat(folder, "/", name);
 }
@@ -46,10 +61,7 @@ HfSettings HfSettingsOf(const Environment& environment) {
       PathOf(environment, {"XDG_CACHE_HOME"}, Below(environment.home, ".cache"));
   const std::string home = PathOf(environment, {"HF_HOME"}, Below(caches, "huggingface"));
   HfSettings settings;
-  settings.endpoint = environment.variable("HF_ENDPOINT");
-  if (settings.endpoint.empty()) {
-    settings.endpoint = std::string(kHub);
-  }
+  settings.endpoint = EndpointOf(environment);
   settings.token.value = environment.variable("HF_TOKEN");
   if (settings.token.value.empty()) {
     settings.token.value = environment.variable("HUGGING_FACE_HUB_TOKEN");
@@ -67,9 +79,8 @@ absl::StatusOr<std::string> CheckHubEndpoint(absl::string_view endpoint) {
   const absl::StatusOr<Uri> uri = Uri::Parse(endpoint);
   if (!uri.ok() || (uri->scheme() != "http" && uri->scheme() != "https") ||
       !uri->user_info().empty() || !uri->query().empty()) {
-    return Error(Reason::kInvalidArgument, "the hub's endpoint is no address of a web server",
-                 "write https://host[:port][/path]; tokens belong into HF_TOKEN or "
-                 "sources.hf.token_file");
+    return Error(Reason::kInvalidArgument, absl::StrCat("the hub's endpoint ", kNoAddress),
+                 absl::StrCat("write ", kAddressHint));
   }
   return std::string(absl::StripSuffix(uri->ToString(), "/"));
 }

@@ -12,8 +12,8 @@ namespace weightd::source {
 
 // Which hub, and with what.
 struct HfSettings {
-  // As CheckHubEndpoint gives it.
-  std::string endpoint;
+  // As CheckHubEndpoint gives it; or why the hub can't be asked.
+  absl::StatusOr<std::string> endpoint;
   HfToken token;
   // The folder that holds "models--organisation--name"; empty: there is none.
   std::string cache;
@@ -22,7 +22,8 @@ struct HfSettings {
 };
 
 // What the environment says, by the names and defaults of huggingface_hub: HF_ENDPOINT, HF_TOKEN,
-// HF_TOKEN_PATH, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE.
+// HF_TOKEN_PATH, HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE. An HF_ENDPOINT that is none is
+// kUnsupported: it matters to whoever asks for the hub, and to nobody else.
 HfSettings HfSettingsOf(const Environment& environment);
 
 // An endpoint in normal form, without a slash at its end. INVALID_ARGUMENT unless it is an http: or

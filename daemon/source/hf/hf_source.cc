@@ -20,16 +20,21 @@ namespace {
 
 // The hub as one kind of reader sees it.
 struct Access {
+  // Null where it has no address.
   std::unique_ptr<HttpReader> hub;
   std::unique_ptr<HfCache> cache;
 };
 
-absl::StatusOr<Access> MakeAccess(const std::string& endpoint, HfToken token, std::string cache,
-                                  HttpSourceOptions http, HfCache::OnDamaged on_damaged) {
+absl::StatusOr<Access> MakeAccess(const absl::StatusOr<std::string>& endpoint, HfToken token,
+                                  std::string cache, HttpSourceOptions http,
+                                  HfCache::OnDamaged on_damaged) {
   Access access;
-  ASSIGN_OR_RETURN(std::shared_ptr<HfDialect> dialect, HfDialect::Make(endpoint, std::move(token)));
-  ASSIGN_OR_RETURN(access.hub, HttpReader::Make(std::move(http), std::move(dialect)));
   access.cache = std::make_unique<HfCache>(std::move(cache), std::move(on_damaged));
+  if (endpoint.ok()) {
+    ASSIGN_OR_RETURN(std::shared_ptr<HfDialect> dialect,
+                     HfDialect::Make(*endpoint, std::move(token)));
+    ASSIGN_OR_RETURN(access.hub, HttpReader::Make(std::move(http), std::move(dialect)));
+  }
   return access;
 }
 
@@ -68,8 +73,11 @@ absl::Status NoVersion(const Uri& uri) {
 
 class HfSource final : public Source {
  public:
-  HfSource(Access own, Access shared, bool offline)
-      : own_(std::move(own)), shared_(std::move(shared)), offline_(offline) {}
+  HfSource(Access own, Access shared, absl::Status has_hub, bool offline)
+      : own_(std::move(own)),
+        shared_(std::move(shared)),
+        has_hub_(std::move(has_hub)),
+        offline_(offline) {}
 
   absl::StatusOr<ObjectVersion> Stat(const Uri& uri, const ReadPolicy& policy,
                                      Cancellation& cancellation) override {
@@ -81,6 +89,7 @@ class HfSource final : public Source {
     if (offline_) {
       return StatOffline(access, uri, cancellation);
     }
+    RETURN_IF_ERROR(Annotate(has_hub_, uri.Redacted()));
     absl::StatusOr<ObjectVersion> version = access.hub->Stat(uri, policy, cancellation);
     if (ReasonOf(version.status()) == Reason::kSourceUnavailable && !cancellation.cancelled()) {
       const absl::StatusOr<ObjectVersion> cached = StatOffline(access, uri, cancellation);
@@ -99,6 +108,7 @@ class HfSource final : public Source {
     if (offline_) {
       return ListOffline(access, name, cancellation);
     }
+    RETURN_IF_ERROR(Annotate(has_hub_, folder.Redacted()));
     // The API tells of a repository, not of folders in it.
     ASSIGN_OR_RETURN(const Uri repository,
                      Uri::Parse(absl::StrCat("hf://", name.organisation, "/", name.repository, "@",
@@ -175,6 +185,8 @@ class HfSource final : public Source {
 
   const Access own_;
   const Access shared_;
+  // Why there is none, unless it is OK.
+  const absl::Status has_hub_;
   const bool offline_;
 };
 
@@ -207,6 +219,7 @@ absl::Status HfSource::Split(absl::Span<const ReadRequest> requests, const Acces
                    absl::StrCat(object.uri.Redacted(), ": gone from the local cache"),
                    "download it there again");
     } else {
+      RETURN_IF_ERROR(Annotate(has_hub_, object.uri.Redacted()));
       ObjectVersion pinned = object;
       ASSIGN_OR_RETURN(pinned.uri, PinnedTo(object.uri, version->commit));
       remote.Add(requests[i], i, std::move(pinned));
@@ -262,7 +275,7 @@ bool HfSource::Distrust(absl::Span<const ObjectVersion* const> objects, const Re
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Source>> MakeHfSource(HfSourceOptions options) {
-  ASSIGN_OR_RETURN(const std::string endpoint, CheckHubEndpoint(options.settings.endpoint));
+  const absl::StatusOr<std::string> endpoint = std::move(options.settings.endpoint);
   HfCache::OnDamaged on_damaged;
   if (options.on_damaged_copy != nullptr) {
     on_damaged = [tell = std::move(options.on_damaged_copy)](const HfName& name) {
@@ -276,7 +289,8 @@ absl::StatusOr<std::unique_ptr<Source>> MakeHfSource(HfSourceOptions options) {
   ASSIGN_OR_RETURN(Access shared, MakeAccess(endpoint, std::move(options.shared_token),
                                              std::move(options.shared_cache),
                                              std::move(options.http), std::move(on_damaged)));
-  return std::make_unique<HfSource>(std::move(own), std::move(shared), options.settings.offline);
+  return std::make_unique<HfSource>(std::move(own), std::move(shared), endpoint.status(),
+                                    options.settings.offline);
 }
 
 }  // namespace weightd::source

@@ -30,7 +30,8 @@ struct HfSourceOptions {
 // and checked by loads. What the local cache holds of a commit is read from there, after the hub
 // has said that the file may be had, or if the hub can't be reached; what the cache lacks is then
 // unavailable, not absent. A copy there that turns out to be damaged is left alone from then on:
-// the hub's bytes are read instead. INVALID_ARGUMENT for options that make no sense.
+// the hub's bytes are read instead. Without an address of a hub (HfSettings::endpoint) all but what
+// the cache gives offline fails with its status. INVALID_ARGUMENT for options that make no sense.
 absl::StatusOr<std::unique_ptr<Source>> MakeHfSource(HfSourceOptions options);
 
 }  // namespace weightd::source

@@ -30,7 +30,7 @@ HfSettings Settings(std::map<std::string, std::string> variables, std::string ho
 // As huggingface_hub has them when nobody says anything.
 TEST(HfSettings, HaveDefaults) {
   const HfSettings settings = Settings({});
-  EXPECT_EQ(settings.endpoint, "https://huggingface.co");
+  EXPECT_EQ(*settings.endpoint, "https://huggingface.co");
   EXPECT_EQ(settings.token.value, "");
   EXPECT_EQ(settings.token.file, "/home/u/.cache/huggingface/token");
   EXPECT_FALSE(settings.token.file_required);
@@ -63,7 +63,7 @@ TEST(HfSettings, TheNearestVariableCounts) {
                        {"HF_ENDPOINT", "https://hub.example"}});
   EXPECT_EQ(settings.cache, "/new");
   EXPECT_EQ(settings.token.value, "hf_new");
-  EXPECT_EQ(settings.endpoint, "https://hub.example");
+  EXPECT_EQ(*settings.endpoint, "https://hub.example");
 }
 
 TEST(HfSettings, AreOfflineByTheHubsWords) {
@@ -84,6 +84,14 @@ TEST(HfSettings, AnEndpointIsAWebServersAddress) {
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << endpoint;
     EXPECT_FALSE(absl::StrContains(status.ToString(), "hf_secret")) << endpoint;
   }
+}
+
+TEST(HfSettings, AnEndpointOfTheEnvironmentThatIsNoneIsNobodysMistakeYet) {
+  const absl::Status status = Settings({{"HF_ENDPOINT", "hf_secret@hub"}}).endpoint.status();
+  EXPECT_EQ(ReasonOf(status), Reason::kUnsupported);
+  EXPECT_TRUE(absl::StrContains(status.message(), "HF_ENDPOINT"));
+  EXPECT_TRUE(absl::StrContains(HintOf(status), "https://host"));
+  EXPECT_FALSE(absl::StrContains(status.ToString(), "hf_secret"));
 }
 
 HfToken OfValue(std::string value) {
