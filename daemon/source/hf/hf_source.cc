@@ -206,6 +206,7 @@ absl::Status HfSource::Split(absl::Span<const ReadRequest> requests, const Acces
     only_commit = version->commit;
     const HfName name = ParseHfName(object.uri);
     absl::StatusOr<HfCache::Found> found = access.cache->Find(name, version->commit, cancellation);
+    RETURN_IF_ERROR(cancellation.status());
     const bool same = found.ok() && found->version.etag == version->etag;
     if (same && found->blob.size != object.size) {
       access.cache->MarkDamaged(name, *found);
