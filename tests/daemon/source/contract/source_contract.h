@@ -21,6 +21,8 @@ class Place {
   // Creates or replaces an object.
   virtual void Put(absl::string_view name, absl::string_view bytes) = 0;
   virtual Uri UriOf(absl::string_view name) = 0;
+  // Whether an object that was replaced can still be read as it was.
+  virtual bool keeps_versions() const { return false; }
   virtual Source& source() = 0;
 };
 
