@@ -5,7 +5,9 @@ import pathlib
 import typing
 
 import pytest
+import torch
 import weightd
+import weightd.serialization
 from hub_models import MODEL, Daemons, Hub, attach, cached, contents, refusal
 from models import expected, sharded_model, small_model
 from processes import wait_until
@@ -53,6 +55,37 @@ def test_without_the_hub_the_cache_counts(
         assert same(attached, shard)
     # What it doesn't have may well be at the hub.
     assert refusal(daemon, f"{MODEL}other.safetensors").reason == "SOURCE_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.tensors"])
+def test_without_the_hub_no_index_is_missed(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path, name: str
+) -> None:
+    if name.endswith(".tensors"):
+        path = files / name
+        weight = torch.arange(1000, dtype=torch.float32)
+        weightd.serialization.save_file({"weight": weight}, path)
+        truth = {"weight": weight.numpy().tobytes()}
+    else:
+        path = small_model(files / name)
+        truth = expected(path)
+    model = {"config.json": b"{}", **contents(path)}
+    cached(tmp_path / "hf/hub", hub.push("org/m", model), model)
+    hub.close()
+    daemon = daemons()
+    for uri in (MODEL, "hf://org/m"):
+        with attach(daemon, uri) as attached:
+            assert {name: bytes(attached.raw(name)) for name in attached.tensors} == truth
+            assert dict(attached.files) == {"config.json": b"{}"}
+
+
+def test_without_the_hub_a_part_of_a_folder_is_no_model(
+    hub: Hub, daemons: Daemons, files: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    whole = {name: small_model(files / name).read_bytes() for name in ("a.safetensors", "b.safetensors")}
+    cached(tmp_path / "hf/hub", hub.push("org/m", whole), {"a.safetensors": whole["a.safetensors"]})
+    hub.close()
+    assert refusal(daemons(), MODEL).reason == "SOURCE_UNAVAILABLE"
 
 
 def test_others_have_only_the_cache_that_the_config_gives(

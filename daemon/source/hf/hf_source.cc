@@ -1,7 +1,9 @@
 #include "daemon/source/hf/hf_source.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <deque>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +19,10 @@
 
 namespace weightd::source {
 namespace {
+
+// What a folder's weights are called, in the order in which the first that is there counts.
+constexpr absl::string_view kWeightNames[] = {"model.safetensors.index.json", "model.safetensors",
+                                              "model.tensors"};
 
 // The hub as one kind of reader sees it.
 struct Access {
@@ -93,7 +99,7 @@ class HfSource final : public Source {
     absl::StatusOr<ObjectVersion> version = access.hub->Stat(uri, policy, cancellation);
     if (ReasonOf(version.status()) == Reason::kSourceUnavailable && !cancellation.cancelled()) {
       const absl::StatusOr<ObjectVersion> cached = StatOffline(access, uri, cancellation);
-      return cached.ok() ? cached : version;
+      return cached.ok() || HasOtherWeights(access, uri, cancellation) ? cached : version;
     }
     if (version.ok() && !ParseValidator(version->validator).has_value()) {
       return NoVersion(uri);
@@ -170,6 +176,22 @@ class HfSource final : public Source {
     version.validator = ToValidator(found.version);
     version.strong = true;
     return version;
+  }
+
+  // Whether `uri` is one of kWeightNames, and the cache has one that comes after it in the same
+  // folder: then the model is whole without it.
+  static bool HasOtherWeights(const Access& access, const Uri& uri, Cancellation& cancellation) {
+    const HfName name = ParseHfName(uri);
+    const std::string folder = name.file.substr(0, name.file.rfind('/') + 1);
+    const auto wanted = std::find(std::begin(kWeightNames), std::end(kWeightNames),
+                                  absl::string_view(name.file).substr(folder.size()));
+    const absl::StatusOr<std::string> commit = access.cache->CommitOf(name);
+    return wanted != std::end(kWeightNames) && commit.ok() &&
+           std::any_of(wanted + 1, std::end(kWeightNames), [&](absl::string_view other) {
+             HfName beside = name;
+             beside.file = absl::StrCat(folder, other);
+             return access.cache->Find(beside, *commit, cancellation).ok();
+           });
   }
 
   static absl::StatusOr<std::vector<std::string>> ListOffline(const Access& access,

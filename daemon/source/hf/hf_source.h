@@ -29,9 +29,10 @@ struct HfSourceOptions {
 // does. A version's validator is the commit and the file's hash, which is SHA-256 for large files
 // and checked by loads. What the local cache holds of a commit is read from there, after the hub
 // has said that the file may be had, or if the hub can't be reached; what the cache lacks is then
-// unavailable, not absent. A copy there that turns out to be damaged is left alone from then on:
-// the hub's bytes are read instead. Without an address of a hub (HfSettings::endpoint) all but what
-// the cache gives offline fails with its status. INVALID_ARGUMENT for options that make no sense.
+// unavailable, not absent, unless it is an index of shards (say) of a folder whose weights the
+// cache has in one file. A copy there that turns out to be damaged is left alone from then on: the
+// hub's bytes are read instead. Without an address of a hub (HfSettings::endpoint) all but what the
+// cache gives offline fails with its status. INVALID_ARGUMENT for options that make no sense.
 absl::StatusOr<std::unique_ptr<Source>> MakeHfSource(HfSourceOptions options);
 
 }  // namespace weightd::source
