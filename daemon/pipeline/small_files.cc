@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -49,6 +50,8 @@ constexpr absl::string_view kNames[] = {
     "vocab.txt",
 };
 
+constexpr absl::string_view kDenied = "weightd is denied it where it lies";
+
 using Names = std::vector<std::string>;
 
 // Says why those are left out that don't fit, and where the others lie.
@@ -76,18 +79,10 @@ class Search {
          Cancellation& cancellation)
       : source_(source), folder_(folder), policy_(policy), cancellation_(cancellation) {}
 
-  // Those of `names` that are there are added to what was found.
-  absl::Status Look(const Names& names) {
-    std::vector<std::optional<SmallFile>> found(names.size());
-    RETURN_IF_ERROR(ForEachAtOnce(names.size(), [&](size_t i) -> absl::Status {
-      ASSIGN_OR_RETURN(found[i], Stat(names[i]));
-      return absl::OkStatus();
-    }));
-    for (std::optional<SmallFile>& one : found) {
-      if (one.has_value()) {
-        files_.push_back(*std::move(one));
-      }
-    }
+  // Those that were there before.
+  absl::Status LookFor(const Names& known) {
+    RETURN_IF_ERROR(Look(known));
+    TakeDenied();
     return absl::OkStatus();
   }
 
@@ -105,7 +100,14 @@ class Search {
     const bool has_modules = std::any_of(files_.begin(), files_.end(), [](const SmallFile& small) {
       return small.file.name == kModules;
     });
-    return has_modules ? Look({std::string(kPooling)}) : absl::OkStatus();
+    if (has_modules) {
+      RETURN_IF_ERROR(Look({std::string(kPooling)}));
+    }
+    // Where nobody may list, stores say "denied" of what is missing, too: of all of it.
+    if (listed.ok() || any_absent_) {
+      TakeDenied();
+    }
+    return absl::OkStatus();
   }
 
   // Not even whether a denied one is there is anybody's business.
@@ -126,11 +128,34 @@ class Search {
   }
 
  private:
+  // Adds those of `names` that are there to what was found.
+  absl::Status Look(const Names& names) {
+    std::vector<std::optional<SmallFile>> found(names.size());
+    RETURN_IF_ERROR(ForEachAtOnce(names.size(), [&](size_t i) -> absl::Status {
+      ASSIGN_OR_RETURN(found[i], Stat(names[i]));
+      return absl::OkStatus();
+    }));
+    for (std::optional<SmallFile>& one : found) {
+      if (!one.has_value()) {
+        any_absent_ = true;
+      } else {
+        (one->left_out == kDenied ? denied_ : files_).push_back(*std::move(one));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  void TakeDenied() {
+    std::move(denied_.begin(), denied_.end(), std::back_inserter(files_));
+    denied_.clear();
+  }
+
   absl::StatusOr<std::optional<SmallFile>> Stat(const std::string& name) {
     ASSIGN_OR_RETURN(const Uri child, folder_.Child(name));
     SmallFile small;
     small.file.name = name;
     absl::StatusOr<source::ObjectVersion> version = source_.Stat(child, policy_, cancellation_);
+    const Reason reason = ReasonOf(version.status());
     if (version.ok()) {
       small.file.version = *std::move(version);
       if (!small.file.version.strong && !policy_.unpinned) {
@@ -138,11 +163,12 @@ class Search {
       }
       return small;
     }
-    if (IsAbsent(version.status())) {
+    if (reason == Reason::kModelNotFound) {
       return std::nullopt;
     }
-    if (ReasonOf(version.status()) == Reason::kAddressRefused) {
-      small.left_out = "it lies where weightd may not read";
+    if (reason == Reason::kSourceDenied || reason == Reason::kAddressRefused) {
+      small.left_out = std::string(
+          reason == Reason::kSourceDenied ? kDenied : "it lies where weightd may not read");
       return small;
     }
     // A redirect may have led to what is denied: which file it was is nobody's business.
@@ -157,6 +183,8 @@ class Search {
   const source::ReadPolicy& policy_;
   Cancellation& cancellation_;
   std::vector<SmallFile> files_;
+  std::vector<SmallFile> denied_;
+  bool any_absent_ = false;
 };
 
 absl::string_view TextOf(const ModelFile& file, const std::byte* bytes) {
@@ -207,7 +235,7 @@ absl::StatusOr<std::vector<SmallFile>> FindSmallFiles(source::Source& source, co
   Search search(source, folder, policy, cancellation);
   if (known.has_value()) {
     RETURN_IF_ERROR(search.CheckAllowed(*known));
-    RETURN_IF_ERROR(search.Look(*known));
+    RETURN_IF_ERROR(search.LookFor(*known));
   } else {
     RETURN_IF_ERROR(search.CheckAllowed(Names(std::begin(kNames), std::end(kNames))));
     RETURN_IF_ERROR(search.LookForAll());

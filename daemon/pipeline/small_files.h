@@ -33,7 +33,8 @@ absl::Span<const absl::string_view> WellKnownSmallFiles();
 bool IsAbsent(const absl::Status& status);
 
 // Those that are there, sorted by name, each with its place or the reason why it is left out: it is
-// too large, can't be pinned to one version, or lies where nobody may read. A listing, where the
+// too large, can't be pinned to one version, lies where nobody may read, or is denied by a store
+// that says of others that they are absent. A listing, where the
 // source gives one, saves it the questions for all that are not there; those that are `known` are
 // asked for alone. What `policy` denies is NotAllowed(), and so is the model: there or not.
 absl::StatusOr<std::vector<SmallFile>> FindSmallFiles(source::Source& source, const Uri& folder,

@@ -113,6 +113,20 @@ def test_what_is_too_large_is_left_out_and_the_reason_told(daemon: Daemon, folde
         assert not (model.directory() / "tokenizer.json").exists()
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_a_server_denies_is_left_out_and_the_reason_told(
+    daemon: Daemon, files: pathlib.Path, folder: pathlib.Path, tmp_path: pathlib.Path, status: int
+) -> None:
+    with contextlib.ExitStack() as ending:
+        web = Nginx(tmp_path / "closed", files, f"location = /m/config.json {{ return {status}; }}")
+        ending.callback(web.end)
+        model = ending.enter_context(attach(daemon, web.url("m/")))
+        assert set(model.files) == set(CONTENT) - {"config.json"}
+        assert set(model.files.left_out) == {"config.json"}
+        with pytest.raises(weightd.ModelFileNotFoundError, match="weightd is denied it"):
+            model.files["config.json"]
+
+
 def test_a_changed_one_is_a_new_revision(daemons: Daemons, folder: pathlib.Path) -> None:
     daemon = daemons("cache:\n  revalidate: always\n")
     old = attach(daemon, folder)

@@ -198,11 +198,30 @@ TEST_F(SmallFilesTest, NoneIsNoError) {
   }
 }
 
-// Stores say "denied" of what is missing where they may not list.
-TEST_F(SmallFilesTest, WhatIsDeniedByTheStoreIsAbsent) {
+TEST_F(SmallFilesTest, WhatTheStoreDeniesIsLeftOut) {
   Put("config.json", "{}");
   Put("vocab.txt", "a");
-  source_.FailStat(At("vocab.txt"), Error(Reason::kSourceDenied, "HTTP 403"));
+  source_.FailStat(At("vocab.txt"), Error(Reason::kSourceDenied, "HTTP 403 secret"));
+  for (const bool can_list : {true, false}) {
+    source_.SetCanList(can_list);
+    const auto files = Found();
+    ASSERT_THAT(Names(files), ElementsAre("config.json", "vocab.txt"));
+    EXPECT_THAT(files[1].left_out, AllOf(HasSubstr("is denied"), Not(HasSubstr("secret"))));
+    EXPECT_EQ(files[1].bytes(), 0u);
+    EXPECT_THAT(Names(Found({{"config.json", "vocab.txt"}})),
+                ElementsAre("config.json", "vocab.txt"));
+  }
+}
+
+// Stores say "denied" of what is missing where they may not list.
+TEST_F(SmallFilesTest, AStoreThatDeniesAllThatItDoesNotGiveLacksThem) {
+  Put("config.json", "{}");
+  source_.SetCanList(false);
+  for (const absl::string_view name : WellKnownSmallFiles()) {
+    if (name != "config.json") {
+      source_.FailStat(At(name), Error(Reason::kSourceDenied, "HTTP 403"));
+    }
+  }
   EXPECT_THAT(Names(Found()), ElementsAre("config.json"));
   EXPECT_TRUE(IsAbsent(Error(Reason::kModelNotFound, "gone")));
   EXPECT_FALSE(IsAbsent(Error(Reason::kSourceUnavailable, "down")));
