@@ -17,7 +17,7 @@
 #include "daemon/config_yaml.h"
 #include "daemon/logging.h"
 #include "daemon/process.h"
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 
 namespace weightd {
 namespace {
@@ -37,7 +37,7 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
 }
 
 absl::StatusOr<std::string> ReadConfigFileAgain(const std::string& path) {
-  absl::StatusOr<source::SmallFile> file = source::ReadSmallFile(path, kMaxConfigBytes);
+  absl::StatusOr<source::TextFile> file = source::ReadTextFile(path, kMaxConfigBytes);
   if (!file.ok()) {
     return Error(Reason::kInvalidArgument,
                  absl::StrCat("can't read the config ", file.status().message()));

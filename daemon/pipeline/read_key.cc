@@ -13,7 +13,7 @@
 #include "common/wipe.h"
 #include "daemon/format/aes_ctr.h"
 #include "daemon/format/secret_key.h"
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 
 namespace weightd::pipeline {
 namespace {
@@ -37,7 +37,7 @@ absl::StatusOr<std::string> ReadSecret(const std::string& file, const std::strin
                                        std::string& from) {
   if (!file.empty()) {
     from = file;
-    absl::StatusOr<source::SmallFile> read = source::ReadSmallFile(file, format::kMostSecretBytes);
+    absl::StatusOr<source::TextFile> read = source::ReadTextFile(file, format::kMostSecretBytes);
     if (!read.ok()) {
       return CantRead("the key's file", read.status().message());
     }

@@ -30,7 +30,7 @@ absl::StatusOr<std::shared_ptr<const TlsIdentity>> TlsCertificates::Read() {
   stamps_.clear();
   absl::Status failed;
   const auto read = [&](const std::string& path) {
-    absl::StatusOr<source::SmallFile> file = source::ReadSmallFile(path, kMostBytes);
+    absl::StatusOr<source::TextFile> file = source::ReadTextFile(path, kMostBytes);
     if (!file.ok()) {
       stamps_.push_back(source::FileStamp::Missing(path));
       failed.Update(file.status());

@@ -11,7 +11,7 @@
 #include "absl/time/time.h"
 #include "daemon/service/access.h"
 #include "daemon/service/tls_identity.h"
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 
 namespace weightd::service {
 

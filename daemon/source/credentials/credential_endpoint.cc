@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
 #include "common/uri.h"
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 #include "daemon/source/http/address_policy.h"
 #include "daemon/source/http/proxy_choice.h"
 
@@ -82,7 +82,7 @@ absl::Status ServiceRefusal(absl::string_view kind, int status, absl::string_vie
 
 absl::StatusOr<std::string> ReadToken(absl::string_view kind, absl::string_view variable,
                                       const std::string& path) {
-  const absl::StatusOr<SmallFile> file = ReadSmallFile(path);
+  const absl::StatusOr<TextFile> file = ReadTextFile(path);
   if (!file.ok()) {
     return Error(Reason::kSourceDenied,
                  absl::StrCat(kind, ": ", variable, ": ", file.status().message()),

@@ -71,7 +71,7 @@ class GivenSource final : public CredentialSource {
     }
     const std::string profile = given_.profile.empty() ? "default" : given_.profile;
     FetchedCredentials fetched;
-    ASSIGN_OR_RETURN(const SmallFile file, Read(given_.profile_file));
+    ASSIGN_OR_RETURN(const TextFile file, Read(given_.profile_file));
     fetched.files.push_back(file.stamp);
     const IniFile ini = ParseIni(file.text);
     const std::string kind = absl::StrCat(kKind, " (", given_.profile_file, " [", profile, "])");
@@ -84,8 +84,8 @@ class GivenSource final : public CredentialSource {
     return Checked(std::move(fetched));
   }
 
-  static absl::StatusOr<SmallFile> Read(const std::string& path) {
-    absl::StatusOr<SmallFile> file = ReadSmallFile(path);
+  static absl::StatusOr<TextFile> Read(const std::string& path) {
+    absl::StatusOr<TextFile> file = ReadTextFile(path);
     if (!file.ok()) {
       return Error(Reason::kSourceDenied, absl::StrCat(kKind, ": ", file.status().message()),
                    "see that the file is there, small, and readable for the daemon");
@@ -95,7 +95,7 @@ class GivenSource final : public CredentialSource {
 
   static absl::StatusOr<std::string> ReadSecret(const std::string& path,
                                                 FetchedCredentials& fetched) {
-    ASSIGN_OR_RETURN(const SmallFile file, Read(path));
+    ASSIGN_OR_RETURN(const TextFile file, Read(path));
     fetched.files.push_back(file.stamp);
     return std::string(absl::StripAsciiWhitespace(file.text));
   }
@@ -171,7 +171,7 @@ std::unique_ptr<CredentialSource> MakeS3cmdSource(Environment environment) {
 }
 
 absl::StatusOr<S3cmdFile> ReadS3cmdFile(const std::string& path) {
-  ASSIGN_OR_RETURN(SmallFile file, ReadSmallFile(path));
+  ASSIGN_OR_RETURN(TextFile file, ReadTextFile(path));
   const IniFile ini = ParseIni(file.text);
   const auto section = ini.find("default");
   S3cmdFile result = {.settings = {}, .stamp = std::move(file.stamp)};

@@ -61,7 +61,7 @@ struct S3cmdFile {
   FileStamp stamp;
 };
 
-// Errors are those of ReadSmallFile.
+// Errors are those of ReadTextFile.
 absl::StatusOr<S3cmdFile> ReadS3cmdFile(const std::string& path);
 
 }  // namespace weightd::source

@@ -120,7 +120,7 @@ class ProfileSource final : public CredentialSource {
     }
     const std::string path =
         named.empty() ? absl::StrCat(environment_.home, below_home) : AtHome(named);
-    absl::StatusOr<SmallFile> file = ReadSmallFile(path);
+    absl::StatusOr<TextFile> file = ReadTextFile(path);
     if (file.ok()) {
       fetched.files.push_back(std::move(file->stamp));
       return ParseIni(file->text);

@@ -12,7 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "common/cancellation.h"
 #include "daemon/source/credentials.h"
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 
 namespace weightd::source {
 

@@ -5,7 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 
 namespace weightd::source {
 namespace {
@@ -28,7 +28,7 @@ absl::StatusOr<std::string> HfToken::Get() const {
   if (!value.empty() || file.empty()) {
     return Checked(value, "HF_TOKEN");
   }
-  const absl::StatusOr<SmallFile> found = ReadSmallFile(file);
+  const absl::StatusOr<TextFile> found = ReadTextFile(file);
   if (!file_required && ReasonOf(found.status()) == Reason::kModelNotFound) {
     return "";
   }

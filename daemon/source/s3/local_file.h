@@ -11,7 +11,7 @@
 #include "common/byte_range.h"
 #include "common/cancellation.h"
 #include "common/fd.h"
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 
 namespace weightd::source {
 

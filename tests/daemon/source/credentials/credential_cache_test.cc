@@ -256,12 +256,12 @@ TEST_F(CredentialCacheTest, NoneIsLookedAtAgain) {
 TEST_F(CredentialCacheTest, AChangedFileIsReadAtOnce) {
   FakeEnvironment home;
   const std::string path = home.Write("secret", "one");
-  service_.Give("first", absl::InfiniteDuration(), {ReadSmallFile(path)->stamp});
+  service_.Give("first", absl::InfiniteDuration(), {ReadTextFile(path)->stamp});
   ASSERT_EQ(Get(), "first");
   EXPECT_EQ(Get(), "first");
   EXPECT_EQ(service_.begun(), 1);
   home.Write("secret", "two");
-  service_.Give("second", absl::InfiniteDuration(), {ReadSmallFile(path)->stamp});
+  service_.Give("second", absl::InfiniteDuration(), {ReadTextFile(path)->stamp});
   EXPECT_EQ(Get(), "second");
   EXPECT_EQ(Get(), "second");
   EXPECT_EQ(service_.begun(), 2);

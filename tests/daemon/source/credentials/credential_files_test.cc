@@ -148,11 +148,11 @@ TEST_F(CredentialFilesTest, WhatIsNoFileIsRefusedAndDoesNotBlock) {
 
 TEST_F(CredentialFilesTest, AStampTellsAChangedFile) {
   const std::string path = environment_.Write("secret", "one");
-  const FileStamp stamp = ReadSmallFile(path)->stamp;
+  const FileStamp stamp = ReadTextFile(path)->stamp;
   EXPECT_FALSE(stamp.Changed());
   environment_.Write("secret", "two");
   EXPECT_TRUE(stamp.Changed()) << "another inode";
-  const FileStamp second = ReadSmallFile(path)->stamp;
+  const FileStamp second = ReadTextFile(path)->stamp;
   EXPECT_FALSE(second.Changed());
   std::filesystem::last_write_time(
       path, std::filesystem::last_write_time(path) + std::chrono::nanoseconds(1000));

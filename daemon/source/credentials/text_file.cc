@@ -1,4 +1,4 @@
-#include "daemon/source/credentials/small_file.h"
+#include "daemon/source/credentials/text_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -48,7 +48,7 @@ bool FileStamp::Changed() const {
          !SameTime(now.st_mtim, modified_) || !SameTime(now.st_ctim, changed_);
 }
 
-absl::StatusOr<SmallFile> ReadSmallFile(const std::string& path, size_t most_bytes) {
+absl::StatusOr<TextFile> ReadTextFile(const std::string& path, size_t most_bytes) {
   // A pipe that nobody writes to must not hold us.
   const Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   if (!file.valid()) {
@@ -62,7 +62,7 @@ absl::StatusOr<SmallFile> ReadSmallFile(const std::string& path, size_t most_byt
   if (!S_ISREG(about.st_mode) && !S_ISCHR(about.st_mode)) {
     return Error(Reason::kInvalidArgument, absl::StrCat(path, ": not a regular file"));
   }
-  SmallFile result = {.text = std::string(most_bytes + 1, '\0'), .stamp = FileStamp(path, about)};
+  TextFile result = {.text = std::string(most_bytes + 1, '\0'), .stamp = FileStamp(path, about)};
   size_t filled = 0;
   while (filled < result.text.size()) {
     const ssize_t bytes = read(file.get(), result.text.data() + filled, most_bytes + 1 - filled);

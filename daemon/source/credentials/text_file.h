@@ -1,5 +1,5 @@
-#ifndef WEIGHTD_DAEMON_SOURCE_CREDENTIALS_SMALL_FILE_H_
-#define WEIGHTD_DAEMON_SOURCE_CREDENTIALS_SMALL_FILE_H_
+#ifndef WEIGHTD_DAEMON_SOURCE_CREDENTIALS_TEXT_FILE_H_
+#define WEIGHTD_DAEMON_SOURCE_CREDENTIALS_TEXT_FILE_H_
 
 #include <sys/stat.h>
 
@@ -35,7 +35,7 @@ class FileStamp {
   timespec changed_ = {};
 };
 
-struct SmallFile {
+struct TextFile {
   std::string text;
   FileStamp stamp;
 };
@@ -43,8 +43,8 @@ struct SmallFile {
 // The whole file, which is no more than `most_bytes` long. kModelNotFound if there is none, or if
 // its folder can't be looked into; kSourceDenied if it may not be read; kInvalidArgument if it is
 // too long or no file. Errors name the path and hold nothing of the text.
-absl::StatusOr<SmallFile> ReadSmallFile(const std::string& path, size_t most_bytes = 64 << 10);
+absl::StatusOr<TextFile> ReadTextFile(const std::string& path, size_t most_bytes = 64 << 10);
 
 }  // namespace weightd::source
 
-#endif  // WEIGHTD_DAEMON_SOURCE_CREDENTIALS_SMALL_FILE_H_
+#endif  // WEIGHTD_DAEMON_SOURCE_CREDENTIALS_TEXT_FILE_H_
