@@ -21,7 +21,7 @@ import typing
 sys.path += [str(pathlib.Path(__file__).parents[1] / "e2e"), str(pathlib.Path(__file__).parent)]
 
 import measure  # noqa: E402
-from processes import ROOT, Daemon, Nginx  # noqa: E402
+from processes import ROOT, Daemon, Nginx, pss_of_segment  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.append(str(ROOT / ".venv/tensorizer/2.12.1"))
@@ -34,9 +34,9 @@ from weightd.serialization import save_file  # noqa: E402
 MIB = 1 << 20
 PROCESSES = 4
 
-# A process that has the model, has computed with it, and says what its weights take of the node's memory.
-PSS = """
-import sys, pathlib, torch, transformers, weightd
+# A process that has the model and has computed with it.
+HOLDS = """
+import sys, torch, transformers, weightd
 cls, uri, config, directory = sys.argv[1:]
 transformers.logging.disable_progress_bar()
 model = weightd.transformers.from_pretrained(getattr(transformers, cls), uri, config=config, socket_dir=directory)
@@ -44,14 +44,6 @@ with torch.no_grad():
     model(torch.tensor([[1, 2, 3]]))
     total = sum(float(parameter.flatten()[:: 64].sum()) for parameter in model.parameters())
 print("ready", flush=True)
-sys.stdin.readline()
-total, counts = 0, False
-for line in pathlib.Path("/proc/self/smaps").read_text().splitlines():
-    if line.endswith("kB"):
-        total += int(line.split()[1]) if counts and line.startswith("Pss:") else 0
-    elif "-" in line.split()[0]:
-        counts = "memfd:weightd" in line
-print(total * 1024, flush=True)
 sys.stdin.readline()
 """
 
@@ -190,19 +182,16 @@ def pss(chosen: Subject, socket_dir: pathlib.Path) -> float:
     pipe = subprocess.PIPE
     arguments = [chosen.cls.__name__, str(chosen.folder), str(chosen.folder), str(socket_dir)]
     started = [
-        subprocess.Popen([sys.executable, "-c", PSS, *arguments], stdin=pipe, stdout=pipe, text=True)
+        subprocess.Popen([sys.executable, "-c", HOLDS, *arguments], stdin=pipe, stdout=pipe, text=True)
         for _ in range(PROCESSES)
     ]
-    for _ in range(2):  # all are ready, then all say what they have
-        said = [process.stdout.readline() for process in started]  # type: ignore[union-attr]
-        for process in started:
-            process.stdin.write("\n")  # type: ignore[union-attr]
-            if said[0] == "ready\n":
-                process.stdin.flush()  # type: ignore[union-attr]
     for process in started:
-        process.communicate()
+        assert process.stdout.readline() == "ready\n"  # type: ignore[union-attr]
+    taken = sum(pss_of_segment(process.pid) for process in started)
+    for process in started:
+        process.communicate("\n")
         assert process.returncode == 0
-    return sum(map(int, said)) / chosen.nbytes
+    return taken / chosen.nbytes
 
 
 def main() -> int:

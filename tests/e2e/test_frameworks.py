@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 import weightd
-from processes import ROOT, Daemon, Nginx
+from processes import ROOT, Daemon, Nginx, pss_of_segment
 
 SENTENCES = ["A cat sits on the mat.", "Somebody reads a book."]
 
@@ -81,20 +81,11 @@ def model_without_pooler(daemon: Daemon, minilm: pathlib.Path, url: str) -> weig
 
 
 SHARED = """
-import pathlib, sys, torch, transformers, weightd
+import sys, torch, transformers, weightd
 model = weightd.transformers.from_pretrained(transformers.AutoModel, sys.argv[1])
 model(torch.tensor([[1, 2, 3]]))
 total = sum(float(parameter.sum()) for parameter in model.parameters())  # reads every page
 print(flush=True)
-sys.stdin.readline()
-total = 0
-counts = False
-for line in pathlib.Path("/proc/self/smaps").read_text().splitlines():
-    if not line.endswith("kB"):
-        counts = "memfd:weightd" in line if "-" in line.split()[0] else counts
-    elif counts and line.startswith("Pss:"):
-        total += int(line.split()[1]) * 1024
-print(total, flush=True)
 sys.stdin.readline()
 """
 
@@ -106,19 +97,10 @@ def test_four_processes_have_one_copy(daemon: Daemon, url: str, minilm: pathlib.
     pipe = subprocess.PIPE
     started = [subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
 
-    def answers() -> list[str]:
-        return [typing.cast(typing.IO[str], process.stdout).readline() for process in started]
-
-    def go_on() -> None:
-        for process in started:
-            stdin = typing.cast(typing.IO[str], process.stdin)
-            stdin.write("\n")
-            stdin.flush()
-
-    assert answers() == ["\n"] * 4
-    go_on()
-    pss = sum(map(int, answers()))
-    go_on()
-    assert [process.wait() for process in started] == [0] * 4
+    assert [typing.cast(typing.IO[str], process.stdout).readline() for process in started] == ["\n"] * 4
+    pss = sum(pss_of_segment(process.pid) for process in started)
+    for process in started:
+        process.communicate("\n")
+    assert [process.returncode for process in started] == [0] * 4
     size = (minilm / "model.safetensors").stat().st_size
     assert 0.5 * size < pss <= 1.01 * size
