@@ -77,13 +77,14 @@ struct AttachOptions {
 // session ends when the client and every model attached through it are gone; the daemon then drops
 // what leases are left. When the daemon was restarted, an attach waits for the next one, at most
 // half a minute, and takes a lease of that one on what is mapped, too, if it kept it: mappings stay
-// good in any case. In a child after fork() an inherited client refuses to attach.
+// good in any case. An attach whose lease is evicted before it has claimed it asks once more. In a
+// child after fork() an inherited client refuses to attach.
 class Client {
  public:
   static absl::StatusOr<Client> Connect(const ConnectOptions& options = {});
 
-  // `model` is a URI (file:///…, http://…, https://…: one weight file, or a folder) or an alias of
-  // the daemon's config.
+  // `model` is a URI (file:///…, http(s)://…, s3://bucket/…, hf://organisation/name@revision/: one
+  // weight file, or a folder or prefix), an absolute path, or an alias of the daemon's config.
   absl::StatusOr<Model> Attach(absl::string_view model, const AttachOptions& options = {}) const;
 
   // The same in the memory of a GPU that this process sees, which the daemon fills if it must. The
