@@ -66,7 +66,12 @@ absl::StatusOr<Claimed> AcquireAndClaim(Client::Link& link, absl::string_view mo
   Claimed claimed;
   RETURN_IF_ERROR(link.Patiently(
       deadline, [&](const std::shared_ptr<Client::Connection>& connection) -> absl::Status {
-        ASSIGN_OR_RETURN(claimed, AcquireAndClaim(connection, request, deadline, options));
+        absl::StatusOr<Claimed> attempt = AcquireAndClaim(connection, request, deadline, options);
+        if (ReasonOf(attempt.status()) == Reason::kLeaseUnknown) {
+          // An operator's eviction took it before it was claimed.
+          attempt = AcquireAndClaim(connection, request, deadline, options);
+        }
+        ASSIGN_OR_RETURN(claimed, std::move(attempt));
         return absl::OkStatus();
       }));
   return claimed;

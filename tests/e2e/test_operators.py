@@ -48,6 +48,27 @@ def test_a_model_fills_memory_that_was_made_ready(daemons: Daemons, files: pathl
         daemon.ctl("evict", str(path))
 
 
+def test_an_eviction_before_the_claim_costs_no_attach(
+    daemon: Daemon, files: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_model(files / "m.safetensors")
+    take = weightd._attach.acquire
+    evictions: list[str] = []
+
+    def acquire(*args: typing.Any) -> typing.Any:
+        grant = take(*args)
+        if not evictions:
+            daemon.ctl("evict", str(path), "--force")
+            evictions.append(str(path))
+        return grant
+
+    monkeypatch.setattr(weightd._attach, "acquire", acquire)
+    with weightd.attach(str(path), socket_dir=daemon.socket_dir, timeout=60, framework="np") as model:
+        assert same(model, path)
+        assert daemon.status()["leases"] == 1
+    assert evictions
+
+
 def test_leases_name_their_holder(daemon: Daemon, files: pathlib.Path, readers: Readers) -> None:
     path = small_model(files / "m.safetensors")
     reader = readers(daemon)

@@ -402,6 +402,11 @@ void FakeDaemon::EndSessions() {
   Require(AwaitSessions(0), "end sessions");
 }
 
+void FakeDaemon::EndLeases() {
+  const absl::MutexLock lock(&mutex_);
+  leases_.clear();
+}
+
 void FakeDaemon::Add(const std::string& name, FakeModel model) {
   const absl::MutexLock lock(&mutex_);
   models_[name] = std::move(model);

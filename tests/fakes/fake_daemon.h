@@ -80,6 +80,8 @@ class FakeDaemon {
   void Set(Faults faults);
   // As a daemon does that is killed and is there again at once, with the same listening sockets.
   void EndSessions();
+  // As a forced eviction does. May be called from a fault.
+  void EndLeases();
 
   // What came with the last Preload.
   v1::Secret secret() const;

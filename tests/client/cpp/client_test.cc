@@ -199,6 +199,26 @@ TEST_F(ClientTest, ErrorsKeepReasonAndHint) {
   EXPECT_NE(ReasonOf(status), Reason::kDaemonUnreachable);
 }
 
+TEST_F(ClientTest, ALeaseThatIsEvictedBeforeItIsClaimedIsTakenOnceMore) {
+  int evictions = 1;
+  int grants = 0;
+  daemon_.Set({.tamper_grant = [&](v1::Grant&) {
+    ++grants;
+    if (evictions-- > 0) {
+      daemon_.EndLeases();
+    }
+  }});
+  {
+    const auto model = Connect().Attach("small");
+    ASSERT_TRUE(model.ok()) << model.status();
+    EXPECT_EQ(grants, 2);
+    EXPECT_EQ(daemon_.leases(), 1u);
+  }
+  evictions = 2;
+  EXPECT_EQ(ReasonOf(Connect().Attach("small").status()), Reason::kLeaseUnknown);
+  EXPECT_EQ(grants, 4);
+}
+
 TEST_F(ClientTest, UnknownModelIsNotFound) {
   EXPECT_EQ(ReasonOf(Connect().Attach("none").status()), Reason::kModelNotFound);
 }

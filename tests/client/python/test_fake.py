@@ -383,6 +383,29 @@ def test_an_error_commands_no_terminal(fake: Start) -> None:
     assert raised.value.message == detail.message
 
 
+@pytest.mark.parametrize("evictions", [1, 2])
+def test_a_lease_that_is_evicted_before_it_is_claimed_is_taken_once_more(fake: Start, evictions: int) -> None:
+    served = small()
+    gone = error_pb2.ErrorDetail(reason=error_pb2.LEASE_UNKNOWN, message="no such lease")
+    outcomes = iter([gone] * evictions + [None])
+
+    def evict() -> None:
+        served.claim_error = next(outcomes)
+
+    served.before_grant = evict
+    daemon = fake({"m": served})
+    if evictions == 1:
+        with weightd.attach("m", socket_dir=daemon.directory, timeout=60) as m:
+            assert bytes(m.raw("a")) == WEIGHTS
+            assert daemon.claimed() == 1
+    else:
+        with pytest.raises(weightd.NotAllowedError, match="no such lease") as raised:
+            weightd.attach("m", socket_dir=daemon.directory, timeout=60)
+        assert raised.value.reason == "LEASE_UNKNOWN"
+    assert next(outcomes, "none") == ("none" if evictions == 1 else None)
+    daemon.wait_for_claimed(0)
+
+
 @pytest.mark.parametrize("sha256", ["\udcff", {"\udcff": "a" * 64}, {"m.safetensors": "\ud800"}, {"m": 1}, 7])
 def test_pins_that_cannot_be_sent(fake: Start, sha256: object) -> None:
     with pytest.raises(weightd.InvalidRequestError) as raised:

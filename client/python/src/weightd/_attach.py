@@ -110,7 +110,8 @@ def _attach_once(
 ) -> Model:
     session = Session(directory, deadline)
     saw_daemon(directory)
-    try:
+
+    def attempt() -> Model:
         reporter = Reporter(uri, progress)
         request = None if place is None else place.request
         try:
@@ -121,6 +122,15 @@ def _attach_once(
             return _open(uri, session, directory, grant, framework, deadline)
         segment, index, files = _device.open_segment(session, grant, place, deadline)
         return Model(segment, index, files, framework, grant.verification)
+
+    try:
+        try:
+            return attempt()
+        except Error as failure:
+            if failure.reason != "LEASE_UNKNOWN":
+                raise
+        # An operator's eviction took the lease before it was claimed.
+        return attempt()
     except BaseException:
         session.close()
         raise
