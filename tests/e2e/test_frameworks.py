@@ -68,6 +68,32 @@ def test_sentence_transformers(daemon: Daemon, url: str, minilm: pathlib.Path) -
         weightd.sentence_transformers.load(model_without_pooler(daemon, minilm, url), directory=minilm)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("modules.json", "["),
+        ("modules.json", '[{"idx": 0}]'),
+        ("modules.json", '[{"idx": 0, "name": "0", "path": "", "type": "no.such.Module"}]'),
+        ("1_Pooling/config.json", "{"),
+        ("tokenizer.json", "[]"),
+        ("config.json", "{"),
+    ],
+)
+def test_broken_files_of_sentence_transformers_are_told(
+    daemon: Daemon, minilm: pathlib.Path, tmp_path: pathlib.Path, name: str, text: str
+) -> None:
+    pytest.importorskip("sentence_transformers", reason="run deploy/install_deps.sh")
+    folder = tmp_path / "broken"
+    shutil.copytree(minilm, folder)
+    (folder / name).write_text(text)
+    with pytest.raises(weightd.Error, match=name.replace(".", "[.]")) as caught:
+        weightd.sentence_transformers.load(f"{folder}/", socket_dir=daemon.socket_dir)
+    assert caught.value.model == f"file://{folder}/"
+    assert caught.value.__cause__ is not None
+    with pytest.raises(weightd.Error, match=name.replace(".", "[.]")):
+        weightd.sentence_transformers.load(f"{minilm}/", directory=folder, socket_dir=daemon.socket_dir)
+
+
 def model_without_pooler(daemon: Daemon, minilm: pathlib.Path, url: str) -> weightd.Model:
     """The same model, less a tensor that the module has."""
     from safetensors.torch import load_file, save_file

@@ -316,6 +316,40 @@ def test_a_lone_file_has_no_config_and_no_tokenizer(daemon: Daemon, tmp_path: Pa
         weightd.transformers.tokenizer(file, socket_dir=daemon.socket_dir, trust_remote_code=True)
 
 
+# Contents of files that no tokenizer can be made of.
+BROKEN = {
+    "tokenizer.json": ["{", "[]", "\xff", "{}"],
+    "tokenizer_config.json": ["{", "null", "[" * 100_000, '{"tokenizer_class": 3}'],
+    "config.json": ["{", "[]"],
+    "added_tokens.json": ["{"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BROKEN.items() for text in texts])
+def test_a_broken_tokenizer_is_told(daemon: Daemon, tmp_path: Path, name: str, text: str) -> None:
+    folder = saved(bert(), tmp_path / "bert")
+    transformers.BertTokenizerFast(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}).save_pretrained(folder)
+    (folder / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(weightd.Error, match=name.replace(".", "[.]")) as caught:
+        weightd.transformers.tokenizer(f"{folder}/", socket_dir=daemon.socket_dir)
+    assert caught.value.model == f"file://{folder}/"
+    assert caught.value.hint
+    assert caught.value.__cause__ is not None
+    well_formed = text.startswith("{") and text.endswith("}")
+    assert caught.value.reason == ("INVALID_ARGUMENT" if well_formed else "MALFORMED_MODEL")
+    assert "weightd-" not in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "reason"), [("{", "MALFORMED_MODEL"), ('{"model_type": 3}', "INVALID_ARGUMENT")])
+def test_a_broken_config_is_told(load: Load, tmp_path: Path, text: str, reason: str) -> None:
+    folder = saved(llama(), tmp_path / "llama")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(weightd.Error, match="config") as caught:
+        load(transformers.AutoModelForCausalLM, folder)
+    assert (caught.value.reason, caught.value.model) == (reason, f"file://{folder}")
+    assert caught.value.__cause__ is not None
+
+
 def test_code_in_a_config_does_not_run(load: Load, tmp_path: Path) -> None:
     folder = saved(llama(), tmp_path / "llama")
     settings = json.loads((folder / "config.json").read_text())

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sentence_transformers
@@ -19,8 +20,8 @@ from transformers import AutoModel
 
 from weightd import transformers
 from weightd._attach import attach
+from weightd._broken_files import naming_model
 from weightd._options import passed_on
-from weightd._report import unfit
 from weightd.errors import error
 from weightd.model import Model
 
@@ -68,21 +69,20 @@ def load(
         options: What else SentenceTransformer takes.
 
     Raises:
-        Error: As `weightd.transformers.from_pretrained`; ModelFileNotFoundError if the model has no such files.
+        Error: As `weightd.transformers.from_pretrained`; ModelFileNotFoundError if the model has no such files,
+            MalformedModelError if one of them is no JSON, InvalidRequestError for what the library else doesn't take.
     """
     options = passed_on(options, _REFUSED, unset=(None, False, "torch"))
     if not isinstance(model, Model):
         placed: dict[str, Any] = {"device": device, "mode": mode, "cuda_driver": cuda_driver}
         model = attach(model, socket_dir, framework="pt", timeout=timeout, sha256=sha256, **placed)
-    folder = os.fspath(model.directory() if directory is None else directory)
-    with _weights_of(model):
-        try:
-            return sentence_transformers.SentenceTransformer(
-                folder, device=model.device, local_files_only=True, **options
-            )
-        except OSError as failure:
-            hint = "directory= names a folder with modules.json, the configs and the tokenizer"
-            raise unfit(f"not all that sentence-transformers needs is there: {failure}", model.uri, hint) from failure
+    folder = model.directory() if directory is None else Path(directory)
+    what = "sentence-transformers can't make a model of modules.json, the configs and the tokenizer"
+    hint = "directory= names a folder that has all of them"
+    with _weights_of(model), naming_model(model.uri, folder, what, hint):
+        return sentence_transformers.SentenceTransformer(
+            str(folder), device=model.device, local_files_only=True, **options
+        )
 
 
 @contextmanager

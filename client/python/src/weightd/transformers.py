@@ -20,6 +20,7 @@ from transformers.models.auto.auto_factory import _get_model_class
 
 from weightd import _assigned, _into_module, _stand_ins
 from weightd._attach import attach
+from weightd._broken_files import naming_model
 from weightd._options import passed_on
 from weightd._report import LoadReport, require_none, unfit
 from weightd.errors import error
@@ -162,7 +163,8 @@ def tokenizer(
         options: What else `AutoTokenizer.from_pretrained` takes.
 
     Raises:
-        Error: As `weightd.attach`; ModelFileNotFoundError if the model has no tokenizer.
+        Error: As `weightd.attach`; ModelFileNotFoundError if the model has no tokenizer, MalformedModelError if one of
+            its files is no JSON, InvalidRequestError for whatever else transformers doesn't take.
     """
     options = passed_on(options, {"trust_remote_code": "weightd runs no code that comes with a model"})
     if not isinstance(model, Model):
@@ -171,7 +173,11 @@ def tokenizer(
         hint = "attach the folder that the model's tokenizer lies in, or load that from where it is"
         raise error("FILE_NOT_FOUND", "no tokenizer lies beside the model's weights", model=model.uri, hint=hint)
     options = {**options, "local_files_only": True, "trust_remote_code": False}
-    made = transformers.AutoTokenizer.from_pretrained(model.directory(), **options)
+    directory = model.directory()
+    found = ", ".join(name for name in model.files if "token" in name or name.startswith(("config.json", "vocab")))
+    hint = "is it a tokenizer of transformers? model.directory() has its files"
+    with naming_model(model.uri, directory, f"transformers can't make a tokenizer of {found}", hint):
+        made = transformers.AutoTokenizer.from_pretrained(directory, **options)
     made.name_or_path = model.uri
     return made
 
@@ -194,13 +200,11 @@ def _own_settings(model: Model, reader: Any, options: dict[str, Any]) -> _Settin
         hint = "attach the folder that the model's config lies in, or say config="
         raise error("FILE_NOT_FOUND", "no config.json lies beside the model's weights", model=model.uri, hint=hint)
     folder = PrivateFolder(found)
+    # Also for models that bring code.
+    hint = "config= takes a config, also of a class that you import yourself"
     try:
-        settings = _settings(folder.path, reader, options)
-    # Also for models that bring code, and whatever else a class makes of a config that it doesn't expect.
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as failure:
-        hint = "config= takes a config, also of a class that you import yourself"
-        cause = (str(failure) or repr(failure)).replace(str(folder.path), model.uri.rstrip("/")).splitlines()[0]
-        raise unfit(f"transformers can't read the model's config: {cause}", model.uri, hint) from failure
+        with naming_model(model.uri, folder.path, "transformers can't read the model's config", hint):
+            settings = _settings(folder.path, reader, options)
     finally:
         folder.remove()
     kernel = settings.config._attn_implementation
