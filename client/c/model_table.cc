@@ -33,6 +33,21 @@ void ModelTable::Add(const T& tensor, void* data) {
   tensors_.push_back(added);
 }
 
+absl::StatusOr<std::vector<weightd_file>> ModelTable::FilesOf(const AnyModel& model) {
+  ASSIGN_OR_RETURN(const auto files,
+                   std::visit([](const auto& any) { return any.files(); }, model));
+  std::vector<weightd_file> found;
+  found.reserve(files.size());
+  for (const auto& [name, bytes] : files) {
+    weightd_file added = WEIGHTD_FILE_INIT;
+    added.name = Keep(name);
+    added.bytes = bytes.data();
+    added.nbytes = bytes.size();
+    found.push_back(added);
+  }
+  return found;
+}
+
 absl::StatusOr<std::unique_ptr<const ModelTable>> ModelTable::Make(const AnyModel& model) {
   return std::visit(
       [](const auto& attached) -> absl::StatusOr<std::unique_ptr<const ModelTable>> {
@@ -44,6 +59,7 @@ absl::StatusOr<std::unique_ptr<const ModelTable>> ModelTable::Make(const AnyMode
           table->Add(tensor, DataOf(tensor));
         }
         table->metadata_.assign(metadata.begin(), metadata.end());
+        table->files_ = table->FilesOf(attached);
         return table;
       },
       model);

@@ -30,8 +30,8 @@ inline void* AsPointer(cuda::CUdeviceptr address) {
   return reinterpret_cast<void*>(uintptr_t{address});  // NOLINT(performance-no-int-to-ptr)
 }
 
-// The tensors and the metadata of a model as C sees them. Immutable. What it gives lives as long as
-// it and the model do.
+// The tensors, the metadata and the small files of a model as C sees them. Immutable. What it gives
+// lives as long as it and the model do.
 class ModelTable {
  public:
   // An error is that of an index which doesn't fit the model.
@@ -42,12 +42,16 @@ class ModelTable {
   const std::vector<weightd_tensor>& tensors() const { return tensors_; }
   // Keys and values, ordered by key.
   const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
+  // What lies beside the weights, ordered by name. An error if the index lies about it, which
+  // leaves the tensors as they are.
+  const absl::StatusOr<std::vector<weightd_file>>& files() const { return files_; }
   // The number of the tensor that the model stores under this very name.
   std::optional<size_t> Find(absl::string_view name) const;
 
  private:
   ModelTable() = default;
 
+  absl::StatusOr<std::vector<weightd_file>> FilesOf(const AnyModel& model);
   template <typename T>
   void Add(const T& tensor, void* data);
   // A copy that ends with a NUL.
@@ -57,6 +61,7 @@ class ModelTable {
   std::map<std::string_view, size_t> numbers_;
   std::vector<weightd_tensor> tensors_;
   std::vector<std::pair<std::string, std::string>> metadata_;
+  absl::StatusOr<std::vector<weightd_file>> files_;
 };
 
 }  // namespace weightd::c

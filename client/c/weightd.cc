@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/base/call_once.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client/c/error.h"
 #include "client/c/model_table.h"
@@ -70,15 +71,17 @@ absl::StatusOr<AnyModel> Attach(const char* model, const weightd_options* given)
   return attached;
 }
 
-absl::Status CopyOut(const weightd_tensor& from, weightd_tensor* to) {
+// `what` is the struct's name without its prefix.
+template <typename Struct>
+absl::Status CopyOut(const Struct& from, Struct* to, absl::string_view what) {
   if (to == nullptr) {
-    return MissingArgument("tensor");
+    return MissingArgument(what);
   }
   const size_t size = to->size;
   // Larger than any header has it: the caller didn't set it.
   if (size < sizeof(size) || size > 4096) {
-    return Error(Reason::kInvalidArgument, absl::StrCat("weightd_tensor has size ", size),
-                 "begin with WEIGHTD_TENSOR_INIT");
+    return Error(Reason::kInvalidArgument, absl::StrCat("weightd_", what, " has size ", size),
+                 absl::StrCat("begin with WEIGHTD_", absl::AsciiStrToUpper(what), "_INIT"));
   }
   std::memcpy(to, &from, std::min(size, sizeof(from)));
   to->size = size;
@@ -182,7 +185,7 @@ weightd_error* weightd_model_tensor_at(const weightd_model* model, size_t number
     if (number >= table.tensors().size()) {
       return Beyond("tensor", number, table.tensors().size());
     }
-    return CopyOut(table.tensors()[number], tensor);
+    return CopyOut(table.tensors()[number], tensor, "tensor");
   });
 }
 
@@ -198,7 +201,7 @@ weightd_error* weightd_model_tensor(const weightd_model* model, const char* name
           ASSIGN_OR_RETURN(const auto found, any.tensor(name));
           const std::optional<size_t> number = table.Find(found.name());
           return number.has_value()
-                     ? CopyOut(table.tensors()[*number], tensor)
+                     ? CopyOut(table.tensors()[*number], tensor, "tensor")
                      : absl::InternalError(absl::StrCat(name, " is found and not listed"));
         },
         model->model);
@@ -227,5 +230,43 @@ weightd_error* weightd_model_metadata_at(const weightd_model* model, size_t numb
     *key = table.metadata()[number].first.c_str();
     *value = table.metadata()[number].second.c_str();
     return absl::OkStatus();
+  });
+}
+
+weightd_error* weightd_model_file_count(const weightd_model* model, size_t* count) {
+  return WithTable(model, [&](const ModelTable& table) -> absl::Status {
+    if (count == nullptr) {
+      return MissingArgument("count");
+    }
+    RETURN_IF_ERROR(table.files().status());
+    *count = table.files()->size();
+    return absl::OkStatus();
+  });
+}
+
+weightd_error* weightd_model_file_at(const weightd_model* model, size_t number,
+                                     weightd_file* file) {
+  return WithTable(model, [&](const ModelTable& table) -> absl::Status {
+    RETURN_IF_ERROR(table.files().status());
+    if (number >= table.files()->size()) {
+      return Beyond("file", number, table.files()->size());
+    }
+    return CopyOut((*table.files())[number], file, "file");
+  });
+}
+
+weightd_error* weightd_model_file(const weightd_model* model, const char* name,
+                                  weightd_file* file) {
+  return WithTable(model, [&](const ModelTable& table) -> absl::Status {
+    if (name == nullptr) {
+      return MissingArgument("name");
+    }
+    RETURN_IF_ERROR(table.files().status());
+    for (const weightd_file& known : *table.files()) {
+      if (std::strcmp(known.name, name) == 0) {
+        return CopyOut(known, file, "file");
+      }
+    }
+    return std::visit([name](const auto& any) { return any.file(name).status(); }, model->model);
   });
 }

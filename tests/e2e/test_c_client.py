@@ -140,6 +140,18 @@ def test_examples_read_the_same_bytes_as_python(
             assert run(example, model, daemon.socket_dir).splitlines() == expected, example
 
 
+def test_the_example_reads_what_lies_beside_the_weights(
+    daemon: Daemon, files: pathlib.Path, compiled: typing.Callable[[str], str]
+) -> None:
+    folder = sharded_model(files / "sharded", shards=2)
+    beside = {"config.json": b'{"a": 1}', "tokenizer.json": bytes(range(256)) * 500, "vocab.txt": b""}
+    for name, data in beside.items():
+        (folder / name).write_bytes(data)
+    expected = [f"{name} {len(data)} {zlib.crc32(data):08x}" for name, data in sorted(beside.items())]
+    lines = run(compiled(EXAMPLE.read_text()), folder, daemon.socket_dir).splitlines()
+    assert lines == checksums(str(folder), daemon) + expected
+
+
 def test_examples_say_what_is_wrong(daemon: Daemon, tmp_path: pathlib.Path) -> None:
     for example in (binary("client/c/examples/checksums"), binary("client/cpp/examples/checksums")):
         for arguments, said in ((["/no/model", daemon.socket_dir], "/no/model"), (["m", tmp_path], str(tmp_path))):
@@ -168,7 +180,10 @@ def test_exports_only_its_own_names(prefix: pathlib.Path) -> None:
     library = prefix / "lib/libweightd.so"
     exported = {line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines()}
     declared = set(re.findall(r"\b(weightd_\w+)\(", re.sub(r"/\*.*?\*/", "", header(prefix), flags=re.DOTALL)))
-    assert {name.partition("@")[0] for name in exported} - {"WEIGHTD_1"} == declared
+    assert {name.partition("@")[0] for name in exported} - {"WEIGHTD_1", "WEIGHTD_2"} == declared
+    assert {name for name in exported if name.endswith("@WEIGHTD_2")} == {
+        f"weightd_model_file{suffix}@@WEIGHTD_2" for suffix in ("", "_at", "_count")
+    }
     dynamic = run("readelf", "-d", library)
     assert "Library soname: [libweightd.so.0]" in dynamic
     assert not re.search(r"\[lib(grpc|gpr|ssl|crypto)|RPATH|RUNPATH|TEXTREL", dynamic)

@@ -1,4 +1,5 @@
-/* Prints what a model holds, a line for each tensor: name, type, shape, bytes and their CRC-32.
+/* Prints what a model holds, a line for each tensor (name, type, shape, bytes and their CRC-32) and
+ * for each file beside the weights, such as config.json (name, bytes, CRC-32).
  *   checksums MODEL [SOCKET_FOLDER] */
 
 #include <inttypes.h>
@@ -53,6 +54,22 @@ static int print_tensors(const weightd_model* model) {
   return 0;
 }
 
+static int print_files(const weightd_model* model) {
+  size_t count = 0;
+  if (failed(weightd_model_file_count(model, &count))) {
+    return 1;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    weightd_file file = WEIGHTD_FILE_INIT;
+    if (failed(weightd_model_file_at(model, i, &file))) {
+      return 1;
+    }
+    const uint32_t crc = crc32_of((const unsigned char*)file.bytes, file.nbytes);
+    printf("%s %" PRIu64 " %08" PRIx32 "\n", file.name, file.nbytes, crc);
+  }
+  return 0;
+}
+
 int main(int argc, char** argv) {
   if (argc < 2 || argc > 3) {
     fprintf(stderr, "usage: %s MODEL [SOCKET_FOLDER]\n", argv[0]);
@@ -64,7 +81,7 @@ int main(int argc, char** argv) {
   if (failed(weightd_attach(argv[1], &options, &model))) {
     return 1;
   }
-  const int result = print_tensors(model);
+  const int result = print_tensors(model) || print_files(model);
   weightd_model_release(model);
   return result;
 }

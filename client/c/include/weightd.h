@@ -45,7 +45,7 @@ extern "C" {
 
 /* The ABI that this header describes, and that of the library in use, which is no smaller if it has
  * all that is declared here. */
-#define WEIGHTD_ABI_VERSION 1
+#define WEIGHTD_ABI_VERSION 2
 WEIGHTD_API uint32_t weightd_abi_version(void);
 /* The release, such as "0.1.0". */
 WEIGHTD_API const char* weightd_version(void);
@@ -174,6 +174,27 @@ WEIGHTD_API weightd_error* weightd_model_tensor(const weightd_model* model, cons
 WEIGHTD_API weightd_error* weightd_model_metadata_count(const weightd_model* model, size_t* count);
 WEIGHTD_API weightd_error* weightd_model_metadata_at(const weightd_model* model, size_t number,
                                                      const char** key, const char** value);
+
+/* What lies beside the weights of a model that is a folder: its config, its tokenizer and the like,
+ * in host memory also where the model is on a GPU. */
+typedef struct weightd_file {
+  size_t size;       /* sizeof(weightd_file) */
+  const char* name;  /* its path in the model's folder, such as "config.json" */
+  const char* bytes; /* `nbytes` of them, which no NUL ends; not to be read if nbytes is 0 */
+  uint64_t nbytes;
+} weightd_file;
+
+#define WEIGHTD_FILE_INIT {sizeof(weightd_file), NULL, NULL, 0}
+
+/* Files are ordered by name; those that the daemon leaves out are not among them. A model that is
+ * one weight file has none. */
+WEIGHTD_API weightd_error* weightd_model_file_count(const weightd_model* model, size_t* count);
+/* INVALID_ARGUMENT beyond the last. */
+WEIGHTD_API weightd_error* weightd_model_file_at(const weightd_model* model, size_t number,
+                                                 weightd_file* file);
+/* FILE_NOT_FOUND if there is none, or if the daemon leaves it out: the message says why. */
+WEIGHTD_API weightd_error* weightd_model_file(const weightd_model* model, const char* name,
+                                              weightd_file* file);
 
 #ifdef __cplusplus
 }

@@ -41,6 +41,8 @@ class DeviceTest : public testing::Test {
                 cuda::CUDA_SUCCESS);
       return *memory->Export();
     };
+    model.small_files = "{}";
+    fakes::AddSmallFile(model, "config.json", 0, 2);
     daemon_.Add("small", std::move(model));
   }
 
@@ -72,6 +74,9 @@ TEST_F(DeviceTest, GivesTensorsOnTheGpuOfThatUuid) {
                 cuda::CUDA_SUCCESS);
     }
     EXPECT_EQ(value, 5);
+    weightd_file file = WEIGHTD_FILE_INIT;
+    ASSERT_EQ(weightd_model_file(model, "config.json", &file), nullptr);
+    EXPECT_EQ(std::string(file.bytes, file.nbytes), "{}");
     weightd_model_release(model);
     EXPECT_TRUE(daemon_.AwaitLeases(0));
   }

@@ -108,6 +108,63 @@ TEST_F(WeightdTest, GivesMetadataInOrder) {
   EXPECT_EQ(Take(weightd_model_metadata_at(model_, 2, &key, &value)), "INVALID_ARGUMENT");
 }
 
+FakeModel ModelWithFiles() {
+  FakeModel folder = fakes::SmallModel();
+  folder.small_files = "{}abcd";
+  fakes::AddSmallFile(folder, "vocab.txt", 2, 4);
+  fakes::AddSmallFile(folder, "1_Pooling/config.json", 0, 2);
+  fakes::AddSmallFile(folder, "empty.txt", 6, 0);
+  fakes::AddSmallFile(folder, "tokenizer.json", 0, 0);
+  folder.index.mutable_small_files()->rbegin()->set_left_out("it is too large");
+  return folder;
+}
+
+std::string BytesOf(const weightd_file& file) { return {file.bytes, file.nbytes}; }
+
+TEST_F(WeightdTest, GivesWhatLiesBesideTheWeights) {
+  daemon_.Add("folder", ModelWithFiles());
+  ASSERT_EQ(Attach("folder"), "");
+  size_t count = 0;
+  ASSERT_EQ(Take(weightd_model_file_count(model_, &count)), "");
+  std::vector<std::pair<std::string, std::string>> found;
+  weightd_file file = WEIGHTD_FILE_INIT;
+  for (size_t i = 0; i < count; ++i) {
+    ASSERT_EQ(Take(weightd_model_file_at(model_, i, &file)), "");
+    found.emplace_back(file.name, BytesOf(file));
+  }
+  EXPECT_EQ(found, (std::vector<std::pair<std::string, std::string>>{
+                       {"1_Pooling/config.json", "{}"}, {"empty.txt", ""}, {"vocab.txt", "abcd"}}));
+  EXPECT_EQ(Take(weightd_model_file_at(model_, count, &file)), "INVALID_ARGUMENT");
+  ASSERT_EQ(Take(weightd_model_file(model_, "vocab.txt", &file)), "");
+  EXPECT_STREQ(file.name, "vocab.txt");
+  EXPECT_EQ(BytesOf(file), "abcd");
+  EXPECT_EQ(Take(weightd_model_file(model_, "none.json", &file)), "FILE_NOT_FOUND");
+  weightd_error* const error = weightd_model_file(model_, "tokenizer.json", &file);
+  EXPECT_NE(std::string(weightd_error_message(error)).find("it is too large"), std::string::npos);
+  EXPECT_EQ(Take(error), "FILE_NOT_FOUND");
+  EXPECT_STREQ(file.name, "vocab.txt");
+}
+
+TEST_F(WeightdTest, AModelThatIsAFileHasNoneBesideIt) {
+  ASSERT_EQ(Attach(), "");
+  size_t count = 7;
+  ASSERT_EQ(Take(weightd_model_file_count(model_, &count)), "");
+  EXPECT_EQ(count, 0u);
+}
+
+TEST_F(WeightdTest, FilesThatAreNotWhereTheIndexSaysLeaveTheTensors) {
+  FakeModel liar = ModelWithFiles();
+  liar.index.mutable_small_files(0)->set_offset(1 << 20);
+  daemon_.Add("liar", std::move(liar));
+  ASSERT_EQ(Attach("liar"), "");
+  size_t count = 0;
+  weightd_file file = WEIGHTD_FILE_INIT;
+  EXPECT_EQ(Take(weightd_model_file_count(model_, &count)), "MALFORMED_MODEL");
+  EXPECT_EQ(Take(weightd_model_file_at(model_, 0, &file)), "MALFORMED_MODEL");
+  EXPECT_EQ(Take(weightd_model_file(model_, "vocab.txt", &file)), "MALFORMED_MODEL");
+  EXPECT_EQ(Take(weightd_model_tensor_count(model_, &count)), "");
+}
+
 TEST_F(WeightdTest, BadArgumentsAreErrors) {
   EXPECT_EQ(Take(weightd_attach(nullptr, &options_, &model_)), "INVALID_ARGUMENT");
   EXPECT_EQ(Take(weightd_attach("small", &options_, nullptr)), "INVALID_ARGUMENT");
@@ -129,6 +186,16 @@ TEST_F(WeightdTest, BadArgumentsAreErrors) {
   EXPECT_EQ(Take(weightd_model_tensor_at(model_, 3, &tensor)), "INVALID_ARGUMENT");
   tensor.size = 0;
   EXPECT_EQ(Take(weightd_model_tensor_at(model_, 0, &tensor)), "INVALID_ARGUMENT");
+  weightd_model_release(std::exchange(model_, nullptr));
+  daemon_.Add("folder", ModelWithFiles());
+  ASSERT_EQ(Attach("folder"), "");
+  weightd_file file = WEIGHTD_FILE_INIT;
+  EXPECT_EQ(Take(weightd_model_file_count(nullptr, &count)), "INVALID_ARGUMENT");
+  EXPECT_EQ(Take(weightd_model_file_count(model_, nullptr)), "INVALID_ARGUMENT");
+  EXPECT_EQ(Take(weightd_model_file(model_, nullptr, &file)), "INVALID_ARGUMENT");
+  EXPECT_EQ(Take(weightd_model_file_at(model_, 0, nullptr)), "INVALID_ARGUMENT");
+  file.size = 0;
+  EXPECT_EQ(Take(weightd_model_file_at(model_, 0, &file)), "INVALID_ARGUMENT");
 }
 
 TEST_F(WeightdTest, BadOptionsAreErrors) {
