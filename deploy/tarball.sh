@@ -1,5 +1,6 @@
 #!/bin/bash
-# Packs weightd for x86-64 Linux of glibc 2.36 or newer: programs, and all libraries they need but glibc's. Needs no root.
+# Packs weightd for x86-64 Linux of glibc 2.36 or newer: programs, the C library, and all libraries they need but glibc's. Needs
+# no root.
 #   deploy/tarball.sh [--programs FOLDER] [--out FOLDER]
 # makes weightd-VERSION-linux-x86_64.tar.gz in FOLDER (dist), of `bazel build --config=opt` or of the programs in FOLDER (as
 # bazel-bin has them), and prints its path. The same programs give the same bytes.
@@ -27,7 +28,8 @@ for tool in patchelf strip dpkg-query; do
   command -v "$tool" >/dev/null || fail "$tool is missing; run deploy/install_deps.sh"
 done
 if [[ -z $programs ]]; then
-  bazel build --config=opt //daemon:weightd //daemon/keeper:weightd-keeper //client/cli:weightctl >&2 || fail "the build failed"
+  bazel build --config=opt //daemon:weightd //daemon/keeper:weightd-keeper //client/cli:weightctl //client/c:libweightd.so.0 >&2 ||
+    fail "the build failed"
   programs=$(readlink -f bazel-bin)
 fi
 
@@ -60,7 +62,8 @@ done
 # Stripped first: strip doesn't expect what patchelf leaves.
 strip "$root"/bin/*
 patchelf --set-rpath '$ORIGIN/../lib' "$root"/bin/*
-libraries_of "$programs"/{daemon/weightd,daemon/keeper/weightd-keeper,client/cli/weightctl} >"$scratch/libraries"
+libraries_of "$programs"/{daemon/weightd,daemon/keeper/weightd-keeper,client/cli/weightctl,client/c/libweightd.so.0} \
+  >"$scratch/libraries"
 declare -A packages
 while read -r path package; do
   packages[$path]=$package
@@ -72,7 +75,10 @@ while read -r library path; do
   [[ -n $package ]] || fail "no package has $path, and so nobody knows its licence"
   install -m 644 "/usr/share/doc/$package/copyright" "$root/share/licenses/$package"
 done <"$scratch/libraries"
-patchelf --set-rpath '$ORIGIN' "$root"/lib/*
+# What engines embed: lib/libweightd.so, include/weightd.h, lib/pkgconfig/weightd.pc.
+client/c/install.sh "$root" --programs "$programs"
+strip --strip-unneeded "$root/lib/libweightd.so.$version"
+find "$root/lib" -maxdepth 1 -type f -exec patchelf --set-rpath '$ORIGIN' {} \;
 # The texts that those refer to.
 cp -rL /usr/share/common-licenses "$root/share/licenses/common-licenses"
 
