@@ -9,9 +9,12 @@
 #include <memory>
 #include <optional>
 
+#include "absl/base/attributes.h"
+#include "absl/base/const_init.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status.h"
@@ -29,6 +32,8 @@ constexpr size_t kMostTextBytes = 1024;
 std::atomic<LogFormat> format_in_use = LogFormat::kJson;
 std::atomic<LogLevel> least_in_use = LogLevel::kInfo;
 std::atomic<bool> started = false;
+// Other threads still log while this one ends: shared for a line, alone for the end.
+ABSL_CONST_INIT absl::Mutex ending(absl::kConstInit);
 
 // A JSON string (RFC 8259, section 7) in which nothing is that a terminal obeys, or that hides or
 // turns what a reader sees.
@@ -64,7 +69,10 @@ void Write(LogLevel level, absl::string_view event, absl::Span<const LogField> f
   const std::string time =
       absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
   const std::string line = LogLine(format_in_use, time, level, event, fields);
-  spdlog::info(spdlog::string_view_t(line.data(), line.size()));
+  absl::ReaderMutexLock lock(&ending);
+  if (started) {
+    spdlog::info(spdlog::string_view_t(line.data(), line.size()));
+  }
 }
 
 }  // namespace
@@ -142,6 +150,7 @@ void StartLogging(LogLevel least, LogFormat format) {
 }
 
 void StopLogging() {
+  absl::MutexLock lock(&ending);
   if (started.exchange(false)) {
     spdlog::shutdown();
   }
