@@ -45,8 +45,18 @@ void Server::Serve(int stop) {
           waits[i].revents == 0 || Attend(*connection, (waits[i].revents & POLLIN) != 0);
       connection = lives ? std::next(connection) : connections_.erase(connection);
     }
+    BeginLists();
     if (waits[1].revents != 0) {
       Accept();
+    }
+  }
+}
+
+void Server::BeginLists() {
+  for (Connection& connection : connections_) {
+    std::optional<List>& list = connection.list;
+    if (list.has_value() && !list->end.has_value() && list->asked < round_) {
+      list->end = shelf_.last();
     }
   }
 }
@@ -99,7 +109,7 @@ void Server::Answer(Connection& connection, Packet packet) {
     connection.answer =
         ErrorAnswer(fd_store::kMalformed, "too long, or not with as many descriptors as it should");
   } else if (fd_store::Says(text, "FDLIST")) {
-    connection.list = List{.end = shelf_.last()};
+    connection.list = List{.asked = round_};
   } else if (!stores && !removes) {
     connection.answer = ErrorAnswer(fd_store::kUnknown, "not a request that this keeper knows");
   } else if (!fd_store::IsName(name)) {
@@ -118,6 +128,9 @@ void Server::Answer(Connection& connection, Packet packet) {
 }
 
 bool Server::GoOn(Connection& connection) {
+  if (connection.list.has_value() && !connection.list->end.has_value()) {
+    return true;
+  }
   Outcome sent = Outcome::kDone;
   while (connection.list.has_value() && sent == Outcome::kDone) {
     List& list = *connection.list;

@@ -34,7 +34,10 @@ class Server {
  private:
   // How far it is in telling a client what there is.
   struct List {
-    uint64_t end;       // the last one's number
+    uint64_t asked;  // in which round
+    // The last one's number. Not before a round in which all others were heard: of two daemons, the
+    // next one asks as soon as the first is dead, whose last request may not have been read yet.
+    std::optional<uint64_t> end = {};
     uint64_t sent = 0;  // that of the last one sent
     size_t count = 0;
   };
@@ -56,6 +59,8 @@ class Server {
   // False once the connection is over.
   bool Attend(Connection& connection, bool readable);
   bool GoOn(Connection& connection);
+  // Lists that were asked for before this round.
+  void BeginLists();
   void Answer(Connection& connection, Packet packet);
 
   const Fd listening_;

@@ -54,9 +54,8 @@ RawPeer Connect(const KeeperProcess& keeper) {
 }
 
 // Names and the texts of the files.
-std::vector<std::pair<std::string, std::string>> List(const RawPeer& peer) {
+std::vector<std::pair<std::string, std::string>> HearList(const RawPeer& peer) {
   std::vector<std::pair<std::string, std::string>> listed;
-  EXPECT_TRUE(peer.Say("FDLIST=1"));
   while (true) {
     Packet packet = peer.Hear();
     if (packet.fds.size() != 1) {
@@ -66,6 +65,11 @@ std::vector<std::pair<std::string, std::string>> List(const RawPeer& peer) {
     EXPECT_TRUE(absl::StartsWith(packet.bytes, "FD=1\nFDNAME="));
     listed.emplace_back(packet.bytes.substr(12), TextOf(packet.fds[0]));
   }
+}
+
+std::vector<std::pair<std::string, std::string>> List(const RawPeer& peer) {
+  EXPECT_TRUE(peer.Say("FDLIST=1"));
+  return HearList(peer);
 }
 
 std::vector<std::pair<std::string, std::string>> ListOf(const KeeperProcess& keeper) {
@@ -177,6 +181,24 @@ TEST(Keeper, ChangesNothingForARequestThatNeverCame) {
   EXPECT_LE(listed.size(), 100);
   EXPECT_TRUE(std::all_of(listed.begin(), listed.end(),
                           [](const auto& each) { return each.second == "text"; }));
+}
+
+// Of two daemons, the next one asks as soon as the first is dead.
+TEST(Keeper, ListsNothingBeforeItHasHeardWhoeverAskedBefore) {
+  const KeeperProcess keeper;
+  const RawPeer next = Connect(keeper);
+  const Fd file = FileWith("text");
+  {
+    const RawPeer stores = Connect(keeper);
+    const RawPeer removes = Connect(keeper);
+    EXPECT_EQ(removes.Ask(StoreRequest("old"), {file.get()}), "OK=1");
+    keeper.Freeze();
+    EXPECT_TRUE(stores.Say(StoreRequest("new"), {file.get()}));
+    EXPECT_TRUE(removes.Say(RemoveRequest("old")));
+  }
+  EXPECT_TRUE(next.Say("FDLIST=1"));
+  keeper.Thaw();
+  EXPECT_THAT(HearList(next), ElementsAre(Pair("new", "text")));
 }
 
 TEST(Keeper, SaysWhenThereIsNoRoom) {
