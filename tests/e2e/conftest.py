@@ -26,12 +26,14 @@ def daemons(tmp_path: pathlib.Path) -> typing.Iterator[typing.Callable[..., Daem
     """Starts daemons, each in a folder of its own, and ends them."""
     started: list[Daemon] = []
 
-    def start(config: str | None = None, socket_dir: pathlib.Path | None = None, wait: bool = True) -> Daemon:
+    def start(
+        config: str | None = None, socket_dir: pathlib.Path | None = None, wait: bool = True, run: bool = True
+    ) -> Daemon:
         folder = tmp_path / f"d{len(started)}"
         folder.mkdir()
         daemon = Daemon(folder, config, socket_dir=socket_dir)
         started.append(daemon)
-        return daemon.start(wait)
+        return daemon.start(wait) if run else daemon
 
     yield start
     for daemon in started:
