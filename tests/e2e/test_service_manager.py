@@ -1,14 +1,21 @@
-"""What systemd hears of the daemon, with a socket in its place."""
+"""What systemd hears of the daemon and keeps for it, with a stand-in in its place."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
 import signal
 import socket
+import time
 import typing
 
 import pytest
-from processes import PATIENCE, Daemon, wait_until
+import weightd
+from loglines import lines_of
+from models import even_model, small_model
+from processes import INSTRUMENTED, PATIENCE, Daemon, Nginx, Reader, wait_until
+from shelves import same
+from unit import Unit, setting
 
 
 @pytest.fixture
@@ -67,3 +74,101 @@ def test_is_not_ready_while_another_has_the_folder(
     manager.setblocking(True)
     manager.settimeout(PATIENCE)
     assert hear(manager)["READY"] == "1"
+
+
+@pytest.fixture
+def units(tmp_path: pathlib.Path) -> typing.Iterator[typing.Callable[..., Unit]]:
+    """Starts weightd as systemd does."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**options: typing.Any) -> Unit:
+            folder = tmp_path / "unit"
+            folder.mkdir()
+            unit = stack.enter_context(Unit(folder, "cache: {revalidate: never}\n", **options))
+            return unit.start()
+
+        yield start
+
+
+def resident(unit: Unit) -> dict[str, bool]:
+    """Models by the last part of their names, and whether an earlier process loaded them."""
+    models = unit.ctl_json("ls").get("models", [])
+    return {model["model"].rsplit("/", 1)[-1]: bool(model.get("readopted")) for model in models}
+
+
+def test_the_unit_stores_as_many_as_it_says() -> None:
+    assert setting("Environment") == f"FDSTORE={setting('FileDescriptorStoreMax')}"
+    assert setting("Type") == "notify"
+    assert setting("Restart") == "on-failure"
+
+
+def test_a_units_next_process_has_the_models_at_once(
+    units: typing.Callable[..., Unit],
+    web: Nginx,
+    files: pathlib.Path,
+    readers: typing.Callable[[Daemon], Reader],
+) -> None:
+    unit = units()
+    url = web.url(even_model(files / "m.safetensors", 32 << 20, 8).name)
+    client = readers(unit)
+    client.ask("attach", model=url)
+    digest = client.ask("digest")
+    wait_until(lambda: len(unit.names()) == 3, "its descriptors are stored")
+    names, requests = sorted(unit.names()), wait_until(lambda: web.requests("m.safetensors"), "it was read")
+    for again in (unit.fail, unit.restart, unit.fail, unit.restart):
+        begin = time.monotonic()
+        again()
+        assert time.monotonic() - begin < (PATIENCE if INSTRUMENTED else 2)
+        assert resident(unit) == {"m.safetensors": True}
+        assert sorted(unit.names()) == names
+        assert client.ask("digest") == digest
+        newcomer = readers(unit)
+        newcomer.ask("attach", model=url)
+        assert newcomer.ask("digest") == digest
+        newcomer.end()
+    assert web.requests("m.safetensors") == requests
+    client.end()
+    unit.ctl("evict", url)
+    wait_until(lambda: not unit.names(), "all is let go of")
+    assert unit.problems == []
+
+
+def test_a_unit_that_was_stopped_for_good_begins_anew(units: typing.Callable[..., Unit], files: pathlib.Path) -> None:
+    unit = units()
+    path = small_model(files / "m.safetensors")
+    unit.ctl("preload", str(path))
+    wait_until(lambda: len(unit.names()) == 3, "its descriptors are stored")
+    assert unit.stop() == 0
+    unit.forget()
+    unit.start()
+    assert resident(unit) == {}
+    unit.ctl("preload", str(path))
+    unit.restart()
+    assert resident(unit) == {"m.safetensors": True}
+
+
+# What the unit says is what systemd stores, or, where an operator changed only one of them, it isn't.
+@pytest.mark.parametrize("says", [4, 100])
+def test_what_systemd_has_no_room_for_is_loaded_again(
+    units: typing.Callable[..., Unit], files: pathlib.Path, says: int
+) -> None:
+    unit = units(stores=4, says=says)
+    paths = [small_model(files / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    for path in paths:
+        unit.ctl("preload", str(path))
+    wait_until(lambda: len(unit.names()) == 4, "the store is full")
+    if says == 4:
+        wait_until(lambda: len(lines_of(unit, "keeper.refused")) == 2, "the daemon says what isn't stored")
+        assert "FileDescriptorStoreMax" in lines_of(unit, "keeper.refused")[0]["hint"]
+    else:
+        wait_until(lambda: len(unit.problems) == 2, "systemd says what it doesn't store")
+    unit.fail()
+    assert resident(unit) == {"1.safetensors": True}
+    (line,) = lines_of(unit, "model.not_readopted")
+    assert "not there" in line["error"]
+    wait_until(lambda: len(unit.names()) == 3, "what is of no use is let go of")
+    for path in paths:
+        with weightd.attach(str(path), socket_dir=unit.socket_dir, timeout=60, framework="np") as model:
+            assert same(model, path)
+        unit.ctl("evict", str(path))
+    wait_until(lambda: not unit.names(), "all is let go of")
