@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/status.h"
@@ -61,6 +63,25 @@ TEST(LogLevels, ChangeWhileItRuns) {
   EXPECT_EQ(CurrentLogLevel(), LogLevel::kDebug);
   EXPECT_EQ(ReasonOf(ChangeLogLevel("loud").status()), Reason::kInvalidArgument);
   EXPECT_EQ(*ChangeLogLevel("info"), "debug");
+}
+
+TEST(Logging, EndsWhileOthersLog) {
+  for (int round = 0; round < 100; ++round) {
+    StartLogging(LogLevel::kInfo, LogFormat::kJson);
+    std::atomic<int> lines = 0;
+    std::atomic<bool> stopped = false;
+    std::thread other([&] {
+      for (; !stopped; ++lines) {
+        Log(LogLevel::kInfo, "other.lives");
+      }
+    });
+    while (lines == 0) {
+      std::this_thread::yield();
+    }
+    StopLogging();
+    stopped = true;
+    other.join();
+  }
 }
 
 }  // namespace

@@ -48,16 +48,22 @@ class Keeper:
     def names(self) -> list[str]:
         """What its descriptors are called, the oldest first."""
         names = []
+        for name, fd in self.take():
+            names.append(name)
+            os.close(fd)
+        return names
+
+    def take(self) -> list[tuple[str, int]]:
+        """Descriptors of what it holds, by name, which the caller closes."""
+        taken = []
         with self._connect() as peer:
             peer.send(b"FDLIST=1")
             while True:
-                text, fds, _, _ = socket.recv_fds(peer, 4096, 1)
-                for fd in fds:
-                    os.close(fd)
+                text, fds, _, _ = socket.recv_fds(peer, 4096, 1, socket.MSG_CMSG_CLOEXEC)
                 fields = dict(line.split("=", 1) for line in text.decode().splitlines())
                 if "END" in fields:
-                    return names
-                names.append(fields["FDNAME"])
+                    return taken
+                taken.append((fields["FDNAME"], *fds))
 
     def store(self, name: str, fd: int) -> None:
         """As a daemon does."""
