@@ -219,6 +219,18 @@ class Engine:
         """Any podman command."""
         return self._call("podman", *arguments, check=check)
 
+    def talk_to(self, container: str, *command: str) -> "subprocess.Popen[str]":
+        """Starts a command in a container; its standard output and error are pipes."""
+        return subprocess.Popen(
+            ["podman", *_storage(self.folder), "exec", container, *command],
+            env=_environment(self.folder),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def _call(
         self, program: str, *arguments: str, check: bool = True, timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ The tests build on one another, in this order.
 """
 
 import json
+import subprocess
 import sys
 import typing
 
@@ -74,10 +75,17 @@ class Node:
     def start_model(self) -> None:
         self._play(model_pod(self.folder, TAG))
 
+    def stop_keeper(self) -> None:
+        self._engine.podman("pod", "rm", "--force", "--time=5", "keeper")
+
     def exec(self, pod: str, *command: str) -> typing.Any:
         """Runs a command in the main container of "weightd", "llama" or "keeper"."""
         container = {"weightd": "weightd-weightd", "llama": "llama-server", "keeper": "keeper-keeper"}[pod]
         return self._engine.podman("exec", container, *command, check=False)
+
+    def attach_later(self) -> "subprocess.Popen[str]":
+        """A second process of the model's pod that attaches, prints the digest and ends."""
+        return self._engine.talk_to("llama-server", "python3", "/opt/server.py", "llama", "once")
 
     def log(self) -> str:
         """Of the daemon."""
@@ -87,6 +95,18 @@ class Node:
     def digests(self) -> list[str]:
         """What the model's pod has printed."""
         return self._engine.podman("logs", "llama-server").stdout.split()
+
+    def digest_now(self) -> str:
+        """What the model's pod has mapped, every byte read anew."""
+        before = len(self.digests())
+        self.exec("llama", "sh", "-c", "kill -USR1 1")
+        wait_until(lambda: len(self.digests()) > before, "the pod has read its weights", PATIENCE)
+        return self.digests()[before]
+
+    def readopted(self) -> list[bool]:
+        """Whether each model was loaded by an earlier daemon."""
+        listed = json.loads(self.exec("weightd", "weightctl", "ls", "--output", "json").stdout)["models"]
+        return [model.get("readopted", False) for model in listed]
 
     def status(self, pod: str) -> dict[str, str]:
         """Of its first process, as the kernel tells it."""
@@ -149,7 +169,32 @@ def test_with_a_keeper_a_new_daemon_has_the_weights_at_once(node: Node) -> None:
     model.rename(model.with_suffix(".away"))
     node.stop_daemon()
     node.start_daemon()
-    listed = json.loads(node.exec("weightd", "weightctl", "ls", "--output", "json").stdout)["models"]
-    assert [model["readopted"] for model in listed] == [True]
+    assert node.readopted() == [True]
     again = node.exec("llama", "python3", "/opt/server.py", "llama", "once")
     assert again.stdout.split() == [node.digest], again.stderr
+
+
+def test_pods_read_and_attach_while_the_daemon_is_replaced(node: Node) -> None:
+    """Nobody can read the model's file any more."""
+    node.stop_daemon()
+    with node.attach_later() as newcomer:
+        assert newcomer.stderr is not None
+        assert any("waiting for the daemon" in line for line in newcomer.stderr)
+        assert node.digest_now() == node.digest
+        node.start_daemon()
+        assert node.digest_now() == node.digest
+        said, errors = newcomer.communicate(timeout=PATIENCE)
+        assert said.split() == [node.digest], errors
+    assert node.readopted() == [True]
+
+
+def test_a_new_keeper_is_told_what_there_is(node: Node) -> None:
+    """As when the OnDelete DaemonSet's pod is deleted."""
+    node.stop_keeper()
+    wait_until(lambda: node.log().count("keeper.away") == 1, "the daemon misses it", PATIENCE)
+    node.start_keeper()
+    wait_until(lambda: "keeper.back" in node.log(), "the daemon has found it", PATIENCE)
+    node.stop_daemon()
+    node.start_daemon()
+    assert node.readopted() == [True]
+    assert node.digest_now() == node.digest
