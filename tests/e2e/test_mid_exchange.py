@@ -293,6 +293,25 @@ def test_while_the_next_daemon_takes_back(node: Node, readers: Readers, victim: 
         node.assert_nothing_stays()
 
 
+@VICTIMS
+def test_while_another_keeper_is_told(node: Node, victim: str) -> None:
+    for number in range(1 + EXCHANGE):
+        node.load()
+        node.assert_loads(1)
+        node.kill("keeper")
+        # It is the first packet that greets the daemon.
+        node.relay.at(number, lambda: node.kill(victim))
+        node.revive_keeper()
+        wait_until(node.relay.happened, "it happens")
+        node.come_back()
+        whole = victim == "keeper" or (victim == "daemon" and number >= EXCHANGE - 1)
+        assert node.readopted() == (whole and victim == "daemon")
+        node.assert_serves()
+        node.assert_loads(0 if whole else 1)
+        node.kept()
+        node.assert_nothing_stays()
+
+
 @pytest.mark.parametrize("victim", ["nobody", "daemon", "keeper", "both"])
 def test_in_a_publish_whose_daemon_hands_over(node: Node, readers: Readers, victim: str) -> None:
     for number in range(EXCHANGE):
