@@ -13,13 +13,15 @@ from processes import PATIENCE, binary, wait_until
 class Keeper:
     """The real weightd-keeper in a folder of its own."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, program: str | None = None) -> None:
+        """`program`: of another build."""
         self.folder = folder
+        self._program = program or binary("daemon/keeper/weightd-keeper")
         self.config = f"keeper_dir: {folder}\n"
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Keeper":
-        self.process = subprocess.Popen([binary("daemon/keeper/weightd-keeper"), "--dir", str(self.folder)])
+        self.process = subprocess.Popen([self._program, "--dir", str(self.folder)])
         wait_until(self.serves, "the keeper serves")
         return self
 

@@ -50,6 +50,8 @@ class Daemon:
     ) -> None:
         """`before` goes before the command: what runs it somewhere else."""
         self._before = before
+        # Of another build, if it is to be one.
+        self.program = binary("daemon/weightd")
         self.socket_dir = socket_dir or folder / "run"
         self.log_path = folder / "weightd.log"
         self._arguments = ["--socket-dir", str(self.socket_dir), *arguments]
@@ -62,7 +64,7 @@ class Daemon:
         """Starts the daemon and waits until it serves."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._before, binary("daemon/weightd"), *self._arguments],
+                [*self._before, self.program, *self._arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

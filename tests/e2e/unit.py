@@ -13,7 +13,7 @@ import sys
 import threading
 import types
 
-from processes import ROOT, Daemon, binary, wait_until
+from processes import ROOT, Daemon, wait_until
 
 UNIT = ROOT / "deploy/systemd/weightd.service"
 # As systemd does: descriptors from 3 on, in their order, and a process number that is the service's own.
@@ -89,7 +89,7 @@ class Unit(Daemon):
         launch = [sys.executable, "-c", LAUNCH, str(len(fds)), *map(str, fds)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*launch, binary("daemon/weightd"), *self._arguments],
+                [*launch, self.program, *self._arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

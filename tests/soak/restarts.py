@@ -104,11 +104,6 @@ class Node:
         descriptors = len(list(pathlib.Path(f"/proc/{self.keeper.process.pid}/fd").iterdir()))
         return Samples(self.daemon.descriptors(), self.daemon.memory()["RssAnon"], descriptors, self.keeper.memory())
 
-    def bytes_read(self) -> int:
-        """From the store, in answers with a body."""
-        lines = [line.split('"') for line in self.web.log_path.read_text().splitlines()]
-        return sum(int(parts[2].split()[1]) for parts in lines if parts[1].startswith("GET"))
-
     def end_clients(self) -> list[dict[str, typing.Any]]:
         """What each has seen."""
         for client in self._clients:
@@ -130,6 +125,12 @@ class Node:
         self.web.end()
 
 
+def bytes_read(web: Nginx) -> int:
+    """From the store, in answers with a body."""
+    lines = [line.split('"') for line in web.log_path.read_text().splitlines()]
+    return sum(int(parts[2].split()[1]) for parts in lines if parts[1].startswith("GET"))
+
+
 def checksums(path: pathlib.Path) -> dict[str, int]:
     """CRC-32 of each tensor of a safetensors file."""
     content = path.read_bytes()
@@ -144,7 +145,7 @@ def checksums(path: pathlib.Path) -> dict[str, int]:
 
 def run(node: Node, kills: int, victim: str, ready: float) -> list[str]:
     """What was wrong."""
-    host, read, first = node.daemon.status()["host"], node.bytes_read(), None
+    host, read, first = node.daemon.status()["host"], bytes_read(node.web), None
     away = []
     for number in range(kills):
         away.append(node.kill(victim))
@@ -152,7 +153,7 @@ def run(node: Node, kills: int, victim: str, ready: float) -> list[str]:
             first = node.samples()
     assert first is not None
     last = node.samples()
-    again = node.bytes_read() - read
+    again = bytes_read(node.web) - read
     seen = node.end_clients()
     wait_until(lambda: node.leases() == 0, "all leases end", 60)
     after = node.daemon.status()["host"]

@@ -7,6 +7,10 @@ import sys
 import pytest
 from oracle import Metrics, Oracle, Sample, grows
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
+
+from processes import BUILD  # noqa: E402
+
 
 def run(script: str, *arguments: str) -> None:
     file = str(pathlib.Path(__file__).with_name(script))
@@ -23,6 +27,13 @@ def test_two_minutes() -> None:
 @pytest.mark.parametrize("victim", ["daemon", "keeper", "both"])
 def test_a_few_kills(victim: str) -> None:
     run("restarts.py", "--kills", "12", "--clients", "4", "--victim", victim, "--ready", "30")
+
+
+def test_a_few_turns_of_two_builds() -> None:
+    previous = BUILD.with_name("previous")
+    folder = previous if previous.exists() else BUILD
+    # On a busy machine daemons take longer, and so does an attach.
+    run("upgrade.py", "--previous", str(folder), "--turns", "4", "--rate", "40", "--clients", "4", "--patience", "30")
 
 
 def attached(seed: int, right: bool = True) -> dict[str, object]:
