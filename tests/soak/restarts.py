@@ -126,9 +126,10 @@ class Node:
 
 
 def bytes_read(web: Nginx) -> int:
-    """From the store, in answers with a body."""
+    """From the store. A source is asked whether it changed by a request for one byte, after a minute."""
     lines = [line.split('"') for line in web.log_path.read_text().splitlines()]
-    return sum(int(parts[2].split()[1]) for parts in lines if parts[1].startswith("GET"))
+    sizes = [int(parts[2].split()[1]) for parts in lines if parts[1].startswith("GET")]
+    return sum(size for size in sizes if size > 1)
 
 
 def checksums(path: pathlib.Path) -> dict[str, int]:
