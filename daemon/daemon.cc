@@ -1,18 +1,14 @@
 #include "daemon/daemon.h"
 
 #include <sys/socket.h>
-#include <sys/stat.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/byte_range.h"
@@ -29,7 +25,6 @@
 #include "daemon/model_keys.h"
 #include "daemon/service/access.h"
 #include "daemon/service/card_codec.h"
-#include "daemon/service/owner.h"
 #include "daemon/service/tensor_index_codec.h"
 
 namespace weightd {
@@ -38,45 +33,6 @@ namespace {
 // For calls that are about to end anyway.
 constexpr absl::Duration kCallsGrace = absl::Milliseconds(500);
 constexpr uint32_t kAdminConnections = 64;
-constexpr mode_t kPrivateSocket = 0600;
-// For a folder that holds others' folders: they may pass, nothing else.
-constexpr mode_t kPassMode = 0711;
-
-// Two spellings of one folder would be two locks on it, one waiting for the other.
-std::string Normalised(absl::string_view folder) {
-  while (folder.size() > 1 && absl::ConsumeSuffix(&folder, "/")) {
-  }
-  return std::string(folder);
-}
-
-struct FolderRights {
-  mode_t mode = 0;
-  service::Owner owner = {};
-};
-
-// The folders to hold, each once; a folder comes before those in it.
-absl::StatusOr<std::map<std::string, FolderRights>> FoldersOf(const v1::Config& config) {
-  const std::string socket_dir = Normalised(config.socket_dir());
-  std::map<std::string, FolderRights> folders = {{socket_dir, {.mode = 0700}}};
-  for (const v1::ListenerConfig& listener : config.listeners()) {
-    const std::string directory = Normalised(listener.directory());
-    FolderRights& rights = folders[directory];
-    rights.mode |= listener.mode();
-    if (!listener.owner().empty()) {
-      ASSIGN_OR_RETURN(rights.owner, service::ParseOwner(listener.owner()));
-    }
-    if (LetsOthersIn(listener) && absl::StartsWith(directory, socket_dir + "/")) {
-      folders[socket_dir].mode |= kPassMode;
-    }
-  }
-  return folders;
-}
-
-// Of sockets that just those may use who get into the folder.
-mode_t SocketMode(mode_t folder) {
-  return kPrivateSocket | ((folder & S_IXGRP) != 0 ? 0060 : 0) |
-         ((folder & S_IXOTH) != 0 ? 0006 : 0);
-}
 
 std::map<std::string, uint64_t, std::less<>> QuotasOf(const v1::Config& config) {
   std::map<std::string, uint64_t, std::less<>> quotas;
@@ -129,7 +85,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const v1::Config& config, 
   std::unique_ptr<Daemon> daemon(new Daemon());
   daemon->call_observers_.Add(&daemon->audit_log_);
   RETURN_IF_ERROR(daemon->models_.Set(config));
-  RETURN_IF_ERROR(daemon->OpenFolders(config, stopping));
+  RETURN_IF_ERROR(daemon->folders_.Open(config, stopping));
   RETURN_IF_ERROR(daemon->FindGpus(config));
   RETURN_IF_ERROR(daemon->BuildCache(config, fd_store));
   RETURN_IF_ERROR(daemon->StartListeners(config));
@@ -164,9 +120,7 @@ std::string Daemon::Summary() const {
 
 void Daemon::Stop() {
   ready_keeper_.reset();
-  for (const auto& folder : folders_) {
-    folder->Unbind();
-  }
+  folders_.Unbind();
   const absl::Time deadline = absl::Now() + kCallsGrace;
   if (admin_tcp_ != nullptr) {
     admin_tcp_->StopAccepting();
@@ -189,26 +143,6 @@ void Daemon::Stop() {
   event_lines_.WriteLeftOut();
   models_.StopKeeping();
   counting_.reset();
-}
-
-absl::Status Daemon::OpenFolders(const v1::Config& config, Cancellation& stopping) {
-  ASSIGN_OR_RETURN(const auto folders, FoldersOf(config));
-  for (const auto& [path, rights] : folders) {
-    service::SocketFolderOptions options;
-    options.path = path;
-    options.mode = rights.mode;
-    options.owner = rights.owner;
-    options.on_wait = [&path = path](absl::string_view why) {
-      Log(LogLevel::kWarning, "folder.waiting", {{"socket_dir", path}, {"message", why}});
-    };
-    options.on_lost = [path = path] {
-      Log(LogLevel::kWarning, "folder.lost", {{"socket_dir", path}});
-    };
-    ASSIGN_OR_RETURN(std::unique_ptr<service::SocketFolder> folder,
-                     service::SocketFolder::Open(std::move(options), stopping));
-    folders_.push_back(std::move(folder));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status Daemon::FindGpus(const v1::Config& config) {
@@ -255,13 +189,6 @@ absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_
   return absl::OkStatus();
 }
 
-service::SocketFolder* Daemon::FolderAt(const std::string& path) const {
-  const auto found = std::find_if(folders_.begin(), folders_.end(), [&](const auto& folder) {
-    return folder->path() == Normalised(path);
-  });
-  return found->get();
-}
-
 absl::Status Daemon::StartListeners(const v1::Config& config) {
   in_flight_ = std::make_unique<service::UserShares>(service::DescriptorsInFlight(),
                                                      service::UserShares::Users::kSeveral);
@@ -274,8 +201,8 @@ absl::Status Daemon::StartListeners(const v1::Config& config) {
 
 absl::Status Daemon::StartListener(const v1::ListenerConfig& config) {
   ASSIGN_OR_RETURN(service::Access access, AccessOf(config));
-  service::SocketFolder& folder = *FolderAt(config.directory());
-  const mode_t mode = SocketMode(config.mode());
+  service::SocketFolder& folder = folders_.At(config.directory());
+  const mode_t mode = SocketModeOf(config.mode());
   ASSIGN_OR_RETURN(Fd handles, folder.Bind(service::kHandlesSocket, SOCK_SEQPACKET, mode));
   ASSIGN_OR_RETURN(Fd calls, folder.Bind(service::kWeightsSocket, SOCK_STREAM, mode));
   RETURN_IF_ERROR(folder.GiveAway());
@@ -313,7 +240,7 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
       .metrics = [this] { return metrics_->Text(); }});
   ASSIGN_OR_RETURN(
       Fd listening,
-      FolderAt(config.socket_dir())->Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
+      folders_.At(config.socket_dir()).Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
   if (!service::RefusesDescriptors(listening)) {
     Log(LogLevel::kWarning, "kernel.passes_descriptors",
         {{"message",
@@ -348,7 +275,7 @@ std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {
     v1::ListenerStatus& status = statuses.emplace_back();
     status.set_name(listener->options().name);
     // Without it where no client finds the listener any more.
-    if (FolderAt(listener->options().directory)->Serves()) {
+    if (folders_.At(listener->options().directory).Serves()) {
       status.set_directory(listener->options().directory);
     }
     status.set_sessions(listener->sessions());

@@ -27,9 +27,9 @@
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/grpc_listener.h"
 #include "daemon/service/sessions.h"
-#include "daemon/service/socket_folder.h"
 #include "daemon/service/tls_listener.h"
 #include "daemon/service/user_shares.h"
+#include "daemon/socket_folders.h"
 #include "daemon/source/registry.h"
 #include "weightd/v1/config.pb.h"
 
@@ -56,19 +56,17 @@ class Daemon {
  private:
   Daemon() = default;
 
-  absl::Status OpenFolders(const v1::Config& config, Cancellation& stopping);
   absl::Status FindGpus(const v1::Config& config);
   absl::Status BuildCache(const v1::Config& config, fd_store::FdStore* fd_store);
   absl::Status StartListeners(const v1::Config& config);
   absl::Status StartListener(const v1::ListenerConfig& config);
   absl::Status StartAdmin(const v1::Config& config);
   void ShowMetrics();
-  service::SocketFolder* FolderAt(const std::string& path) const;
   std::vector<v1::ListenerStatus> ListenerStatuses() const;
 
   // In the order they are built; they die in the opposite one.
   ModelList models_;
-  std::vector<std::unique_ptr<service::SocketFolder>> folders_;
+  SocketFolders folders_;
   std::unique_ptr<metrics::Counters> counters_;
   source::Registry sources_;
   std::unique_ptr<device::Gpus> gpus_;
