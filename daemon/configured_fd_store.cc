@@ -1,10 +1,14 @@
 #include "daemon/configured_fd_store.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "daemon/cache/owner_mark.h"
 #include "daemon/fd_store/open.h"
 #include "daemon/logging.h"
 
@@ -27,6 +31,9 @@ fd_store::Observer LogOf(const std::string& keeper) {
     Log(LogLevel::kWarning, "keeper.refused",
         {{"name", name}, {"error", why.message()}, {"hint", HintOf(why)}});
   };
+  observer.on_others = [keeper](size_t descriptors) {
+    Log(LogLevel::kInfo, "keeper.others", {{"keeper", keeper}, {"descriptors", descriptors}});
+  };
   observer.on_let_go = [keeper](size_t descriptors) {
     Log(LogLevel::kWarning, "keeper.let_go", {{"keeper", keeper}, {"descriptors", descriptors}});
   };
@@ -42,9 +49,19 @@ absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config&
   options.inherited = std::move(inherited);
   options.notify_socket = notify_socket;
   options.keeper_dir = config.keeper_dir();
+  options.is_ours = [mark = StoreMark(config)](absl::string_view name) {
+    return !cache::IsOthers(name, mark);
+  };
   // The manager goes first, and is known by its socket.
   options.observer = LogOf(options.ForManager() ? notify_socket : config.keeper_dir());
   return fd_store::Open(std::move(options));
+}
+
+std::string StoreMark(const v1::Config& config) {
+  std::error_code error;
+  const auto folder = std::filesystem::absolute(config.socket_dir(), error).lexically_normal();
+  // One with a slash at its end has no last part.
+  return cache::OwnerMark((folder.has_filename() ? folder : folder.parent_path()).string());
 }
 
 void FlushFdStore(fd_store::FdStore* store) {

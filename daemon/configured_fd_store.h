@@ -18,6 +18,9 @@ absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config&
                                                                const std::string& notify_socket,
                                                                fd_store::Inherited inherited);
 
+// What marks this daemon's descriptors there: cache::OwnerMark of its socket folder.
+std::string StoreMark(const v1::Config& config);
+
 // At the end of the process: waits a moment until the store has everything that the next daemon is
 // to take back. Null: there is none.
 void FlushFdStore(fd_store::FdStore* store);

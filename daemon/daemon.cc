@@ -15,6 +15,7 @@
 #include "common/status.h"
 #include "common/version.h"
 #include "daemon/config.h"
+#include "daemon/configured_fd_store.h"
 #include "daemon/configured_gpus.h"
 #include "daemon/configured_metrics.h"
 #include "daemon/configured_sources.h"
@@ -170,6 +171,7 @@ absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_
                                  .max_loads = static_cast<int>(config.cache().max_loads()),
                                  .quotas = QuotasOf(config),
                                  .fd_store = fd_store,
+                                 .store_mark = StoreMark(config),
                                  .encode_card = service::EncodeCard,
                                  .decode_card = service::DecodeCard,
                                  .decode_index = service::DecodeTensorIndex},

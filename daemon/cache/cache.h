@@ -60,6 +60,8 @@ struct CacheOptions {
   // Where models in host memory are kept beyond this process, and how they are written down and
   // read; null: nowhere. Outlives the cache and the tier.
   fd_store::FdStore* fd_store = nullptr;
+  // Tells what is ours there from others', see OwnerMark.
+  std::string store_mark = {};
   EncodeCard encode_card = {};
   DecodeCard decode_card = {};
   pipeline::DecodeIndex decode_index = {};

@@ -43,7 +43,8 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       gpus_(gpus),
       shelf_(options_.fd_store == nullptr
                  ? nullptr
-                 : std::make_unique<Shelf>(options_.fd_store, tier_, options_.encode_card)),
+                 : std::make_unique<Shelf>(options_.fd_store, tier_, options_.encode_card,
+                                           options_.store_mark)),
       departures_(tier_.get(), &events_, shelf_.get()),
       placements_(std::make_shared<const Placements>(options_.placements)),
       loads_("weightd-load", std::max(1, options_.max_loads)),

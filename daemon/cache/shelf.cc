@@ -42,12 +42,13 @@ absl::string_view TextOf(Part part) {
   return "files";
 }
 
-std::string NewPlace() {
+std::string NewPlace(absl::string_view mark) {
   std::random_device random;
-  std::string place;
+  std::string place(mark);
   while (place.size() < kPlaceDigits) {
     absl::StrAppend(&place, absl::Hex(static_cast<uint32_t>(random()), absl::kZeroPad8));
   }
+  place.resize(kPlaceDigits);
   return place;
 }
 
@@ -122,9 +123,11 @@ class Shelf::Place {
   host::Reservation card_memory_;
 };
 
-Shelf::Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, EncodeCard encode_card)
+Shelf::Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, EncodeCard encode_card,
+             std::string mark)
     : tier_(std::move(tier)),
       encode_card_(std::move(encode_card)),
+      mark_(std::move(mark)),
       store_(std::make_shared<Store>()) {
   absl::MutexLock lock(&store_->mutex);
   store_->store = store;
@@ -191,7 +194,7 @@ absl::StatusOr<std::unique_ptr<Card>> Shelf::Keep(const pipeline::ResidentModel&
   }
   ASSIGN_OR_RETURN(Card::Made made,
                    Card::Make(pipeline::SegmentLabel(model.index.uri, model.index.revision), body));
-  Kept kept = PlaceOf(NewPlace());
+  Kept kept = PlaceOf(NewPlace(mark_));
   kept.place_->Charge(std::move(charged));
   kept.KeepCard(made.fd);
   kept.Keep(Part::kWeights, *model.weights);

@@ -45,8 +45,10 @@ class Shelf {
   class Place;
 
  public:
-  // `store` outlives every segment that was kept, or Close().
-  Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, EncodeCard encode_card);
+  // `store` outlives every segment that was kept, or Close(). `mark` is what its new places begin
+  // with: that of OwnerMark where others may use the store, too, or nothing.
+  Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, EncodeCard encode_card,
+        std::string mark = {});
   ~Shelf() { Close(); }
   Shelf(const Shelf&) = delete;
 
@@ -94,6 +96,7 @@ class Shelf {
 
   const std::shared_ptr<host::HostTier> tier_;
   const EncodeCard encode_card_;
+  const std::string mark_;
   const std::shared_ptr<Store> store_;
 };
 

@@ -32,8 +32,9 @@ absl::Status NoRoom(size_t limit) {
 
 }  // namespace
 
-Courier::Courier(std::unique_ptr<Carrier> carrier, Observer observer)
+Courier::Courier(std::unique_ptr<Carrier> carrier, IsOurs is_ours, Observer observer)
     : carrier_(std::move(carrier)),
+      is_ours_(std::move(is_ours)),
       observer_(std::move(observer)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       journal_(carrier_->limit()),
@@ -128,12 +129,21 @@ absl::Status Courier::ListOnce() {
     }
   }
   ASSIGN_OR_RETURN(std::vector<StoredFd> found, carrier_->List());
+  LeaveOthers(found);
   if (!KeepFound(found)) {
     RETURN_IF_ERROR(LetGo(found));
   }
   absl::MutexLock lock(&mutex_);
   listed_ = true;
   return absl::OkStatus();
+}
+
+void Courier::LeaveOthers(std::vector<StoredFd>& found) const {
+  const size_t others =
+      std::erase_if(found, [this](const StoredFd& stored) { return !is_ours_(stored.name); });
+  if (others > 0) {
+    observer_.on_others(others);
+  }
 }
 
 absl::Status Courier::LetGo(const std::vector<StoredFd>& found) {

@@ -30,9 +30,15 @@ struct Observer {
   // This one is not stored.
   std::function<void(absl::string_view name, const absl::Status& why)> on_refused =
       [](absl::string_view, const absl::Status&) {};
+  // It holds so many of others; once, when ours were taken back.
+  std::function<void(size_t descriptors)> on_others = [](size_t) {};
   // It had so many from before that came too late to be taken back, and that it was told to forget.
   std::function<void(size_t descriptors)> on_let_go = [](size_t) {};
 };
+
+// Whether a descriptor of that name is one that this process, or an earlier one in its place, has
+// stored. A keeper may hold others', which are let alone.
+using IsOurs = std::function<bool(absl::string_view name)>;
 
 // Carries what a journal holds to a keeper, on a thread of its own, and all of it again whenever
 // the way there was lost. What was not taken back in time, because the keeper was away, would be
@@ -42,7 +48,7 @@ struct Observer {
 // mutex_ is held for moments only, never while the keeper is asked.
 class Courier final : public FdStore {
  public:
-  Courier(std::unique_ptr<Carrier> carrier, Observer observer);
+  Courier(std::unique_ptr<Carrier> carrier, IsOurs is_ours, Observer observer);
   ~Courier() override;
 
   // Waits for the keeper, if it is there, up to 2 s.
@@ -56,6 +62,7 @@ class Courier final : public FdStore {
   // From Open until the way is lost or we stop.
   absl::Status Serve() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status ListOnce() ABSL_LOCKS_EXCLUDED(mutex_);
+  void LeaveOthers(std::vector<StoredFd>& found) const;
   absl::Status LetGo(const std::vector<StoredFd>& found);
   // For TakeBack; false if that was called before.
   bool KeepFound(std::vector<StoredFd>& found) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -73,6 +80,7 @@ class Courier final : public FdStore {
   bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !unsettled_; }
 
   const std::unique_ptr<Carrier> carrier_;
+  const IsOurs is_ours_;
   const Observer observer_;
   const Fd wake_;
   mutable absl::Mutex mutex_;

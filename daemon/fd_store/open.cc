@@ -10,6 +10,7 @@ namespace weightd::fd_store {
 absl::StatusOr<std::unique_ptr<FdStore>> Open(Options options) {
   std::unique_ptr<Carrier> carrier;
   if (options.ForManager()) {
+    options.is_ours = [](absl::string_view) { return true; };
     ASSIGN_OR_RETURN(carrier, SystemdCarrier::Make(std::move(options.notify_socket),
                                                    std::move(options.inherited)));
   } else if (!options.keeper_dir.empty()) {
@@ -17,7 +18,8 @@ absl::StatusOr<std::unique_ptr<FdStore>> Open(Options options) {
   } else {
     return nullptr;
   }
-  return std::make_unique<Courier>(std::move(carrier), std::move(options.observer));
+  return std::make_unique<Courier>(std::move(carrier), std::move(options.is_ours),
+                                   std::move(options.observer));
 }
 
 }  // namespace weightd::fd_store

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "daemon/fd_store/courier.h"
 #include "daemon/fd_store/fd_store.h"
 #include "daemon/fd_store/inherited.h"
@@ -17,6 +18,8 @@ struct Options {
   std::string notify_socket;
   // Where weightd-keeper serves; empty if it doesn't.
   std::string keeper_dir;
+  // Of a keeper; a service manager has a store for each unit.
+  IsOurs is_ours = [](absl::string_view) { return true; };
   Observer observer = {};
 
   // Whether the service manager stores descriptors: it says how many, or gave some.

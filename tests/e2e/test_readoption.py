@@ -206,7 +206,7 @@ def test_another_config_says_who_sees_what(daemons: Daemons, keeper: Keeper, fil
     assert models(first)["m.safetensors"]["pinned"]
     first.kill()
     denied = f"listeners: [{{name: all, directory: DIR, access: {{deny: ['file://{path}']}}}}]\n"
-    second = daemons(denied.replace("DIR", str(files / "sockets")) + keeper.config)
+    second = daemons(denied.replace("DIR", str(files / "sockets")) + keeper.config, socket_dir=first.socket_dir)
     model = models(second)["m.safetensors"]
     assert model["readopted"]
     assert not model.get("pinned")
@@ -220,7 +220,7 @@ def test_a_smaller_budget_keeps_what_fits(daemons: Daemons, keeper: Keeper, file
     for i in (1, 2):
         first.ctl("preload", str(even_model(files / f"{i}.safetensors", 40 * MIB, 4, seed=i)))
     first.kill()
-    second = daemons(f"host: {{budget: 60MiB}}\n{keeper.config}")
+    second = daemons(f"host: {{budget: 60MiB}}\n{keeper.config}", socket_dir=first.socket_dir)
     assert models(second).keys() == {"2.safetensors"}
     (line,) = lines_of(second, "model.not_readopted")
     assert "1.safetensors" in line["model"]

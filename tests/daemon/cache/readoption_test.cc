@@ -38,6 +38,23 @@ TEST_F(ReadoptionTest, AModelComesBackWithoutALoad) {
   EXPECT_EQ(store_.resolves(), 1) << "asked lately, its source is not asked again";
 }
 
+TEST_F(ReadoptionTest, ItsPlaceIsMarkedAndStaysSo) {
+  Put("m", 4, 1);
+  Load("m");
+  const auto unmarked = fds_.NamesOf(".weights");
+  Next(kBudget, {.store_mark = "FACE000000000000"});
+  EXPECT_TRUE(IsResident("m")) << "of a build that gave no marks";
+  EXPECT_EQ(fds_.NamesOf(".weights"), unmarked);
+  Put("n", 4, 2);
+  Load("n");
+  EXPECT_EQ(fds_.Names().size(), 6u);
+  const auto names = fds_.NamesOf(".weights");
+  EXPECT_EQ(names[0].substr(0, 21), "host.FACE000000000000");
+  EXPECT_EQ(names[0].size(), unmarked[0].size());
+  Next();
+  EXPECT_TRUE(IsResident("n"));
+}
+
 TEST_F(ReadoptionTest, ItsSourceIsAskedWhenItIsDue) {
   Put("m", 4);
   Load("m");

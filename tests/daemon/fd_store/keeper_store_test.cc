@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -38,9 +39,13 @@ constexpr absl::Duration kPatience = absl::Seconds(20);
 
 class KeeperStoreTest : public ::testing::Test {
  protected:
-  std::unique_ptr<FdStore> OpenStore() {
+  // Of a daemon whose names begin so.
+  std::unique_ptr<FdStore> OpenStore(const std::string& beginning = "") {
     Options options;
     options.keeper_dir = keeper_.folder();
+    options.is_ours = [beginning](absl::string_view name) {
+      return absl::StartsWith(name, beginning);
+    };
     options.observer = watcher_.observer();
     return std::move(Open(std::move(options))).value();
   }
@@ -177,6 +182,47 @@ TEST_F(KeeperStoreTest, AStartWithoutTheKeeperGoesOnAtOnce) {
   keeper_.Start();
   EXPECT_TRUE(watcher_.Heard("back: 1"));
   EXPECT_THAT(Held(), ElementsAre(Pair("m", "1")));
+}
+
+TEST_F(KeeperStoreTest, TwoDaemonsLeaveEachOthersAlone) {
+  {
+    const auto a = OpenStore("a.");
+    a->Store("a.1", FileWith("1"));
+    EXPECT_TRUE(Flush(*a));
+  }
+  const auto b = OpenStore("b.");
+  EXPECT_THAT(TakeBack(*b), IsEmpty());
+  EXPECT_TRUE(watcher_.Heard("others: 1"));
+  b->Store("b.1", FileWith("2"));
+  EXPECT_TRUE(Flush(*b));
+  auto a = OpenStore("a.");
+  EXPECT_THAT(TakeBack(*a), ElementsAre(Pair("a.1", "1")));
+  // Each stores its own again, and nothing that it has seen of the other.
+  keeper_.Kill();
+  EXPECT_TRUE(watcher_.Heard("away: ", 2));
+  a.reset();
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 1"));
+  EXPECT_THAT(Held(), ElementsAre(Pair("b.1", "2")));
+}
+
+TEST_F(KeeperStoreTest, OthersAreNotLetGoByADaemonThatComesTooLate) {
+  {
+    const auto a = OpenStore("a.");
+    a->Store("a.1", FileWith("1"));
+    EXPECT_TRUE(Flush(*a));
+    const auto b = OpenStore("b.");
+    (void)b->TakeBack();
+    b->Store("b.1", FileWith("old"));
+    EXPECT_TRUE(Flush(*b));
+  }
+  keeper_.Freeze();
+  const auto b = OpenStore("b.");
+  EXPECT_THAT(TakeBack(*b), IsEmpty());
+  keeper_.Thaw();
+  EXPECT_TRUE(watcher_.Heard("let go: 1"));
+  EXPECT_TRUE(Flush(*b));
+  EXPECT_THAT(Held(), ElementsAre(Pair("a.1", "1")));
 }
 
 TEST_F(KeeperStoreTest, WhatComesTooLateToBeTakenBackIsLetGo) {

@@ -25,6 +25,7 @@ class Watcher {
     observer.on_refused = [this](absl::string_view name, const absl::Status& why) {
       Add(absl::StrCat("refused: ", name, ": ", why.message()));
     };
+    observer.on_others = [this](size_t count) { Add(absl::StrCat("others: ", count)); };
     observer.on_let_go = [this](size_t count) { Add(absl::StrCat("let go: ", count)); };
     return observer;
   }
