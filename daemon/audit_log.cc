@@ -19,8 +19,9 @@ constexpr LineMeter::Rate kAttachesOfListener = {4000, 200};
 constexpr LineMeter::Rate kRefusalsOfUser = {20, 1};
 constexpr LineMeter::Rate kRefusalsOfListener = {200, 10};
 
-constexpr absl::string_view kActions[] = {"Preload",  "Evict",     "Pin",          "Unpin",
-                                          "DrainGpu", "ResumeGpu", "ReloadConfig", "SetLogLevel"};
+constexpr absl::string_view kActions[] = {"Preload",      "Evict",      "Pin",       "Unpin",
+                                          "DrainGpu",     "ResumeGpu",  "DrainNode", "ResumeNode",
+                                          "ReloadConfig", "SetLogLevel"};
 
 AuditLine::Kind KindOf(const service::CallRecord& call) {
   if (std::find(std::begin(kActions), std::end(kActions), call.method) != std::end(kActions)) {

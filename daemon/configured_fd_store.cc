@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status.h"
+#include "common/utf8.h"
 #include "daemon/cache/owner_mark.h"
 #include "daemon/fd_store/open.h"
 #include "daemon/logging.h"
@@ -62,6 +63,18 @@ std::string StoreMark(const v1::Config& config) {
   const auto folder = std::filesystem::absolute(config.socket_dir(), error).lexically_normal();
   // One with a slash at its end has no last part.
   return cache::OwnerMark((folder.has_filename() ? folder : folder.parent_path()).string());
+}
+
+v1::KeeperStatus KeeperStatusOf(const fd_store::FdStore& store) {
+  const fd_store::StoreStatus status = store.status();
+  v1::KeeperStatus keeper;
+  keeper.set_place(ToUtf8(status.place));
+  keeper.set_reachable(status.reachable);
+  keeper.set_stored(status.stored);
+  keeper.set_pending(status.pending);
+  keeper.set_refused(status.refused);
+  keeper.set_others(status.others);
+  return keeper;
 }
 
 void FlushFdStore(fd_store::FdStore* store) {

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "daemon/fd_store/fd_store.h"
 #include "daemon/fd_store/inherited.h"
+#include "weightd/v1/admin.pb.h"
 #include "weightd/v1/config.pb.h"
 
 namespace weightd {
@@ -20,6 +21,9 @@ absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config&
 
 // What marks this daemon's descriptors there: cache::OwnerMark of its socket folder.
 std::string StoreMark(const v1::Config& config);
+
+// For operators. `store` isn't null.
+v1::KeeperStatus KeeperStatusOf(const fd_store::FdStore& store);
 
 // At the end of the process: waits a moment until the store has everything that the next daemon is
 // to take back. Null: there is none.

@@ -13,6 +13,8 @@ namespace weightd {
 namespace {
 
 constexpr absl::Duration kLongestPause = absl::Minutes(5);
+// Costs nothing; loads that are resumed are told of before.
+constexpr absl::Duration kHeldUpPause = absl::Seconds(10);
 
 }  // namespace
 
@@ -33,6 +35,11 @@ ConfiguredModels::~ConfiguredModels() {
 }
 
 void ConfiguredModels::OnEvent(const cache::Event& event) {
+  if (event.kind == cache::EventKind::kNodeResumed) {
+    absl::MutexLock lock(&mutex_);
+    resumed_ = true;
+    return;
+  }
   if (event.kind != cache::EventKind::kLoadFinished) {
     return;
   }
@@ -49,6 +56,7 @@ void ConfiguredModels::Run() {
     std::optional<std::vector<Model>> replacing;
     std::vector<Finished> finished;
     std::vector<std::string> landed;
+    bool resumed = false;
     {
       absl::MutexLock lock(&mutex_);
       mutex_.AwaitWithDeadline(absl::Condition(this, &ConfiguredModels::HasNews), NextTry());
@@ -58,12 +66,16 @@ void ConfiguredModels::Run() {
       replacing.swap(replacing_);
       finished.swap(finished_);
       landed.swap(landed_);
+      resumed = std::exchange(resumed_, false);
     }
     for (const Finished& one : finished) {
       Finish(one);
     }
     for (const std::string& uri : landed) {
       Landed(uri);
+    }
+    if (resumed) {
+      TryHeldUp();
     }
     if (replacing.has_value()) {
       Apply(*std::move(replacing));
@@ -159,6 +171,11 @@ void ConfiguredModels::NoteFailure(Promise& promise, const absl::Status& error) 
     return;
   }
   promise.last_error = std::string(error.message());
+  if (promise.preload && ReasonOf(error) == Reason::kShuttingDown) {
+    promise.held_up = true;
+    promise.next_try = absl::Now() + kHeldUpPause;
+    return;
+  }
   ++promise.failures;
   if (!promise.preload) {
     Log(LogLevel::kWarning, "model.differs",
@@ -197,6 +214,15 @@ void ConfiguredModels::Landed(const std::string& uri) {
     pinned = promise.uri;
   }
   cache_->PinForConfig(pinned, true);
+}
+
+void ConfiguredModels::TryHeldUp() {
+  absl::MutexLock lock(&mutex_);
+  for (auto& [uri, promise] : promises_) {
+    if (std::exchange(promise.held_up, false) && promise.attempt == 0) {
+      promise.next_try = absl::InfinitePast();
+    }
+  }
 }
 
 absl::Time ConfiguredModels::NextTry() const {

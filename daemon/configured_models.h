@@ -24,7 +24,8 @@ namespace weightd {
 
 // Keeps the promises of the config's model list: loads what is to be preloaded, again and again
 // with growing pauses while that fails (but not against an operator who evicts it), and pins what
-// is to be pinned as soon as it is resident. Failures are logged and never fatal.
+// is to be pinned as soon as it is resident. Failures are logged and never fatal. That the node is
+// drained is none: what it holds up is tried when loads are resumed.
 //
 // Another list may take the first one's place. Promises are of URIs: what several entries of one
 // say adds up. A promise that the new list has word for word goes on as it is. One that it has no
@@ -81,6 +82,8 @@ class ConfiguredModels {
     absl::Duration pause = kFirstPause;
     uint32_t failures = 0;
     std::string last_error = {};
+    // No load starts on this node for the time being.
+    bool held_up = false;
   };
   using Promises = std::map<std::string, Promise>;
 
@@ -106,11 +109,13 @@ class ConfiguredModels {
   void NoteFailure(Promise& promise, const absl::Status& error)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Landed(const std::string& uri) ABSL_LOCKS_EXCLUDED(mutex_);
+  void TryHeldUp() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Time NextTry() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void OnEvent(const cache::Event& event) ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasNews() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || replacing_.has_value() || !finished_.empty() || !landed_.empty();
+    return stopping_ || replacing_.has_value() || !finished_.empty() || !landed_.empty() ||
+           resumed_;
   }
   bool Replaced() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !applying_; }
 
@@ -126,6 +131,8 @@ class ConfiguredModels {
   std::vector<Finished> finished_ ABSL_GUARDED_BY(mutex_);
   // URIs whose loads came to a good end.
   std::vector<std::string> landed_ ABSL_GUARDED_BY(mutex_);
+  // Loads start again.
+  bool resumed_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Model> models_ ABSL_GUARDED_BY(mutex_);
   // By URI.
   Promises promises_ ABSL_GUARDED_BY(mutex_);

@@ -122,6 +122,7 @@ std::string Daemon::Summary() const {
 void Daemon::Stop() {
   ready_keeper_.reset();
   folders_.Unbind();
+  StopLoads();
   const absl::Time deadline = absl::Now() + kCallsGrace;
   if (admin_tcp_ != nullptr) {
     admin_tcp_->StopAccepting();
@@ -146,6 +147,13 @@ void Daemon::Stop() {
   counting_.reset();
 }
 
+void Daemon::StopLoads() {
+  // Whoever waits for one asks the next daemon. Nobody else resumes them: it can't fail.
+  if (cache_ != nullptr) {
+    cache_->StopLoads(absl::Now()).IgnoreError();
+  }
+}
+
 absl::Status Daemon::FindGpus(const v1::Config& config) {
   ASSIGN_OR_RETURN(gpus_, device::MakeGpus(GpusOptionsOf(config)));
   LogGpus(*gpus_);
@@ -155,6 +163,7 @@ absl::Status Daemon::FindGpus(const v1::Config& config) {
 }
 
 absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_store) {
+  fd_store_ = fd_store;
   RETURN_IF_ERROR(AddSources(config.sources(), *counters_, sources_));
   ASSIGN_OR_RETURN(host::HostTierOptions tier, HostTierOptionsOf(config.host()));
   pipeline::LoaderOptions loader;
@@ -239,7 +248,8 @@ absl::Status Daemon::StartAdmin(const v1::Config& config) {
                      .change = ChangeLogLevel},
       .read_config_again = [this] { return reloader_->Reload("admin"); },
       .configured_models = [this] { return models_.Snapshot(); },
-      .metrics = [this] { return metrics_->Text(); }});
+      .metrics = [this] { return metrics_->Text(); },
+      .keeper = KeeperStatus()});
   ASSIGN_OR_RETURN(
       Fd listening,
       folders_.At(config.socket_dir()).Bind(service::kAdminSocket, SOCK_STREAM, kPrivateSocket));
@@ -269,6 +279,13 @@ void Daemon::ShowMetrics() {
                       .models = [this] { return models_.Snapshot(); },
                       .admin_certificate_expiry = [this] { return certificate_expiry_.load(); },
                       .started = absl::Now()});
+}
+
+std::function<v1::KeeperStatus()> Daemon::KeeperStatus() const {
+  if (fd_store_ == nullptr) {
+    return {};
+  }
+  return [store = fd_store_] { return KeeperStatusOf(*store); };
 }
 
 std::vector<v1::ListenerStatus> Daemon::ListenerStatuses() const {

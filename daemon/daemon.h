@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_DAEMON_H_
 #define WEIGHTD_DAEMON_DAEMON_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@
 #include "daemon/service/user_shares.h"
 #include "daemon/socket_folders.h"
 #include "daemon/source/registry.h"
+#include "weightd/v1/admin.pb.h"
 #include "weightd/v1/config.pb.h"
 
 namespace weightd {
@@ -62,11 +64,16 @@ class Daemon {
   absl::Status StartListener(const v1::ListenerConfig& config);
   absl::Status StartAdmin(const v1::Config& config);
   void ShowMetrics();
+  void StopLoads();
+  // Empty if there is none.
+  std::function<v1::KeeperStatus()> KeeperStatus() const;
   std::vector<v1::ListenerStatus> ListenerStatuses() const;
 
   // In the order they are built; they die in the opposite one.
   ModelList models_;
   SocketFolders folders_;
+  // Null: there is none.
+  fd_store::FdStore* fd_store_ = nullptr;
   std::unique_ptr<metrics::Counters> counters_;
   source::Registry sources_;
   std::unique_ptr<device::Gpus> gpus_;

@@ -57,6 +57,12 @@ Line LineOf(cache::EventKind kind) {
       return {LogLevel::kWarning, "model.not_readopted"};
     case cache::EventKind::kNotKept:
       return {LogLevel::kWarning, "model.not_kept"};
+    case cache::EventKind::kNodeDraining:
+      return {LogLevel::kInfo, "node.draining"};
+    case cache::EventKind::kNodeDrained:
+      return {LogLevel::kInfo, "node.drained"};
+    case cache::EventKind::kNodeResumed:
+      return {LogLevel::kInfo, "node.resumed"};
   }
   return {LogLevel::kWarning, "event.unknown"};
 }

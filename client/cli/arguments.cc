@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "client/cli/command_line_form.h"
+#include "client/cli/gpu_options.h"
 #include "client/cli/key_option.h"
 #include "client/cli/nearest_word.h"
 #include "client/cli/remote_options.h"
@@ -46,14 +47,6 @@ CLI::App* AddCommand(CLI::App& app, Arguments& arguments, Command command, const
 void AddModel(CLI::App* command, Arguments& arguments) {
   command->add_option("MODEL", arguments.model, "URI, or an alias of the daemon's config")
       ->required();
-}
-
-// A single one.
-CLI::Option* AddGpu(CLI::App* command, Arguments& arguments, const char* what) {
-  return command
-      ->add_option("--gpu", arguments.gpus, absl::StrCat(what, ": index as of status, or UUID"))
-      ->type_name("GPU")
-      ->expected(1);
 }
 
 void AddStore(CLI::App* command, StoreAccess& store) {
@@ -193,13 +186,11 @@ void AddNodeCommands(CLI::App& app, Arguments& arguments) {
       ->required()
       ->check(CLI::IsMember(std::array<std::string, 4>{"debug", "info", "warning", "error"}));
   add(Command::kMetrics, "metrics", "Print what Prometheus would scrape");
-  CLI::App* drain = add(Command::kDrain, "drain",
-                        "Take weightd off a GPU: drop what is there, end our process on it");
-  AddGpu(drain, arguments, "Which")->required();
-  drain->add_flag("--force", arguments.force, "Also while clients lease copies there");
-  AddGpu(add(Command::kResume, "resume", "Undo drain: what is placed there comes back"), arguments,
-         "Which")
-      ->required();
+  AddDrain(
+      add(Command::kDrain, "drain",
+          "Before another daemon takes over: stop loads, hand over what is there; or leave a GPU"),
+      arguments);
+  AddResume(add(Command::kResume, "resume", "Undo drain"), arguments);
   CLI::App* doctor = add(Command::kDoctor, "doctor",
                          "What on this node limits weightd, what it costs, what to do");
   doctor->add_flag("--fix", arguments.fix, "Set what root can set: huge pages for shared memory");

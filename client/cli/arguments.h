@@ -65,6 +65,8 @@ struct Arguments {
   bool force = false;
   // UUIDs, indices, or "all"; of evict, drain and resume at most one UUID or index.
   std::vector<std::string> gpus;
+  // Of drain: how long loads may go on.
+  absl::Duration drain_wait = absl::ZeroDuration();
   bool fix = false;
   // The CUDA driver's library; empty: the system's, which need not be there.
   std::string cuda_driver;

@@ -12,6 +12,7 @@
 #include "client/cli/completion.h"
 #include "client/cli/convert.h"
 #include "client/cli/doctor.h"
+#include "client/cli/drain.h"
 #include "client/cli/health.h"
 #include "client/cli/inspect.h"
 #include "client/cli/interrupt.h"
@@ -236,13 +237,9 @@ absl::Status AskDaemon(const AdminClient& daemon, const Arguments& arguments,
           daemon.Evict(model, arguments.force, GpuOf(arguments)), json,
           [&](const auto& evicted) { PrintEvicted(evicted, streams.out); }, print_json);
     case Command::kDrain:
-      return Print(
-          daemon.DrainGpu(GpuOf(arguments), arguments.force), json,
-          [&](const auto& drained) { PrintDrained(drained, streams.out); }, print_json);
+      return Drain(daemon, arguments, streams.out);
     case Command::kResume:
-      return Print(
-          daemon.ResumeGpu(GpuOf(arguments)), json,
-          [&](const auto& resumed) { PrintGpuLine(resumed.gpu(), streams.out); }, print_json);
+      return Resume(daemon, arguments, streams.out);
     case Command::kPin:
       return Print(daemon.Pin(model), json, print_model, print_json);
     case Command::kUnpin:

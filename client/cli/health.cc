@@ -108,6 +108,7 @@ absl::Status ReportHealth(const client::AdminClient& daemon, const Arguments& ar
     JsonWriter json;
     json.BeginObject().Key("serving").Bool(true).Key("version").String(status->version());
     json.Key("uptime").Number(static_cast<uint64_t>(status->uptime().seconds()));
+    json.Key("draining").Bool(status->draining());
     if (arguments.ready) {
       json.Key("preloaded").Number(preloaded.all).Key("evicted").Number(preloaded.evicted);
     }
@@ -123,7 +124,8 @@ absl::Status ReportHealth(const client::AdminClient& daemon, const Arguments& ar
       out << ", " << preloaded.evicted << " evicted since";
     }
   }
-  out << (model.empty() ? "" : ", the model is resident") << '\n';
+  out << (model.empty() ? "" : ", the model is resident")
+      << (status->draining() ? ", draining: nothing is loaded" : "") << '\n';
   return absl::OkStatus();
 }
 

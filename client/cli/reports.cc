@@ -103,6 +103,15 @@ void PrintStatus(const v1::GetStatusResponse& status, std::ostream& out) {
   PrintField("sessions", absl::StrCat(status.sessions()), out);
   PrintField("leases", absl::StrCat(status.leases()), out);
   PrintField("loads", absl::StrCat(status.loads_running()), out);
+  PrintField("node", status.draining() ? "draining: no load starts, see weightctl resume" : "",
+             out);
+  PrintField("keeper", KeeperText(status), out);
+  if (status.has_readoption()) {
+    PrintField("readopted", ReadoptionText(status.readoption()), out);
+    for (const v1::NotReadopted& one : status.readoption().failures()) {
+      PrintField("  not", NotReadoptedText(one), out);
+    }
+  }
   PrintField("log level", status.log_level(), out);
   PrintGpus(status.gpus(), out);
   if (status.listeners().empty()) {

@@ -23,6 +23,11 @@ void PrintModels(const std::vector<v1::ModelSummary>& models, absl::Time now, st
 void PrintGpus(const google::protobuf::RepeatedPtrField<v1::GpuStatus>& gpus, std::ostream& out);
 // One line: which GPU it is, and its state.
 void PrintGpuLine(const v1::GpuStatus& gpu, std::ostream& out);
+// What models outlive the daemon in, and what came of those that an earlier one left.
+std::string KeeperText(const v1::GetStatusResponse& status);
+std::string ReadoptionText(const v1::Readoption& readoption);
+std::string NotReadoptedText(const v1::NotReadopted& one);
+void PrintNodeDrained(const v1::DrainNodeResponse& drained, std::ostream& out);
 void PrintDrained(const v1::DrainGpuResponse& drained, std::ostream& out);
 // One line: what became of a model.
 void PrintModelLine(const v1::ModelSummary& model, std::ostream& out);

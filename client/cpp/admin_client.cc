@@ -18,6 +18,13 @@ constexpr uint32_t kPageSize = 1000;
 // For a process that takes its time to end, or has to be killed.
 constexpr absl::Duration kWorkerPatience = absl::Minutes(1);
 
+// For loads that are stopped, and a keeper.
+constexpr absl::Duration kDrainPatience = absl::Seconds(10);
+
+absl::Duration WaitOf(const v1::DrainNodeRequest& request) {
+  return absl::Seconds(request.wait().seconds()) + absl::Nanoseconds(request.wait().nanos());
+}
+
 void WipeSecret(v1::PreloadRequest& request) {
   if (request.secret().has_key()) {
     Wipe(*request.mutable_secret()->mutable_key());
@@ -123,6 +130,17 @@ absl::StatusOr<v1::ResumeGpuResponse> AdminClient::ResumeGpu(absl::string_view g
   v1::ResumeGpuRequest request;
   request.set_gpu(std::string(gpu));
   return Call(&v1::Admin::Stub::ResumeGpu, request, kWorkerPatience);
+}
+
+absl::StatusOr<v1::DrainNodeResponse> AdminClient::DrainNode(absl::Duration wait) const {
+  v1::DrainNodeRequest request;
+  request.mutable_wait()->set_seconds(absl::IDivDuration(wait, absl::Seconds(1), &wait));
+  request.mutable_wait()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(wait)));
+  return Call(&v1::Admin::Stub::DrainNode, request, WaitOf(request) + kDrainPatience);
+}
+
+absl::StatusOr<v1::ResumeNodeResponse> AdminClient::ResumeNode() const {
+  return Call(&v1::Admin::Stub::ResumeNode, v1::ResumeNodeRequest());
 }
 
 absl::StatusOr<v1::ModelSummary> AdminClient::Pin(absl::string_view model) const {

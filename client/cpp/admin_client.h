@@ -25,7 +25,7 @@ class AdminClient {
     // As ConnectOptions::socket_dir.
     std::string socket_dir;
     // Of the connection, and of each call but Preload and WatchEvents. DrainGpu and ResumeGpu,
-    // which wait for a process, have a minute more.
+    // which wait for a process, have a minute more, and DrainNode as long as loads may go on.
     absl::Duration timeout = absl::Seconds(10);
     // Instead of socket_dir, if it has an address.
     RemoteAddress remote = {};
@@ -62,6 +62,9 @@ class AdminClient {
   // Until no process of weightd is on the GPU.
   absl::StatusOr<v1::DrainGpuResponse> DrainGpu(absl::string_view gpu, bool force) const;
   absl::StatusOr<v1::ResumeGpuResponse> ResumeGpu(absl::string_view gpu) const;
+  // Loads that run may go on for `wait`.
+  absl::StatusOr<v1::DrainNodeResponse> DrainNode(absl::Duration wait) const;
+  absl::StatusOr<v1::ResumeNodeResponse> ResumeNode() const;
   // All pages.
   absl::StatusOr<std::vector<v1::ModelSummary>> ListModels() const;
   // All pages of its tensors if `tensors`; else none.

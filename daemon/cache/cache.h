@@ -162,6 +162,21 @@ struct EvictResult {
   uint64_t draining_bytes = 0;
 };
 
+// Of loads that ran when no further ones were to start.
+struct StoppedLoads {
+  uint64_t ended = 0;  // by themselves
+  uint64_t stopped = 0;
+};
+
+// What the next daemon will find in the store, and what it will have to load again.
+struct HandedOver {
+  uint64_t kept_models = 0;
+  uint64_t kept_bytes = 0;
+  uint64_t lost_models = 0;
+  // The store has confirmed that it has it.
+  bool confirmed = false;
+};
+
 // Which models are on the node and who holds them: states, single flight, leases, eviction,
 // revalidation.
 //
@@ -183,6 +198,18 @@ class Cache {
   // Makes models of what an earlier daemon left in the store. Before anybody is served, and before
   // placements and promises of the config are told. Reads no model's bytes: takes milliseconds.
   virtual void Readopt(std::vector<fd_store::StoredFd> stored) = 0;
+
+  // From now on until ResumeLoads no load starts, whoever asks for it: kShuttingDown, for which
+  // clients wait for the next daemon. Those that run may go on until `deadline`, then they are
+  // stopped. Blocks until none runs, but at the end for a few seconds only, for a source that takes
+  // no notice. While it waits a second call may have an earlier deadline, for all of them.
+  // kCancelled if loads were resumed meanwhile.
+  virtual absl::StatusOr<StoppedLoads> StopLoads(absl::Time deadline) = 0;
+  // Whether they were stopped.
+  virtual bool ResumeLoads() = 0;
+  virtual bool LoadsStopped() const = 0;
+  // Waits until `deadline` for the store to have what the next daemon is to find.
+  virtual HandedOver HandOver(absl::Time deadline) = 0;
 
   // For clients. A resident model is granted at once, from the calling thread, without asking the
   // source. kQuotaExceeded if the listener's clients would hold more than they may; where that is
@@ -232,6 +259,7 @@ class Cache {
   virtual host::HostUsage Usage() const = 0;
   virtual std::vector<host::DrainingSegment> Draining() const = 0;
   virtual uint32_t LoadsRunning() const = 0;
+  virtual ReadoptionSnapshot Readoption() const = 0;
 
   // Drops every copy on the GPU and ends our process there; returns the bytes that were ours.
   // kModelInUse if one is leased and not `force`. Blocks until the process is gone.

@@ -45,6 +45,11 @@ enum class EventKind {
   kNotReadopted = 16,
   // The next daemon will have to load it again.
   kNotKept = 17,
+  // These are of no model: no load starts any more; none runs, and so many bytes are there for the
+  // next daemon; loads start again.
+  kNodeDraining = 18,
+  kNodeDrained = 19,
+  kNodeResumed = 20,
 };
 
 struct Event {
@@ -68,6 +73,8 @@ struct Event {
   std::string request_id = {};
   // Of loads: whose call that was; none if an operator or the daemon itself set it off.
   std::optional<Holder> client = {};
+  // Of what was not readopted: an operator had pinned it.
+  bool pin_lost = false;
 };
 
 // Passes events on to whoever listens at the moment. Thread-safe.

@@ -25,12 +25,12 @@ absl::Status OtherRevision(const Uri& uri, absl::string_view wanted, const Revis
 
 }  // namespace
 
-void NodeCache::Join(const Uri& uri, Interest interest) {
+void NodeCache::Join(const Uri& uri, Interest interest, Outcomes& outcomes) {
   const auto found = flights_.find(uri.ToString());
   if (found == flights_.end()) {
     std::vector<Interest> interests;
     interests.push_back(std::move(interest));
-    Start(uri, std::move(interests));
+    Start(uri, std::move(interests), outcomes);
     return;
   }
   AwaitTurn(found->second, interest);
@@ -38,7 +38,13 @@ void NodeCache::Join(const Uri& uri, Interest interest) {
   found->second.TellIfAwaited();
 }
 
-void NodeCache::Start(const Uri& uri, std::vector<Interest> interests) {
+void NodeCache::Start(const Uri& uri, std::vector<Interest> interests, Outcomes& outcomes) {
+  if (loads_stopped_) {
+    for (Interest& interest : interests) {
+      outcomes.push_back({.interest = std::move(interest), .result = NodeDraining(uri)});
+    }
+    return;
+  }
   Flight flight;
   const Interest& first = interests.front();
   flight.load = std::make_shared<Load>(uri, first.policy, first.request_id, first.holder);
@@ -121,7 +127,7 @@ void NodeCache::Crash(const Load& load, const absl::Status& error, Outcomes& out
     outcomes.push_back({.interest = std::move(interest), .result = error});
   }
   if (!flight.interests.empty()) {
-    Start(load.uri, std::move(flight.interests));
+    Start(load.uri, std::move(flight.interests), outcomes);
   }
 }
 
@@ -138,46 +144,54 @@ void NodeCache::Abort(const Uri& uri, const absl::Status& reason, Outcomes& outc
   }
 }
 
-void NodeCache::GiveUpIfUnwanted(const Uri& uri) {
+void NodeCache::GiveUpIfUnwanted(const Uri& uri, Outcomes& outcomes) {
   const auto found = flights_.find(uri.ToString());
   if (found == flights_.end() || found->second.Wanted()) {
     return;
   }
   const std::shared_ptr<Load> load = found->second.load;
   load->cancellation.Cancel(NobodyWaits(uri));
-  Outcomes nobody_rides;
-  Crash(*load, load->cancellation.status(), nobody_rides);
+  Crash(*load, load->cancellation.status(), outcomes);
 }
 
 void NodeCache::Leave(const Uri& uri, const Waiter* waiter) {
+  // Dies without the lock.
   Interest left;
-  Outcomes unheard;
-  absl::MutexLock lock(&mutex_);
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    left = TakeInterest(uri, waiter, outcomes);
+  }
+  Tell(std::move(outcomes));
+}
+
+Interest NodeCache::TakeInterest(const Uri& uri, const Waiter* waiter, Outcomes& outcomes) {
   LeavePromotions(
       [waiter](const Interest& interest) {
         return interest.waiter.get() == waiter && !interest.persistent;
       },
-      NobodyWaits(uri), unheard);
+      NobodyWaits(uri), outcomes);
   pin_checks_.Stop(
       [waiter](const PinCheck& check) {
         return check.interest.waiter.get() == waiter && !check.interest.persistent;
       },
-      NobodyWaits(uri), unheard);
+      NobodyWaits(uri), outcomes);
   const auto found = flights_.find(uri.ToString());
   if (found == flights_.end()) {
-    return;
+    return {};
   }
   std::vector<Interest>& interests = found->second.interests;
   const auto mine =
       std::find_if(interests.begin(), interests.end(),
                    [waiter](const Interest& interest) { return interest.waiter.get() == waiter; });
   if (mine == interests.end() || mine->persistent) {
-    return;
+    return {};
   }
-  left = std::move(*mine);
+  Interest left = std::move(*mine);
   interests.erase(mine);
   found->second.TellIfAwaited();
-  GiveUpIfUnwanted(uri);
+  GiveUpIfUnwanted(uri, outcomes);
+  return left;
 }
 
 ModelSnapshot NodeCache::Describe(const Flight& flight) const {

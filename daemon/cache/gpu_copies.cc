@@ -102,7 +102,7 @@ void NodeCache::Place(EntryId id, Interest interest, Outcomes& outcomes) {
       interest.gpus.push_back(gpu);
       interest.required_gpus.push_back(gpu);
     }
-    Join(entry.uri, std::move(interest));
+    Join(entry.uri, std::move(interest), outcomes);
   }
 }
 

@@ -206,7 +206,7 @@ void NodeCache::KeepPlaced(const GpuId& gpu, Outcomes& outcomes) {
     if (!flights_.contains(uri.ToString())) {
       Interest promised = interest();
       promised.policy = policy;
-      Join(uri, std::move(promised));
+      Join(uri, std::move(promised), outcomes);
     }
   }
   if (!retry.reloads.empty()) {

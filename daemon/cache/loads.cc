@@ -118,7 +118,7 @@ bool NodeCache::ArriveIfResident(Load& load, const pipeline::ResolvedModel& reso
       Arrive(load, entry->id, outcomes);
     } else {
       TurnAwayOthers(*flight, resolved, outcomes);
-      GiveUpIfUnwanted(load.uri);
+      GiveUpIfUnwanted(load.uri, outcomes);
     }
   }
   Tell(std::move(outcomes));

@@ -35,6 +35,9 @@ namespace weightd::cache {
 
 absl::Status ShuttingDown();
 absl::Status Drained(const GpuId& gpu);
+absl::Status NodeDraining(const Uri& uri);
+
+struct NotReadopted;
 
 // A copy that a load could not make.
 using CopyFailure = std::pair<GpuId, absl::Status>;
@@ -60,6 +63,7 @@ struct LoadedCopies {
 //   flights.cc       single flight: who wants which load, and how it ends
 //   loads.cc         what a load's thread does
 //   readopt.cc       models that an earlier daemon left, and that the next one will find
+//   drain.cc         no further loads, before another daemon takes over
 //   room.cc          budget for a load: reserve, else evict
 //   gpu_copies.cc    copies on GPUs: who wants them where, and what leases are on
 //   promotions.cc    copies made of what is resident
@@ -80,6 +84,10 @@ class NodeCache final : public Cache {
   ~NodeCache() override;
 
   void Readopt(std::vector<fd_store::StoredFd> stored) override;
+  absl::StatusOr<StoppedLoads> StopLoads(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool ResumeLoads() override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool LoadsStopped() const override ABSL_LOCKS_EXCLUDED(mutex_);
+  HandedOver HandOver(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mutex_);
   std::unique_ptr<Wait> Acquire(AcquireRequest request, AcquireCallbacks callbacks) override;
   absl::Status Release(SessionId session, LeaseId lease) override;
   void EndSession(SessionId session) override;
@@ -100,6 +108,7 @@ class NodeCache final : public Cache {
   host::HostUsage Usage() const override { return tier_->usage(); }
   std::vector<host::DrainingSegment> Draining() const override { return tier_->draining(); }
   uint32_t LoadsRunning() const override;
+  ReadoptionSnapshot Readoption() const override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<uint64_t> DrainGpu(const GpuId& gpu, bool force) override;
   absl::Status ResumeGpu(const GpuId& gpu) override;
   std::vector<device::GpuStatus> Gpus() const override;
@@ -145,8 +154,11 @@ class NodeCache final : public Cache {
   void RunPinCheck(const std::shared_ptr<PinCheck>& check) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // flights.cc
-  void Join(const Uri& uri, Interest interest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Start(const Uri& uri, std::vector<Interest> interests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Join(const Uri& uri, Interest interest, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // All loads begin here, unless they are stopped (drain.cc).
+  void Start(const Uri& uri, std::vector<Interest> interests, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whose turns a load waits for, by who wants it.
   Workers& TurnsOf(const Interest& interest);
   // The flight's load waits for one of these turns, too, unless it does already or runs. The first
@@ -167,7 +179,10 @@ class NodeCache final : public Cache {
   // Stops a load; nobody gets another one.
   void Abort(const Uri& uri, const absl::Status& reason, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void GiveUpIfUnwanted(const Uri& uri) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What it waited for in that load, if it may leave.
+  Interest TakeInterest(const Uri& uri, const Waiter* waiter, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void GiveUpIfUnwanted(const Uri& uri, Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ModelSnapshot Describe(const Flight& flight) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // loads.cc
@@ -182,10 +197,19 @@ class NodeCache final : public Cache {
   void BecomeCurrent(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // readopt.cc
+  void NoteNotReadopted(const NotReadopted& one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Keeps it for the next daemon, if there is a store.
   Loaded Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy);
   void LockLater(SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lock(const std::weak_ptr<const pipeline::ResidentModel>& model) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // drain.cc
+  bool NoFlightMayGoOn() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return flights_.empty() || !loads_stopped_;
+  }
+  bool NoLoadRuns() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return running_.empty() || !loads_stopped_;
+  }
 
   // room.cc
   absl::StatusOr<host::Reservation> MakeRoom(Load& load, uint64_t bytes)
@@ -314,6 +338,9 @@ class NodeCache final : public Cache {
   absl::Mutex room_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // By StopLoads.
+  bool loads_stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  ReadoptionSnapshot readoption_ ABSL_GUARDED_BY(mutex_);
   Catalog catalog_ ABSL_GUARDED_BY(mutex_);
   // By URI.
   absl::btree_map<std::string, Flight> flights_ ABSL_GUARDED_BY(mutex_);

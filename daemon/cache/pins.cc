@@ -85,7 +85,7 @@ void NodeCache::RunPinCheck(const std::shared_ptr<PinCheck>& check) {
       Settle(check->entry, *std::move(interest), outcomes);
     } else if (interest->may_load) {
       // It left meanwhile, perhaps for a newer revision.
-      Join(check->uri, *std::move(interest));
+      Join(check->uri, *std::move(interest), outcomes);
     } else {
       outcomes.push_back(
           {.interest = *std::move(interest),

@@ -135,7 +135,7 @@ void NodeCache::TurnAwayOverQuota(Load& load, uint64_t bytes) {
     }
     flight->interests = std::move(staying);
     flight->TellIfAwaited();
-    GiveUpIfUnwanted(load.uri);
+    GiveUpIfUnwanted(load.uri, outcomes);
   }
   Tell(std::move(outcomes));
 }

@@ -34,14 +34,14 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
   if (shelf_ == nullptr) {
     return;
   }
-  Readoption found(tier_, shelf_.get(), options_.decode_card, options_.decode_index);
+  cache::Readoption found(tier_, shelf_.get(), options_.decode_card, options_.decode_index);
   found.Run(std::move(stored));
   const absl::Time now = absl::Now();
   absl::MutexLock lock(&mutex_);
   for (const NotReadopted& one : found.refused) {
-    Publish(EventKind::kNotReadopted, one.uri, one.revision, 0,
-            Annotate(one.why, absl::StrCat("descriptors ", one.place)));
+    NoteNotReadopted(one);
   }
+  readoption_.readopted += found.models.size();
   for (Readopted& one : found.models) {
     const EntryId id = catalog_.AddReadopted(one.policy, one.model, std::move(one.card),
                                              one.loaded_at, now, Uptime());
@@ -55,6 +55,27 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
     departures_.FreeLater(std::move(found.leaving));
   }
   WakeTickerBefore(Uptime());
+}
+
+void NodeCache::NoteNotReadopted(const NotReadopted& one) {
+  const absl::Status why = Annotate(one.why, absl::StrCat("descriptors ", one.place));
+  ++readoption_.not_readopted;
+  readoption_.pins_lost += one.pinned ? 1 : 0;
+  if (readoption_.failures.size() < ReadoptionSnapshot::kMostFailures) {
+    readoption_.failures.push_back({.uri = one.uri, .pinned = one.pinned, .why = why});
+  }
+  events_.Publish({.time = absl::Now(),
+                   .kind = EventKind::kNotReadopted,
+                   .uri = one.uri,
+                   .revision = one.revision,
+                   .lease = {},
+                   .error = why,
+                   .pin_lost = one.pinned});
+}
+
+ReadoptionSnapshot NodeCache::Readoption() const {
+  absl::MutexLock lock(&mutex_);
+  return readoption_;
 }
 
 // Touching every page takes seconds where they are small, and nobody is to wait for that.

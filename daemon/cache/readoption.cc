@@ -157,7 +157,8 @@ void Readoption::Take(Candidate candidate) {
   NotReadopted refusal = {.place = candidate.place,
                           .uri = candidate.facts.index.uri,
                           .revision = candidate.facts.index.revision,
-                          .why = TakeParts(candidate, kept, segments)};
+                          .why = TakeParts(candidate, kept, segments),
+                          .pinned = candidate.current && candidate.pinned};
   if (candidate.current && refusal.why.ok()) {
     absl::StatusOr<SharedModel> model = Assemble(candidate, segments);
     if (model.ok()) {

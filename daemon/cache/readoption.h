@@ -41,6 +41,8 @@ struct NotReadopted {
   Uri uri;
   RevisionId revision;
   absl::Status why;
+  // It was the current revision of a model that an operator had pinned.
+  bool pinned = false;
 };
 
 // Makes models of the descriptors that an earlier daemon left in the store. Believes none of them:

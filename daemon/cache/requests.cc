@@ -138,7 +138,7 @@ std::unique_ptr<Wait> NodeCache::Want(const Uri& uri, Interest interest) {
     if (!refusal.ok()) {
       outcomes.push_back({.interest = std::move(interest), .result = refusal});
     } else if (entry == nullptr) {
-      Join(uri, std::move(interest));
+      Join(uri, std::move(interest), outcomes);
     } else {
       CheckIfDue(*entry);
       Settle(entry->id, std::move(interest), outcomes);
@@ -242,7 +242,7 @@ void NodeCache::EndSession(SessionId session) {
       }
     }
     for (const Uri& uri : left) {
-      GiveUpIfUnwanted(uri);
+      GiveUpIfUnwanted(uri, outcomes);
     }
     LeavePromotions(
         [session](const Interest& interest) {

@@ -12,8 +12,8 @@ namespace weightd::cache {
 void NodeCache::CheckIfDue(const Entry& entry) {
   Record& record = *catalog_.FindRecord(entry.uri);
   const bool due = Uptime() - record.checked_at >= options_.revalidate;
-  if (options_.revalidate == absl::InfiniteDuration() || !due || record.checking ||
-      flights_.contains(entry.uri.ToString())) {
+  if (loads_stopped_ || options_.revalidate == absl::InfiniteDuration() || !due ||
+      record.checking || flights_.contains(entry.uri.ToString())) {
     return;
   }
   record.checking = true;
@@ -50,12 +50,13 @@ void NodeCache::Check(const Uri& uri, const source::ReadPolicy& policy,
   } else if (newest->revision == current->revision()) {
     record->stale = false;
     record->last_error.clear();
-  } else if (!flights_.contains(uri.ToString())) {
+  } else if (!loads_stopped_ && !flights_.contains(uri.ToString())) {
     Interest news;
     news.waiter = std::make_shared<Waiter>(nullptr, nullptr);
     news.policy = policy;
     news.persistent = true;
-    Join(uri, std::move(news));
+    Outcomes nobody_waits;
+    Join(uri, std::move(news), nobody_waits);
   }
 }
 

@@ -159,6 +159,15 @@ void Shelf::Settle() {
   }
 }
 
+bool Shelf::Flush(absl::Time deadline) {
+  fd_store::FdStore* store = nullptr;
+  {
+    absl::MutexLock lock(&store_->mutex);
+    store = store_->store;
+  }
+  return store != nullptr && store->Flush(deadline);
+}
+
 void Shelf::Close() {
   absl::MutexLock lock(&store_->mutex);
   store_->store = nullptr;

@@ -79,6 +79,9 @@ class Shelf {
   // were dropped is free.
   void Settle();
 
+  // Waits until `deadline` for the store to have all that lies there; whether it has.
+  bool Flush(absl::Time deadline);
+
   // What lies there stays for the next daemon, whatever becomes of it here.
   void Close();
 

@@ -1,11 +1,13 @@
 #ifndef WEIGHTD_DAEMON_CACHE_SNAPSHOTS_H_
 #define WEIGHTD_DAEMON_CACHE_SNAPSHOTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/gpu_id.h"
 #include "common/ids.h"
@@ -88,6 +90,24 @@ struct Grant {
   std::vector<FileProof> proofs = {};
   bool pinned_to_version = false;
   std::optional<DeviceGrant> device = {};
+};
+
+// What came of the models that an earlier daemon left.
+struct ReadoptionSnapshot {
+  struct Failure {
+    // None if that isn't known.
+    Uri uri;
+    bool pinned = false;
+    absl::Status why;
+  };
+
+  uint64_t readopted = 0;
+  uint64_t not_readopted = 0;
+  uint64_t pins_lost = 0;
+  // The first kMostFailures of them.
+  std::vector<Failure> failures = {};
+
+  static constexpr size_t kMostFailures = 20;
 };
 
 struct LeaseSnapshot {

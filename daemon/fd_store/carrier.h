@@ -19,6 +19,8 @@ class Carrier {
  public:
   virtual ~Carrier() = default;
 
+  // StoreStatus::place.
+  virtual std::string place() const = 0;
   // How many it holds, as far as that is known.
   virtual size_t limit() const = 0;
   virtual absl::Status Open() = 0;

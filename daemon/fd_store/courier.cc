@@ -95,6 +95,17 @@ bool Courier::Flush(absl::Time deadline) {
   return mutex_.AwaitWithDeadline(absl::Condition(this, &Courier::IsIdle), deadline);
 }
 
+StoreStatus Courier::status() const {
+  absl::MutexLock lock(&mutex_);
+  StoreStatus status = {.place = carrier_->place(), .reachable = reached_};
+  status.pending = journal_.pending() + (storing_ ? 1 : 0);
+  const size_t missing = status.pending + journal_.refused();
+  status.stored = journal_.size() > missing ? journal_.size() - missing : 0;
+  status.refused = journal_.refused() + journal_.turned_away();
+  status.others = others_;
+  return status;
+}
+
 void Courier::Run() {
   absl::Duration pause = kFirstPause;
   while (true) {
@@ -138,9 +149,13 @@ absl::Status Courier::ListOnce() {
   return absl::OkStatus();
 }
 
-void Courier::LeaveOthers(std::vector<StoredFd>& found) const {
+void Courier::LeaveOthers(std::vector<StoredFd>& found) {
   const size_t others =
       std::erase_if(found, [this](const StoredFd& stored) { return !is_ours_(stored.name); });
+  {
+    absl::MutexLock lock(&mutex_);
+    others_ = others;
+  }
   if (others > 0) {
     observer_.on_others(others);
   }
@@ -177,6 +192,7 @@ absl::Status Courier::DoAll() {
     {
       absl::MutexLock lock(&mutex_);
       task = journal_.Next();
+      storing_ = task.has_value() && task->entry != nullptr;
       if (!task.has_value() && settled) {
         unsettled_ = false;
         return absl::OkStatus();
@@ -194,6 +210,7 @@ absl::Status Courier::Do(const Journal::Task& task) {
     observer_.on_refused(task.name, done);
   }
   absl::MutexLock lock(&mutex_);
+  storing_ = false;
   if (IsRefusal(done)) {
     journal_.Refuse(task);
     return absl::OkStatus();
@@ -211,6 +228,7 @@ bool Courier::Lost(const absl::Status& why) {
   {
     absl::MutexLock lock(&mutex_);
     journal_.StoreAll();
+    reached_ = false;
     unsettled_ = !journal_.done();
     news = !std::exchange(lost_, true);
   }
@@ -225,6 +243,7 @@ void Courier::IsBack() {
   size_t descriptors = 0;
   {
     absl::MutexLock lock(&mutex_);
+    reached_ = true;
     news = std::exchange(lost_, false);
     descriptors = journal_.size();
   }

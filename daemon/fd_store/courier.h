@@ -56,13 +56,14 @@ class Courier final : public FdStore {
   void Store(absl::string_view name, const Fd& fd) ABSL_LOCKS_EXCLUDED(mutex_) override;
   void Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_) override;
   bool Flush(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_) override;
+  StoreStatus status() const ABSL_LOCKS_EXCLUDED(mutex_) override;
 
  private:
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   // From Open until the way is lost or we stop.
   absl::Status Serve() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status ListOnce() ABSL_LOCKS_EXCLUDED(mutex_);
-  void LeaveOthers(std::vector<StoredFd>& found) const;
+  void LeaveOthers(std::vector<StoredFd>& found) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status LetGo(const std::vector<StoredFd>& found);
   // For TakeBack; false if that was called before.
   bool KeepFound(std::vector<StoredFd>& found) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -89,6 +90,11 @@ class Courier final : public FdStore {
   bool list_wanted_ ABSL_GUARDED_BY(mutex_) = false;
   bool listed_ ABSL_GUARDED_BY(mutex_) = false;
   bool taken_back_ ABSL_GUARDED_BY(mutex_) = false;
+  // Since all that was to be done first was done.
+  bool reached_ ABSL_GUARDED_BY(mutex_) = false;
+  // The one that is being stored is in the journal, and not among its pending ones.
+  bool storing_ ABSL_GUARDED_BY(mutex_) = false;
+  size_t others_ ABSL_GUARDED_BY(mutex_) = 0;
   // The keeper can't be reached, and the observer knows.
   bool lost_ ABSL_GUARDED_BY(mutex_) = false;
   // Something was asked for that may not be done yet.

@@ -1,6 +1,7 @@
 #ifndef WEIGHTD_DAEMON_FD_STORE_FD_STORE_H_
 #define WEIGHTD_DAEMON_FD_STORE_FD_STORE_H_
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,20 @@ namespace weightd::fd_store {
 struct StoredFd {
   std::string name;
   Fd fd;
+};
+
+// How it is about the store, at one moment.
+struct StoreStatus {
+  // For people: systemd's socket, or the keeper's folder.
+  std::string place = {};
+  bool reachable = false;
+  // Descriptors that it has; that are on their way, all while it can't be reached; that it has no
+  // room for.
+  size_t stored = 0;
+  size_t pending = 0;
+  size_t refused = 0;
+  // That it had from others when this process took its own back.
+  size_t others = 0;
 };
 
 // Where descriptors outlive this process. Thread-safe.
@@ -35,6 +50,8 @@ class FdStore {
   // Waits until all that was asked for is done. False if it wasn't by then: for the end of a
   // daemon, whose successor is to find everything.
   virtual bool Flush([[maybe_unused]] absl::Time deadline) { return true; }
+
+  virtual StoreStatus status() const { return {}; }
 };
 
 }  // namespace weightd::fd_store

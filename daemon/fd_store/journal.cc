@@ -7,11 +7,26 @@
 
 namespace weightd::fd_store {
 
+template <typename Entries>
+size_t Journal::CountHeld(const Entries& entries) const {
+  return static_cast<size_t>(std::count_if(entries.begin(), entries.end(),
+                                           [this](const auto& entry) { return Holds(entry); }));
+}
+
+size_t Journal::pending() const { return CountHeld(pending_); }
+
+size_t Journal::refused() const { return CountHeld(refused_); }
+
 Journal::Added Journal::Add(absl::string_view name, Fd fd) {
   const auto entry = std::make_shared<const Entry>(Entry{std::string(name), std::move(fd)});
   const Added added = Insert(entry);
   if (added == Added::kNew) {
     pending_.push_back(entry);
+    if (const auto before = turned_away_.find(name); before != turned_away_.end()) {
+      turned_away_.erase(before);
+    }
+  } else if (added == Added::kFull) {
+    turned_away_.insert(entry->name);
   }
   return added;
 }
@@ -35,6 +50,7 @@ Journal::Added Journal::Insert(const std::shared_ptr<const Entry>& entry) {
 void Journal::Remove(absl::string_view name) {
   const auto [first, end] = entries_.equal_range(name);
   entries_.erase(first, end);
+  turned_away_.erase(turned_away_.lower_bound(name), turned_away_.upper_bound(name));
   if (std::find(removals_.begin(), removals_.end(), name) == removals_.end()) {
     removals_.emplace_back(name);
   }

@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,6 +35,12 @@ class Journal {
   explicit Journal(size_t limit) : limit_(limit) {}
 
   size_t size() const { return entries_.size(); }
+  // Of these, the ones that have still to be stored.
+  size_t pending() const;
+  // Of these, the ones that the keeper has no room for.
+  size_t refused() const;
+  // Of others: what there was no room for here.
+  size_t turned_away() const { return turned_away_.size(); }
 
   enum class Added { kNew, kThereAlready, kFull };
   // To be stored, unless this open file is under that name already.
@@ -55,6 +63,8 @@ class Journal {
  private:
   using Entries = std::multimap<std::string, std::shared_ptr<const Entry>, std::less<>>;
   Added Insert(const std::shared_ptr<const Entry>& entry);
+  template <typename Entries>
+  size_t CountHeld(const Entries& entries) const;
   bool Holds(const std::shared_ptr<const Entry>& entry) const;
 
   const size_t limit_;
@@ -63,6 +73,8 @@ class Journal {
   // Entries that were removed meanwhile may be among them.
   std::deque<std::shared_ptr<const Entry>> pending_;
   std::vector<std::shared_ptr<const Entry>> refused_;
+  // Names of what didn't become an entry.
+  std::multiset<std::string, std::less<>> turned_away_;
 };
 
 }  // namespace weightd::fd_store

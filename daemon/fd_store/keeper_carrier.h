@@ -25,6 +25,7 @@ class KeeperCarrier final : public Carrier {
   // it is too long a path.
   static absl::StatusOr<std::unique_ptr<KeeperCarrier>> Make(std::string folder);
 
+  std::string place() const override { return folder_; }
   size_t limit() const override { return kMaxStored; }
   absl::Status Open() override;
   absl::StatusOr<std::vector<StoredFd>> List() override;

@@ -24,6 +24,7 @@ class SystemdCarrier final : public Carrier {
   static absl::StatusOr<std::unique_ptr<SystemdCarrier>> Make(std::string address,
                                                               Inherited inherited);
 
+  std::string place() const override { return address_; }
   size_t limit() const override { return limit_; }
   absl::Status Open() override { return absl::OkStatus(); }
   absl::StatusOr<std::vector<StoredFd>> List() override;

@@ -136,6 +136,9 @@ void EventCounters::Happened(const cache::Event& event) {
     case cache::EventKind::kReadopted:
     case cache::EventKind::kNotReadopted:
     case cache::EventKind::kNotKept:
+    case cache::EventKind::kNodeDraining:
+    case cache::EventKind::kNodeDrained:
+    case cache::EventKind::kNodeResumed:
       break;
   }
 }

@@ -192,6 +192,11 @@ void AdminService::FillStatus(v1::GetStatusResponse& response) const {
   response.mutable_uptime()->set_seconds(absl::ToInt64Seconds(absl::Now() - daemon_.started));
   *response.mutable_host() = ToProto(daemon_.cache->Usage());
   response.set_loads_running(daemon_.cache->LoadsRunning());
+  response.set_draining(daemon_.cache->LoadsStopped());
+  if (daemon_.keeper) {
+    *response.mutable_keeper() = daemon_.keeper();
+    *response.mutable_readoption() = ToProto(daemon_.cache->Readoption());
+  }
   const std::vector<cache::LeaseSnapshot> leases = daemon_.cache->Leases();
   response.set_leases(static_cast<uint32_t>(leases.size()));
   for (v1::ListenerStatus& listener : daemon_.listeners()) {

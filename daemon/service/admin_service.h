@@ -50,6 +50,8 @@ class AdminService final : public v1::Admin::CallbackService {
     ConfiguredModels configured_models = {};
     // In Prometheus' text format.
     std::function<std::string()> metrics = {};
+    // Empty if there is no keeper.
+    std::function<v1::KeeperStatus()> keeper = {};
   };
 
   explicit AdminService(Daemon daemon);
@@ -97,6 +99,13 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* ResumeGpu(grpc::CallbackServerContext* context,
                                       const v1::ResumeGpuRequest* request,
                                       v1::ResumeGpuResponse* response) override;
+  // Waits for loads, and so on a thread of its own.
+  grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* context,
+                                      const v1::DrainNodeRequest* request,
+                                      v1::DrainNodeResponse* response) override;
+  grpc::ServerUnaryReactor* ResumeNode(grpc::CallbackServerContext* context,
+                                       const v1::ResumeNodeRequest* request,
+                                       v1::ResumeNodeResponse* response) override;
 
  private:
   absl::Status Describe(const v1::DescribeModelRequest& request,
@@ -109,6 +118,7 @@ class AdminService final : public v1::Admin::CallbackService {
       const google::protobuf::RepeatedPtrField<std::string>& names) const;
   absl::StatusOr<cache::EvictResult> EvictFrom(const v1::EvictRequest& request) const;
   absl::Status Drain(const v1::DrainGpuRequest& request, v1::DrainGpuResponse& response) const;
+  absl::Status Drain(const v1::DrainNodeRequest& request, v1::DrainNodeResponse& response) const;
   absl::Status Resume(const v1::ResumeGpuRequest& request, v1::ResumeGpuResponse& response) const;
   v1::GpuStatus StatusOf(const GpuId& gpu) const;
   // What of a request the audit log shows beside the model.

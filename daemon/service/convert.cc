@@ -119,6 +119,22 @@ v1::Event ToProto(const cache::Event& event) {
   return proto;
 }
 
+v1::Readoption ToProto(const cache::ReadoptionSnapshot& readoption) {
+  v1::Readoption proto;
+  proto.set_readopted(readoption.readopted);
+  proto.set_not_readopted(readoption.not_readopted);
+  proto.set_pins_lost(readoption.pins_lost);
+  for (const cache::ReadoptionSnapshot::Failure& failure : readoption.failures) {
+    v1::NotReadopted& added = *proto.add_failures();
+    if (failure.uri != Uri()) {
+      added.set_model(failure.uri.Redacted());
+    }
+    added.set_pinned(failure.pinned);
+    *added.mutable_error() = ToErrorDetail(failure.why, added.model());
+  }
+  return proto;
+}
+
 v1::TierStatus ToProto(const host::HostUsage& usage) {
   v1::TierStatus proto;
   proto.set_budget(usage.budget);

@@ -26,6 +26,7 @@ v1::Lease ToProto(const cache::LeaseSnapshot& lease);
 v1::Event ToProto(const cache::Event& event);
 v1::TierStatus ToProto(const host::HostUsage& usage);
 v1::GpuStatus ToProto(const device::GpuStatus& gpu);
+v1::Readoption ToProto(const cache::ReadoptionSnapshot& readoption);
 v1::DeviceGrant ToProto(const cache::DeviceGrant& grant);
 
 v1::Verification VerificationOf(const cache::Grant& grant);

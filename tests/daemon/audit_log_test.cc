@@ -65,7 +65,7 @@ TEST(AuditLine, OfOperatorsOverTcpSaysTheirCertificate) {
 
 TEST(AuditLine, TellsWhatChangesSomethingFromWhatReads) {
   for (const char* const action : {"Preload", "Evict", "Pin", "Unpin", "DrainGpu", "ResumeGpu",
-                                   "ReloadConfig", "SetLogLevel"}) {
+                                   "DrainNode", "ResumeNode", "ReloadConfig", "SetLogLevel"}) {
     EXPECT_EQ(AuditLineOf(CallOf(action)).kind, AuditLine::Kind::kAdmin) << action;
   }
   for (const char* const read : {"ListModels", "GetStatus", "Release", "Claim", "WatchEvents"}) {

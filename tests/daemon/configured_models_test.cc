@@ -210,5 +210,30 @@ TEST_F(ConfiguredModelsTest, EntriesOfOneUriAddUp) {
   EXPECT_FALSE(IsPinned("m"));
 }
 
+TEST_F(ConfiguredModelsTest, ADrainedNodeHoldsPromisesUp) {
+  Put("a", 4);
+  ASSERT_TRUE(cache_->StopLoads(absl::Now()).ok());
+  Keep({Preloaded("a")});
+  const v1::ConfiguredModel held = Await("a", State::RETRYING);
+  EXPECT_EQ(held.failures(), 0u) << "it is no failure of the model's";
+  EXPECT_NE(held.last_error().find("draining"), std::string::npos) << held.last_error();
+  const absl::Time resumed = absl::Now();
+  cache_->ResumeLoads();
+  EXPECT_EQ(Await("a", State::READY).last_error(), "");
+  EXPECT_LT(absl::Now() - resumed, absl::Seconds(5)) << "at once, not with the next try";
+}
+
+TEST_F(ConfiguredModelsTest, ADrainStopsPreloadsWhichComeBack) {
+  Put("a", 4);
+  store_.CloseGate();
+  Keep({Preloaded("a")});
+  store_.AwaitLoads(1);
+  EXPECT_EQ(cache_->StopLoads(absl::Now())->stopped, 1u);
+  Await("a", State::RETRYING);
+  store_.OpenGate();
+  cache_->ResumeLoads();
+  Await("a", State::READY);
+}
+
 }  // namespace
 }  // namespace weightd

@@ -37,6 +37,19 @@ TEST(EventLine, HasNoFieldsWithoutAValue) {
   EXPECT_EQ(LineOf(lost), "T error   gpu.lost error=\"its worker ended\"");
 }
 
+TEST(EventLine, OfTheNodeItselfHasNoModel) {
+  cache::Event event = LoadOf(cache::EventKind::kNodeDraining);
+  event.uri = Uri();
+  event.request_id = "";
+  EXPECT_EQ(LineOf(event), "T info    node.draining");
+  event.kind = cache::EventKind::kNodeDrained;
+  event.bytes = 4096;
+  EXPECT_EQ(LineOf(event), "T info    node.drained bytes=4096");
+  event.kind = cache::EventKind::kNodeResumed;
+  event.bytes = 0;
+  EXPECT_EQ(LineOf(event), "T info    node.resumed");
+}
+
 TEST(EventLine, SaysWhatWasLoadedAndWhyNot) {
   cache::Event finished = LoadOf(cache::EventKind::kLoadFinished);
   finished.bytes = 4096;

@@ -210,6 +210,7 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
     response->mutable_gpus()->Add(daemon_.gpus_.begin(), daemon_.gpus_.end());
     response->set_source_revision("0123abc");
     response->set_log_level(daemon_.log_level_);
+    response->MergeFrom(daemon_.faults_.status);
     return grpc::Status::OK;
   }
 
@@ -289,6 +290,28 @@ class FakeDaemon::AdminService final : public v1::Admin::Service {
   grpc::Status ResumeGpu(grpc::ServerContext* context, const v1::ResumeGpuRequest* request,
                          v1::ResumeGpuResponse* response) override {
     return SetState(context, request->gpu(), v1::GpuStatus::IDLE, *response->mutable_gpu());
+  }
+
+  // A load for each second that it may go on.
+  grpc::Status DrainNode(grpc::ServerContext*, const v1::DrainNodeRequest* request,
+                         v1::DrainNodeResponse* response) override {
+    if (const v1::DrainNodeResponse told = daemon_.faults().drained; told.ByteSizeLong() > 0) {
+      *response = told;
+      return grpc::Status::OK;
+    }
+    response->set_loads_ended(static_cast<uint64_t>(request->wait().seconds()));
+    response->set_loads_stopped(1);
+    response->set_kept_models(2);
+    response->set_kept_bytes(3 << 20);
+    response->set_handed_over(true);
+    response->mutable_keeper()->set_place("/run/weightd/keeper");
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ResumeNode(grpc::ServerContext*, const v1::ResumeNodeRequest*,
+                          v1::ResumeNodeResponse* response) override {
+    response->set_was_draining(true);
+    return grpc::Status::OK;
   }
 
   // One model a page.

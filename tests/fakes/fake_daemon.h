@@ -65,6 +65,10 @@ class FakeDaemon {
     std::vector<v1::Event> events = {};
     // What a reload of the config says.
     v1::ReloadConfigResponse reloaded = {};
+    // What DrainNode says, if that is anything.
+    v1::DrainNodeResponse drained = {};
+    // More of what GetStatus says.
+    v1::GetStatusResponse status = {};
     // Acquire says nothing until its caller gives up.
     bool stalls_acquires = false;
     // Release fails as if the daemon were overloaded, until its caller gives up.

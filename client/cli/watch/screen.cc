@@ -36,6 +36,7 @@ Line HeadLine(const WatchView& view, absl::Time now, size_t columns) {
                         Counted(status.sessions(), "session"), "  ",
                         Counted(status.leases(), "lease"), "  ",
                         Counted(status.loads_running(), "load")));
+  line.Add(status.draining() ? "  draining" : "", Ink::kBad);
   const std::string clock = absl::FormatTime("%H:%M:%SZ", now, absl::UTCTimeZone());
   if (line.width() + 2 + clock.size() <= columns) {
     line.PadTo(columns - clock.size()).Add(clock, Ink::kDim);

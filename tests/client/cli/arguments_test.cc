@@ -85,9 +85,10 @@ TEST(ArgumentsTest, Gpus) {
   EXPECT_TRUE(drain->force);
   EXPECT_EQ(Parse({"resume", "--gpu", "0"})->command, Command::kResume);
   for (const auto& wrong : std::vector<std::vector<const char*>>{
-           {"drain"},
-           {"resume"},
            {"drain", "0"},
+           {"drain", "--force"},
+           {"drain", "--gpu", "0", "--wait", "1"},
+           {"resume", "--wait", "1"},
            {"drain", "--gpu"},
            {"drain", "--gpu", "0", "--gpu", "1"},
            {"evict", "m", "--gpu", "0", "--gpu", "1"},
@@ -98,6 +99,21 @@ TEST(ArgumentsTest, Gpus) {
   }
   EXPECT_EQ(Parse({"doctor"})->cuda_driver, "");
   EXPECT_EQ(Parse({"doctor", "--cuda-driver", "/d/libcuda.so.1"})->cuda_driver, "/d/libcuda.so.1");
+}
+
+TEST(ArgumentsTest, DrainOfTheNode) {
+  const auto drain = Parse({"drain"});
+  ASSERT_TRUE(drain.ok()) << drain.status();
+  EXPECT_EQ(drain->command, Command::kDrain);
+  EXPECT_TRUE(drain->gpus.empty());
+  EXPECT_EQ(drain->drain_wait, absl::ZeroDuration());
+  EXPECT_EQ(Parse({"drain", "--wait", "90"})->drain_wait, absl::Seconds(90));
+  EXPECT_EQ(Parse({"drain", "--wait=1m30s"})->drain_wait, absl::Seconds(90));
+  EXPECT_EQ(Parse({"drain", "--wait", "0.5"})->drain_wait, absl::Milliseconds(500));
+  EXPECT_EQ(Parse({"resume"})->command, Command::kResume);
+  for (const char* const wrong : {"", "soon", "-1", "-5s", "25h", "inf", "nan", "10 minutes"}) {
+    EXPECT_EQ(ExitCodeOf(Parse({"drain", "--wait", wrong}).status()), kUsage) << wrong;
+  }
 }
 
 TEST(ArgumentsTest, KeyOfAPreload) {

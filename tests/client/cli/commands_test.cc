@@ -66,6 +66,47 @@ TEST_F(CommandsTest, Status) {
   EXPECT_EQ(out_.str().rfind(R"({"version":"fake",)", 0), 0u) << out_.str();
 }
 
+TEST_F(CommandsTest, StatusOfWhatOutlivesTheDaemon) {
+  EXPECT_EQ(Run({"status"}), kGood);
+  EXPECT_NE(out_.str().find("keeper       none: models end with the daemon\n"), std::string::npos)
+      << out_.str();
+  FakeDaemon::Faults script;
+  script.status.set_draining(true);
+  v1::KeeperStatus& keeper = *script.status.mutable_keeper();
+  keeper.set_place("/k");
+  keeper.set_reachable(true);
+  keeper.set_stored(12);
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"status"}), kGood);
+  EXPECT_NE(out_.str().find("node         draining: no load starts, see weightctl resume\n"
+                            "keeper       /k: 12 descriptors\n"),
+            std::string::npos)
+      << out_.str();
+  EXPECT_EQ(Run({"health"}), kGood);
+  EXPECT_NE(out_.str().find(", draining: nothing is loaded\n"), std::string::npos) << out_.str();
+  keeper.set_reachable(false);
+  keeper.set_stored(0);
+  keeper.set_pending(9);
+  keeper.set_refused(2);
+  keeper.set_others(1);
+  v1::Readoption& readoption = *script.status.mutable_readoption();
+  readoption.set_readopted(1);
+  readoption.set_not_readopted(1);
+  readoption.set_pins_lost(1);
+  v1::NotReadopted& failure = *readoption.add_failures();
+  failure.set_model("file:///m");
+  failure.set_pinned(true);
+  failure.mutable_error()->set_message("its index:\nnot there");
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"status"}), kGood);
+  EXPECT_NE(out_.str().find("keeper       /k, not reachable: 0 descriptors, 9 waiting, 2 refused, "
+                            "1 of other daemons\n"
+                            "readopted    1 model, 1 not, 1 pin lost\n"
+                            "  not        file:///m (pinned): its index:\\x0anot there\n"),
+            std::string::npos)
+      << out_.str();
+}
+
 TEST_F(CommandsTest, List) {
   EXPECT_EQ(Run({"ls"}), kGood);
   EXPECT_NE(out_.str().find("small  resident  4.0 KiB        2"), std::string::npos) << out_.str();
@@ -147,6 +188,37 @@ TEST_F(CommandsTest, DrainAndResume) {
   EXPECT_EQ(out_.str().rfind(R"({"gpu":{"uuid":"GPU-)", 0), 0u) << out_.str();
   EXPECT_EQ(Run({"drain", "--gpu", "7"}), kTryAgain);
   EXPECT_EQ(err_.str(), "weightctl: no such GPU\n");
+}
+
+TEST_F(CommandsTest, DrainAndResumeOfTheNode) {
+  EXPECT_EQ(Run({"drain", "--wait", "2s"}), kGood) << err_.str();
+  EXPECT_EQ(out_.str(),
+            "draining: no load starts here until the next daemon runs, or weightctl resume\n"
+            "loads: 2 ended, 1 stopped\n"
+            "handed over: 2 models, 3.0 MiB, to /run/weightd/keeper\n");
+  EXPECT_EQ(Run({"drain", "-o", "json"}), kGood);
+  EXPECT_NE(out_.str().find(R"("handed_over":true)"), std::string::npos) << out_.str();
+  FakeDaemon::Faults script;
+  script.drained.set_lost_models(1);
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"drain"}), kGood);
+  EXPECT_NE(out_.str().find("\nnot handed over: no keeper holds models beyond this daemon\n"
+                            "to be loaded anew: 1 model\n"),
+            std::string::npos)
+      << out_.str();
+  script.drained.mutable_keeper()->set_place("/k");
+  script.drained.set_kept_models(2);
+  script.drained.set_kept_bytes(1 << 20);
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"drain"}), kGood);
+  EXPECT_NE(out_.str().find("\nnot handed over: the keeper /k can't be reached\n"
+                            "may have to be loaded anew: 2 models, 1.0 MiB\n"),
+            std::string::npos)
+      << out_.str();
+  EXPECT_EQ(Run({"resume"}), kGood);
+  EXPECT_EQ(out_.str(), "loads start again\n");
+  EXPECT_EQ(Run({"resume", "-o", "json"}), kGood);
+  EXPECT_EQ(out_.str(), "{\"was_draining\":true}\n");
 }
 
 TEST_F(CommandsTest, EventsOfGpus) {
@@ -244,7 +316,8 @@ TEST_F(CommandsTest, Health) {
             "weightd fake serves, up 0s, 0 preloaded models ready, the model is resident\n");
   EXPECT_EQ(Run({"health", "--model", "large"}), kNoSuchObject);
   EXPECT_EQ(Run({"health", "--ready", "-o", "json"}), kGood);
-  EXPECT_EQ(out_.str(), R"({"serving":true,"version":"fake","uptime":0,"preloaded":0,"evicted":0})"
+  EXPECT_EQ(out_.str(), R"({"serving":true,"version":"fake","uptime":0,"draining":false,)"
+                        R"("preloaded":0,"evicted":0})"
                         "\n");
   Arguments arguments;
   arguments.command = Command::kHealth;

@@ -120,5 +120,14 @@ TEST_F(AdminClientTest, EventsThatNobodyReadsAreLeftAlone) {
   client.OpenEvents()->Cancel();
 }
 
+TEST_F(AdminClientTest, DrainsTheNode) {
+  const AdminClient client = Connect();
+  const auto drained = client.DrainNode(absl::Seconds(90.5));
+  ASSERT_TRUE(drained.ok()) << drained.status();
+  EXPECT_EQ(drained->loads_ended(), 90u) << "the fake answers with the seconds that it was given";
+  EXPECT_EQ(client.DrainNode(absl::ZeroDuration())->loads_ended(), 0u);
+  EXPECT_TRUE(client.ResumeNode()->was_draining());
+}
+
 }  // namespace
 }  // namespace weightd::client

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "common/fd.h"
 #include "daemon/cache/card.h"
 #include "daemon/cache/card_facts.h"
@@ -63,6 +64,33 @@ TEST_F(HostileStoreTest, NamesThatAreNone) {
   EXPECT_EQ(trail_->Count(EventKind::kNotReadopted), 7);
   EXPECT_TRUE(IsResident("m"));
   EXPECT_EQ(fds_.Names().size(), 3u);
+}
+
+TEST_F(HostileStoreTest, APinThatIsLostIsCounted) {
+  Next();
+  ASSERT_TRUE(cache_->Pin(Named("m"), true).ok());
+  Stop();
+  fds_.Remove(NameOf("index"));
+  Next();
+  EXPECT_TRUE(trail_->Await(EventKind::kNotReadopted).pin_lost);
+  const ReadoptionSnapshot readoption = cache_->Readoption();
+  EXPECT_EQ(readoption.readopted, 0u);
+  EXPECT_EQ(readoption.not_readopted, 1u);
+  EXPECT_EQ(readoption.pins_lost, 1u);
+  ASSERT_EQ(readoption.failures.size(), 1u);
+  EXPECT_EQ(readoption.failures[0].uri, Named("m"));
+  EXPECT_TRUE(readoption.failures[0].pinned);
+  EXPECT_TRUE(absl::StrContains(readoption.failures[0].why.message(), "its index: not there"));
+}
+
+TEST_F(HostileStoreTest, OfManyFailuresTheFirstAreTold) {
+  for (int i = 0; i < 30; ++i) {
+    fds_.Store(absl::StrCat("garbage", i), Memfd(1, 0));
+  }
+  Next();
+  EXPECT_EQ(cache_->Readoption().readopted, 1u);
+  EXPECT_EQ(cache_->Readoption().not_readopted, 30u);
+  EXPECT_EQ(cache_->Readoption().failures.size(), ReadoptionSnapshot::kMostFailures);
 }
 
 TEST_F(HostileStoreTest, NoCard) {

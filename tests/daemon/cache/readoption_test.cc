@@ -48,11 +48,14 @@ TEST_F(ReadoptionTest, ItsPlaceIsMarkedAndStaysSo) {
   Put("n", 4, 2);
   Load("n");
   EXPECT_EQ(fds_.Names().size(), 6u);
-  const auto names = fds_.NamesOf(".weights");
+  auto names = fds_.NamesOf(".weights");
+  std::erase(names, unmarked[0]);
+  ASSERT_EQ(names.size(), 1u);
   EXPECT_EQ(names[0].substr(0, 21), "host.FACE000000000000");
   EXPECT_EQ(names[0].size(), unmarked[0].size());
   Next();
   EXPECT_TRUE(IsResident("n"));
+  EXPECT_EQ(cache_->Readoption().readopted, 2u);
 }
 
 TEST_F(ReadoptionTest, ItsSourceIsAskedWhenItIsDue) {

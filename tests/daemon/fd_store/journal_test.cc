@@ -81,8 +81,35 @@ TEST(Journal, TakesNoMoreThanItsLimit) {
   EXPECT_EQ(journal.Add("a", FileWith("1")), Added::kNew);
   EXPECT_EQ(journal.AddStored("b", FileWith("2")), Added::kNew);
   EXPECT_EQ(journal.Add("c", FileWith("3")), Added::kFull);
+  EXPECT_EQ(journal.turned_away(), 1);
   journal.Remove("a");
   EXPECT_EQ(journal.Add("c", FileWith("3")), Added::kNew);
+  EXPECT_EQ(journal.turned_away(), 0);
+  EXPECT_EQ(journal.Add("d", FileWith("4")), Added::kFull);
+  journal.Remove("d");
+  EXPECT_EQ(journal.turned_away(), 0);
+}
+
+TEST(Journal, CountsWhatIsNotStored) {
+  Journal journal(10);
+  journal.AddStored("old", FileWith("0"));
+  journal.Add("m", FileWith("1"));
+  journal.Add("n", FileWith("2"));
+  journal.Add("o", FileWith("3"));
+  EXPECT_EQ(journal.size(), 4);
+  EXPECT_EQ(journal.pending(), 3);
+  journal.Refuse(*journal.Next());
+  journal.Refuse(*journal.Next());
+  EXPECT_EQ(journal.pending(), 1);
+  EXPECT_EQ(journal.refused(), 2);
+  journal.Remove("n");
+  journal.Remove("o");
+  EXPECT_EQ(journal.size(), 2);
+  EXPECT_EQ(journal.pending(), 0);
+  EXPECT_EQ(journal.refused(), 1);
+  journal.StoreAll();
+  EXPECT_EQ(journal.pending(), 2);
+  EXPECT_EQ(journal.refused(), 0);
 }
 
 // A keeper beside it that fails and dies at any step.

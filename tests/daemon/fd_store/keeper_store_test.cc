@@ -193,6 +193,7 @@ TEST_F(KeeperStoreTest, TwoDaemonsLeaveEachOthersAlone) {
   const auto b = OpenStore("b.");
   EXPECT_THAT(TakeBack(*b), IsEmpty());
   EXPECT_TRUE(watcher_.Heard("others: 1"));
+  EXPECT_EQ(b->status().others, 1);
   b->Store("b.1", FileWith("2"));
   EXPECT_TRUE(Flush(*b));
   auto a = OpenStore("a.");
@@ -223,6 +224,31 @@ TEST_F(KeeperStoreTest, OthersAreNotLetGoByADaemonThatComesTooLate) {
   EXPECT_TRUE(watcher_.Heard("let go: 1"));
   EXPECT_TRUE(Flush(*b));
   EXPECT_THAT(Held(), ElementsAre(Pair("a.1", "1")));
+}
+
+TEST_F(KeeperStoreTest, TellsHowItIs) {
+  const auto store = OpenStore();
+  (void)store->TakeBack();
+  store->Store("m", FileWith("1"));
+  store->Store("n", FileWith("2"));
+  EXPECT_TRUE(Flush(*store));
+  const StoreStatus well = store->status();
+  EXPECT_EQ(well.place, keeper_.folder());
+  EXPECT_TRUE(well.reachable);
+  EXPECT_EQ(well.stored, 2);
+  EXPECT_EQ(well.pending, 0);
+  keeper_.Kill();
+  EXPECT_TRUE(watcher_.Heard("away: "));
+  store->Store("o", FileWith("3"));
+  const StoreStatus away = store->status();
+  EXPECT_FALSE(away.reachable);
+  EXPECT_EQ(away.stored, 0);
+  EXPECT_EQ(away.pending, 3);
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 3"));
+  EXPECT_TRUE(Flush(*store));
+  EXPECT_TRUE(store->status().reachable);
+  EXPECT_EQ(store->status().stored, 3);
 }
 
 TEST_F(KeeperStoreTest, WhatComesTooLateToBeTakenBackIsLetGo) {
@@ -394,8 +420,11 @@ TEST_F(SmallKeeperTest, WhatHasNoRoomIsStoredOnceThereIsSome) {
   }
   EXPECT_TRUE(watcher_.Heard("refused: c: the keeper says FULL: no room"));
   EXPECT_TRUE(store->Flush(absl::Now() + kPatience));
+  EXPECT_EQ(store->status().stored, 2);
+  EXPECT_EQ(store->status().refused, 1);
   store->Remove("a");
   EXPECT_TRUE(store->Flush(absl::Now() + kPatience));
+  EXPECT_EQ(store->status().refused, 0);
   const RawPeer peer(keeper_.socket());
   (void)peer.Hear();
   EXPECT_TRUE(peer.Say("FDLIST=1"));

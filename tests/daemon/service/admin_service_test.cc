@@ -167,5 +167,46 @@ TEST_F(AdminServiceTest, ShowsStatusAndLeases) {
   EXPECT_EQ(leases.leases(0).uid(), getuid());
 }
 
+TEST_F(AdminServiceTest, DrainsAndResumesTheNode) {
+  daemon_.loader.CloseGate();
+  grpc::ClientContext preloading;
+  v1::PreloadRequest preload;
+  preload.set_model(kModel);
+  const auto stream = admin_->Preload(&preloading, preload);
+  daemon_.loader.AwaitLoads(1);
+  v1::DrainNodeResponse drained;
+  {
+    grpc::ClientContext context;
+    v1::DrainNodeRequest request;
+    request.mutable_wait()->set_nanos(1000);
+    ASSERT_TRUE(admin_->DrainNode(&context, request, &drained).ok());
+  }
+  EXPECT_EQ(drained.loads_ended(), 0u);
+  EXPECT_EQ(drained.loads_stopped(), 1u);
+  EXPECT_FALSE(drained.has_keeper());
+  EXPECT_FALSE(drained.handed_over());
+  v1::PreloadResponse progress;
+  while (stream->Read(&progress)) {
+  }
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(DetailOf(preloading).reason(), v1::SHUTTING_DOWN);
+  const auto draining = [this] {
+    grpc::ClientContext context;
+    v1::GetStatusResponse status;
+    EXPECT_TRUE(admin_->GetStatus(&context, {}, &status).ok());
+    return status.draining();
+  };
+  EXPECT_TRUE(draining());
+  {
+    grpc::ClientContext context;
+    v1::ResumeNodeResponse resumed;
+    ASSERT_TRUE(admin_->ResumeNode(&context, {}, &resumed).ok());
+    EXPECT_TRUE(resumed.was_draining());
+  }
+  EXPECT_FALSE(draining());
+  daemon_.loader.OpenGate();
+  EXPECT_EQ(Preload(/*pin=*/false).state(), v1::RESIDENT);
+}
+
 }  // namespace
 }  // namespace weightd::service

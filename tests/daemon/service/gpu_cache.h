@@ -79,6 +79,13 @@ class GpuCache final : public cache::Cache {
   host::HostUsage Usage() const override { return host_->Usage(); }
   std::vector<host::DrainingSegment> Draining() const override { return host_->Draining(); }
   uint32_t LoadsRunning() const override { return host_->LoadsRunning(); }
+  absl::StatusOr<cache::StoppedLoads> StopLoads(absl::Time deadline) override {
+    return host_->StopLoads(deadline);
+  }
+  bool ResumeLoads() override { return host_->ResumeLoads(); }
+  bool LoadsStopped() const override { return host_->LoadsStopped(); }
+  cache::HandedOver HandOver(absl::Time deadline) override { return host_->HandOver(deadline); }
+  cache::ReadoptionSnapshot Readoption() const override { return host_->Readoption(); }
   cache::EventLog& events() override { return host_->events(); }
 
  private:

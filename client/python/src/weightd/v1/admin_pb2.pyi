@@ -90,6 +90,30 @@ class DrainGpuResponse(_message.Message):
     gpu: GpuStatus
     def __init__(self, gpu: _Optional[_Union[GpuStatus, _Mapping]] = ..., freed_bytes: _Optional[int] = ...) -> None: ...
 
+class DrainNodeRequest(_message.Message):
+    __slots__ = ["wait"]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    wait: _duration_pb2.Duration
+    def __init__(self, wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class DrainNodeResponse(_message.Message):
+    __slots__ = ["handed_over", "keeper", "kept_bytes", "kept_models", "loads_ended", "loads_stopped", "lost_models"]
+    HANDED_OVER_FIELD_NUMBER: _ClassVar[int]
+    KEEPER_FIELD_NUMBER: _ClassVar[int]
+    KEPT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEPT_MODELS_FIELD_NUMBER: _ClassVar[int]
+    LOADS_ENDED_FIELD_NUMBER: _ClassVar[int]
+    LOADS_STOPPED_FIELD_NUMBER: _ClassVar[int]
+    LOST_MODELS_FIELD_NUMBER: _ClassVar[int]
+    handed_over: bool
+    keeper: KeeperStatus
+    kept_bytes: int
+    kept_models: int
+    loads_ended: int
+    loads_stopped: int
+    lost_models: int
+    def __init__(self, loads_ended: _Optional[int] = ..., loads_stopped: _Optional[int] = ..., kept_models: _Optional[int] = ..., kept_bytes: _Optional[int] = ..., lost_models: _Optional[int] = ..., handed_over: bool = ..., keeper: _Optional[_Union[KeeperStatus, _Mapping]] = ...) -> None: ...
+
 class Event(_message.Message):
     __slots__ = ["bytes", "error", "gpu", "kind", "lease_id", "listener", "model", "revision", "time", "took"]
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -112,6 +136,9 @@ class Event(_message.Message):
     LOAD_FINISHED: Event.Kind
     LOAD_STARTED: Event.Kind
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    NODE_DRAINED: Event.Kind
+    NODE_DRAINING: Event.Kind
+    NODE_RESUMED: Event.Kind
     NOT_KEPT: Event.Kind
     NOT_READOPTED: Event.Kind
     PINNED: Event.Kind
@@ -167,28 +194,34 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ["gpus", "host", "leases", "listeners", "loads_running", "log_level", "sessions", "source_revision", "uptime", "version"]
+    __slots__ = ["draining", "gpus", "host", "keeper", "leases", "listeners", "loads_running", "log_level", "readoption", "sessions", "source_revision", "uptime", "version"]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
     GPUS_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
+    KEEPER_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     LISTENERS_FIELD_NUMBER: _ClassVar[int]
     LOADS_RUNNING_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    READOPTION_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_REVISION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    draining: bool
     gpus: _containers.RepeatedCompositeFieldContainer[GpuStatus]
     host: TierStatus
+    keeper: KeeperStatus
     leases: int
     listeners: _containers.RepeatedCompositeFieldContainer[ListenerStatus]
     loads_running: int
     log_level: str
+    readoption: Readoption
     sessions: int
     source_revision: str
     uptime: _duration_pb2.Duration
     version: str
-    def __init__(self, version: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[_Union[TierStatus, _Mapping]] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., loads_running: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., gpus: _Optional[_Iterable[_Union[GpuStatus, _Mapping]]] = ..., source_revision: _Optional[str] = ..., log_level: _Optional[str] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[_Union[TierStatus, _Mapping]] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., loads_running: _Optional[int] = ..., listeners: _Optional[_Iterable[_Union[ListenerStatus, _Mapping]]] = ..., gpus: _Optional[_Iterable[_Union[GpuStatus, _Mapping]]] = ..., source_revision: _Optional[str] = ..., log_level: _Optional[str] = ..., draining: bool = ..., keeper: _Optional[_Union[KeeperStatus, _Mapping]] = ..., readoption: _Optional[_Union[Readoption, _Mapping]] = ...) -> None: ...
 
 class GpuStatus(_message.Message):
     __slots__ = ["index", "last_error", "name", "state", "tier", "total_bytes", "uuid", "worker_pid"]
@@ -216,6 +249,22 @@ class GpuStatus(_message.Message):
     uuid: str
     worker_pid: int
     def __init__(self, uuid: _Optional[str] = ..., index: _Optional[int] = ..., name: _Optional[str] = ..., state: _Optional[_Union[GpuStatus.State, str]] = ..., total_bytes: _Optional[int] = ..., tier: _Optional[_Union[TierStatus, _Mapping]] = ..., worker_pid: _Optional[int] = ..., last_error: _Optional[str] = ...) -> None: ...
+
+class KeeperStatus(_message.Message):
+    __slots__ = ["others", "pending", "place", "reachable", "refused", "stored"]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    others: int
+    pending: int
+    place: str
+    reachable: bool
+    refused: int
+    stored: int
+    def __init__(self, place: _Optional[str] = ..., reachable: bool = ..., stored: _Optional[int] = ..., pending: _Optional[int] = ..., refused: _Optional[int] = ..., others: _Optional[int] = ...) -> None: ...
 
 class Lease(_message.Message):
     __slots__ = ["claimed", "granted_at", "lease_id", "listener", "model", "revision", "uid"]
@@ -275,6 +324,16 @@ class ListenerStatus(_message.Message):
     sessions: int
     def __init__(self, name: _Optional[str] = ..., directory: _Optional[str] = ..., sessions: _Optional[int] = ..., leases: _Optional[int] = ..., draining_bytes: _Optional[int] = ..., leased_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
 
+class NotReadopted(_message.Message):
+    __slots__ = ["error", "model", "pinned"]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    error: _error_pb2.ErrorDetail
+    model: str
+    pinned: bool
+    def __init__(self, model: _Optional[str] = ..., pinned: bool = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ...) -> None: ...
+
 class PinRequest(_message.Message):
     __slots__ = ["model"]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -316,6 +375,18 @@ class PreloadResponse(_message.Message):
     progress: _weights_pb2.LoadProgress
     def __init__(self, progress: _Optional[_Union[_weights_pb2.LoadProgress, _Mapping]] = ..., model: _Optional[_Union[_weights_pb2.ModelSummary, _Mapping]] = ...) -> None: ...
 
+class Readoption(_message.Message):
+    __slots__ = ["failures", "not_readopted", "pins_lost", "readopted"]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    NOT_READOPTED_FIELD_NUMBER: _ClassVar[int]
+    PINS_LOST_FIELD_NUMBER: _ClassVar[int]
+    READOPTED_FIELD_NUMBER: _ClassVar[int]
+    failures: _containers.RepeatedCompositeFieldContainer[NotReadopted]
+    not_readopted: int
+    pins_lost: int
+    readopted: int
+    def __init__(self, readopted: _Optional[int] = ..., not_readopted: _Optional[int] = ..., pins_lost: _Optional[int] = ..., failures: _Optional[_Iterable[_Union[NotReadopted, _Mapping]]] = ...) -> None: ...
+
 class ReloadConfigRequest(_message.Message):
     __slots__ = []
     def __init__(self) -> None: ...
@@ -343,6 +414,16 @@ class ResumeGpuResponse(_message.Message):
     GPU_FIELD_NUMBER: _ClassVar[int]
     gpu: GpuStatus
     def __init__(self, gpu: _Optional[_Union[GpuStatus, _Mapping]] = ...) -> None: ...
+
+class ResumeNodeRequest(_message.Message):
+    __slots__ = []
+    def __init__(self) -> None: ...
+
+class ResumeNodeResponse(_message.Message):
+    __slots__ = ["was_draining"]
+    WAS_DRAINING_FIELD_NUMBER: _ClassVar[int]
+    was_draining: bool
+    def __init__(self, was_draining: bool = ...) -> None: ...
 
 class Secret(_message.Message):
     __slots__ = ["key", "password"]
