@@ -37,6 +37,14 @@ std::vector<metrics::ConfiguredModel> ModelsOf(const std::vector<v1::ConfiguredM
   return models;
 }
 
+metrics::KeeperState StateOf(const v1::KeeperStatus& keeper) {
+  return {.reachable = keeper.reachable(),
+          .stored = keeper.stored(),
+          .pending = keeper.pending(),
+          .refused = keeper.refused(),
+          .others = keeper.others()};
+}
+
 }  // namespace
 
 std::unique_ptr<metrics::Counters> MakeCounters(const v1::Config& config,
@@ -59,6 +67,9 @@ std::unique_ptr<metrics::Exposition> MakeExposition(Shown shown) {
     return ModelsOf(models(), *names);
   };
   node.admin_certificate_expiry = std::move(shown.admin_certificate_expiry);
+  if (shown.keeper) {
+    node.keeper = [keeper = std::move(shown.keeper)] { return StateOf(keeper()); };
+  }
   return std::make_unique<metrics::Exposition>(
       shown.counters, std::move(node),
       metrics::Build{

@@ -31,6 +31,8 @@ struct Shown {
   std::function<std::vector<v1::ConfiguredModel>()> models;
   // In seconds since 1970; 0: there is none.
   std::function<int64_t()> admin_certificate_expiry;
+  // As Admin.GetStatus has it; empty if there is none.
+  std::function<v1::KeeperStatus()> keeper;
   absl::Time started;
 };
 

@@ -278,6 +278,7 @@ void Daemon::ShowMetrics() {
                       .listeners = [this] { return ListenerStatuses(); },
                       .models = [this] { return models_.Snapshot(); },
                       .admin_certificate_expiry = [this] { return certificate_expiry_.load(); },
+                      .keeper = KeeperStatus(),
                       .started = absl::Now()});
 }
 

@@ -25,6 +25,13 @@ constexpr std::array kLoadEnds = {Reason::kUnspecified,        Reason::kInvalidU
                                   Reason::kDeviceMemoryShort,  Reason::kCancelled,
                                   Reason::kShuttingDown,       Reason::kInternal};
 
+// Why models of an earlier daemon are not served by this one, or its own not by the next.
+constexpr std::array kNotReadoptedFor = {Reason::kVerificationFailed, Reason::kUnsupported,
+                                         Reason::kBudgetExceeded,     Reason::kHostMemoryShort,
+                                         Reason::kTooManyRequests,    Reason::kInternal};
+constexpr std::array kNotKeptFor = {Reason::kBudgetExceeded, Reason::kHostMemoryShort,
+                                    Reason::kTooManyRequests, Reason::kInternal};
+
 using Bounds = prometheus::Histogram::BucketBoundaries;
 
 // In seconds: from a small file on tmpfs to a large model from far away.
@@ -77,11 +84,25 @@ EventCounters::EventCounters(prometheus::Registry& registry,
       superseded_(
           Counter(registry, "weightd_superseded_total", "Revisions whose place a newer one took.")
               .Add({})),
+      not_readopted_(Counter(registry, "weightd_not_readopted_total",
+                             "What an earlier daemon left and this one could not use, by reason.")),
+      pins_lost_(Counter(registry, "weightd_pins_lost_total",
+                         "Operators' pins of models that an earlier daemon left and this one could "
+                         "not use.")
+                     .Add({})),
+      not_kept_(Counter(registry, "weightd_not_kept_total",
+                        "Models that the next daemon will have to load again, by reason.")),
       gpu_copies_(Counter(registry, "weightd_gpu_copies_total", "Shared copies made on a GPU.")),
       gpu_losses_(Counter(registry, "weightd_gpu_losses_total",
                           "How often a GPU's worker ended by itself, and its copies with it.")) {
   for (const Reason reason : kLoadEnds) {
     loads_.Add({{"reason", LabelOf(reason)}});
+  }
+  for (const Reason reason : kNotReadoptedFor) {
+    not_readopted_.Add({{"reason", LabelOf(reason)}});
+  }
+  for (const Reason reason : kNotKeptFor) {
+    not_kept_.Add({{"reason", LabelOf(reason)}});
   }
   for (const pipeline::Phase phase : pipeline::kTimedPhases) {
     phase_seconds_.Add({{"phase", LabelOf(phase)}});
@@ -125,6 +146,13 @@ void EventCounters::Happened(const cache::Event& event) {
     case cache::EventKind::kGpuLost:
       gpu_losses_.Add({{"gpu", event.gpu->ToText()}}).Increment();
       break;
+    case cache::EventKind::kNotReadopted:
+      not_readopted_.Add({{"reason", LabelOf(ReasonOf(event.error))}}).Increment();
+      pins_lost_.Increment(event.pin_lost ? 1 : 0);
+      break;
+    case cache::EventKind::kNotKept:
+      not_kept_.Add({{"reason", LabelOf(ReasonOf(event.error))}}).Increment();
+      break;
     // What is there shows what these change.
     case cache::EventKind::kLoadStarted:
     case cache::EventKind::kLeaseEnded:
@@ -134,8 +162,6 @@ void EventCounters::Happened(const cache::Event& event) {
     case cache::EventKind::kStale:
     case cache::EventKind::kGpuDropped:
     case cache::EventKind::kReadopted:
-    case cache::EventKind::kNotReadopted:
-    case cache::EventKind::kNotKept:
     case cache::EventKind::kNodeDraining:
     case cache::EventKind::kNodeDrained:
     case cache::EventKind::kNodeResumed:

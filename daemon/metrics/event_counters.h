@@ -53,6 +53,9 @@ class EventCounters {
   prometheus::Counter& evictions_;
   prometheus::Counter& evicted_bytes_;
   prometheus::Counter& superseded_;
+  Counters& not_readopted_;
+  prometheus::Counter& pins_lost_;
+  Counters& not_kept_;
   Counters& gpu_copies_;
   Counters& gpu_losses_;
   // Not changed after the constructor.

@@ -29,6 +29,15 @@ struct ConfiguredModel {
 inline constexpr const char* kConfiguredStates[] = {"on_demand", "loading", "ready", "retrying",
                                                     "evicted"};
 
+// What descriptors of models outlive the daemon in.
+struct KeeperState {
+  bool reachable = false;
+  uint64_t stored = 0;
+  uint64_t pending = 0;
+  uint64_t refused = 0;
+  uint64_t others = 0;
+};
+
 // Where metrics see what there is, at the moment that somebody asks. The functions are called from
 // any thread and return at once.
 struct Node {
@@ -38,6 +47,8 @@ struct Node {
   std::function<std::vector<ConfiguredModel>()> models;
   // Of the certificate for administration over TCP, in seconds since 1970; 0 without one.
   std::function<int64_t()> admin_certificate_expiry = [] { return 0; };
+  // Empty without a keeper.
+  std::function<KeeperState()> keeper = {};
 };
 
 }  // namespace weightd::metrics

@@ -44,6 +44,10 @@ void AppendHost(const cache::Cache& cache, Families& families) {
   GaugeFamily loads("weightd_loads_running", "Loads that a thread works on.");
   loads.Set({}, cache.LoadsRunning());
   std::move(loads).AppendTo(families);
+  GaugeFamily node_draining("weightd_node_draining",
+                            "Whether no load starts any more, since an operator drained the node.");
+  node_draining.Set({}, cache.LoadsStopped() ? 1 : 0);
+  std::move(node_draining).AppendTo(families);
 }
 
 void AppendModels(const Models& models, Families& families) {
@@ -160,6 +164,21 @@ void AppendGpus(const cache::Cache& cache, Families& families) {
   std::move(states).AppendTo(families);
 }
 
+void AppendKeeper(const KeeperState& keeper, Families& families) {
+  GaugeFamily up("weightd_keeper_up",
+                 "Whether what models' descriptors outlive the daemon in can be reached.");
+  up.Set({}, keeper.reachable ? 1 : 0);
+  std::move(up).AppendTo(families);
+  GaugeFamily descriptors("weightd_keeper_descriptors",
+                          "Descriptors that the keeper has, that are on their way to it, that it "
+                          "has no room for, and that it had of others.");
+  descriptors.Set({{"state", "stored"}}, keeper.stored);
+  descriptors.Set({{"state", "pending"}}, keeper.pending);
+  descriptors.Set({{"state", "refused"}}, keeper.refused);
+  descriptors.Set({{"state", "others"}}, keeper.others);
+  std::move(descriptors).AppendTo(families);
+}
+
 }  // namespace
 
 std::vector<prometheus::MetricFamily> NodeGauges::Collect() const {
@@ -170,6 +189,9 @@ std::vector<prometheus::MetricFamily> NodeGauges::Collect() const {
   AppendListeners(node_, families);
   AppendConfigured(node_, models, families);
   AppendGpus(*node_.cache, families);
+  if (node_.keeper) {
+    AppendKeeper(node_.keeper(), families);
+  }
   GaugeFamily expiry("weightd_admin_certificate_expiry_timestamp_seconds",
                      "When the certificate for administration over TCP expires (Unix time).");
   if (const int64_t seconds = node_.admin_certificate_expiry(); seconds != 0) {

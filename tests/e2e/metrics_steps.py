@@ -13,6 +13,7 @@ import pytest
 from certificates import Authority, Secrets
 from fault_server import Behaviour, FaultServer, Handler, right
 from gpu_node import MIB, GpuNode
+from keepers import Keeper
 from models import even_model, small_model
 from processes import Daemon, Reader, wait_until
 from prometheus import Scrape, free_port, get, series
@@ -73,8 +74,9 @@ def fails(status: int) -> Behaviour:
 class World:
     """A node with a daemon, stores and clients; what the steps act on."""
 
-    def __init__(self, tmp_path: pathlib.Path, daemons: Daemons, node: GpuNode) -> None:
+    def __init__(self, tmp_path: pathlib.Path, daemons: Daemons, node: GpuNode, keeper: Keeper) -> None:
         self.node = node
+        self.keeper = keeper
         self.files = tmp_path / "files"
         self.files.mkdir()
         self.data = even_model(self.files / "steady.safetensors", MODEL_BYTES, 4).read_bytes()
@@ -108,6 +110,7 @@ class World:
             budget="50%",
             rest=f"""
 metrics: {{address: "127.0.0.1:{self.port}"}}
+{self.keeper.config}
 host: {{budget: {BUDGET}}}
 cache: {{revalidate: always}}
 listeners:
@@ -254,6 +257,7 @@ def steps(node: GpuNode) -> list[Step]:
             {
                 "process_start_time_seconds": lambda before, after: abs(time.time() - after) < 600,
                 "weightd_host_budget_bytes": to(BUDGET),
+                "weightd_keeper_up": to(1),
                 "weightd_admin_certificate_expiry_timestamp_seconds": above_zero,
                 series("weightd_listener_max_bytes", listener="tenants"): to(QUOTA),
                 series("weightd_gpu_budget_bytes", gpu=gpu): to(64 * MIB),
@@ -273,6 +277,7 @@ def steps(node: GpuNode) -> list[Step]:
             {
                 configured(model="steady", state="ready"): to(1),
                 configured(model="steady", state="loading"): to(0),
+                series("weightd_keeper_descriptors", state="stored"): to(3),
                 series("weightd_model_resident", model="steady"): to(1),
                 series("weightd_model_bytes", model="steady"): above_zero,
                 series("weightd_models", state="resident"): by(1),
@@ -395,5 +400,7 @@ def steps(node: GpuNode) -> list[Step]:
                 series("weightd_gpu_state", gpu=gpu, state="failed"): to(1),
             },
         ),
+        Step(lambda world: world.daemon.ctl("drain"), {"weightd_node_draining": to(1)}),
+        Step(lambda world: world.daemon.ctl("resume"), {"weightd_node_draining": to(0)}),
         Step(take_source_away, {"weightd_stale_models": by(1), series("weightd_model_stale", model="local"): to(1)}),
     ]

@@ -1,0 +1,81 @@
+"""What operators see of the keeper, and of what came of the models that an earlier daemon left."""
+
+import os
+import pathlib
+import signal
+import tempfile
+import typing
+
+import pytest
+from keepers import Keeper
+from loglines import line_of
+from models import small_model
+from processes import Daemon, wait_until
+
+Daemons = typing.Callable[..., Daemon]
+
+
+@pytest.fixture
+def keeper() -> typing.Iterator[Keeper]:
+    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
+        yield keeper
+
+
+def metric(daemon: Daemon, name: str) -> float | None:
+    """A series of its metrics; none if it isn't there."""
+    for line in daemon.ctl("metrics").stdout.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[-1])
+    return None
+
+
+def descriptors(daemon: Daemon, state: str) -> float | None:
+    return metric(daemon, f'weightd_keeper_descriptors{{state="{state}"}}')
+
+
+def test_without_one_there_is_nothing_to_see(daemons: Daemons) -> None:
+    daemon = daemons()
+    assert metric(daemon, "weightd_keeper_up") is None
+    assert "keeper" not in daemon.status() and "readoption" not in daemon.status()
+
+
+def test_it_is_there_or_away(daemons: Daemons, keeper: Keeper, files: pathlib.Path) -> None:
+    daemon = daemons(keeper.config)
+    daemon.ctl("preload", str(small_model(files / "m.safetensors")))
+    wait_until(lambda: (metric(daemon, "weightd_keeper_up"), descriptors(daemon, "stored")) == (1, 3), "it has all")
+    assert f"keeper       {keeper.folder}: 3 descriptors\n" in daemon.ctl("status").stdout
+    assert keeper.process is not None
+    keeper.process.send_signal(signal.SIGSTOP)  # it hangs, and nobody notices before something is to be stored
+    daemon.ctl("preload", str(small_model(files / "n.safetensors", seed=2)))
+    assert descriptors(daemon, "pending") == 3
+    line_of(daemon, "keeper.away")
+    wait_until(lambda: (metric(daemon, "weightd_keeper_up"), descriptors(daemon, "stored")) == (0, 0), "it is away")
+    assert descriptors(daemon, "pending") == 6
+    keeper.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: (metric(daemon, "weightd_keeper_up"), descriptors(daemon, "stored")) == (1, 6), "it is back")
+    assert descriptors(daemon, "pending") == 0
+
+
+def test_models_that_do_not_come_back_are_told_and_counted(
+    daemons: Daemons, keeper: Keeper, files: pathlib.Path
+) -> None:
+    daemon = daemons(keeper.config)
+    good, bad = small_model(files / "good.safetensors"), small_model(files / "bad.safetensors", seed=2)
+    daemon.ctl("preload", "--pin", str(bad))
+    wait_until(lambda: len(keeper.names()) == 3, "the model is kept")
+    (weights,) = (name for name in keeper.names() if name.endswith(".weights"))
+    daemon.ctl("preload", "--pin", str(good))
+    wait_until(lambda: len(keeper.names()) == 6, "both are kept")
+    daemon.kill()
+    keeper.remove(weights)
+    keeper.store("garbage", os.memfd_create("garbage"))
+    daemon.start()
+    assert metric(daemon, 'weightd_not_readopted_total{reason="verification_failed"}') == 2
+    assert metric(daemon, 'weightd_not_readopted_total{reason="budget_exceeded"}') == 0
+    assert metric(daemon, "weightd_pins_lost_total") == 1
+    assert metric(daemon, "weightd_readopted_models") == 1
+    said = daemon.ctl("status").stdout
+    assert "readopted    1 model, 2 not, 1 pin lost\n" in said
+    assert f"  not        file://{bad} (pinned): descriptors " in said and "its weights: not there" in said
+    readoption = daemon.status()["readoption"]
+    assert [failure["pinned"] for failure in readoption["failures"]] == [False, True]
