@@ -53,6 +53,8 @@ Courier::~Courier() {
 std::vector<StoredFd> Courier::TakeBack() {
   absl::MutexLock lock(&mutex_);
   list_wanted_ = true;
+  // It may be there again since the last attempt.
+  attempt_wanted_ = lost_ ? attempt_ + 1 : 0;
   Wake();
   mutex_.AwaitWithTimeout(absl::Condition(this, &Courier::HasListed), kTakeBackPatience);
   taken_back_ = true;
@@ -115,13 +117,18 @@ void Courier::Run() {
     }
     pause = Lost(ended) ? kFirstPause : std::min(2 * pause, kLongestPause);
     absl::MutexLock lock(&mutex_);
-    if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), pause)) {
+    mutex_.AwaitWithTimeout(absl::Condition(this, &Courier::IsHurried), pause);
+    if (stopping_) {
       return;
     }
   }
 }
 
 absl::Status Courier::Serve() {
+  {
+    absl::MutexLock lock(&mutex_);
+    ++attempt_;
+  }
   RETURN_IF_ERROR(carrier_->Open());
   while (!stopping()) {
     RETURN_IF_ERROR(ListOnce());
@@ -229,6 +236,7 @@ bool Courier::Lost(const absl::Status& why) {
     absl::MutexLock lock(&mutex_);
     journal_.StoreAll();
     reached_ = false;
+    attempt_failed_ = attempt_;
     unsettled_ = !journal_.done();
     news = !std::exchange(lost_, true);
   }

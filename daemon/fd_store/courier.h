@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_FD_STORE_COURIER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -51,7 +52,7 @@ class Courier final : public FdStore {
   Courier(std::unique_ptr<Carrier> carrier, IsOurs is_ours, Observer observer);
   ~Courier() override;
 
-  // Waits for the keeper, if it is there, up to 2 s.
+  // Waits for the keeper, if it is there, up to 2 s. Asks once more whether it is.
   std::vector<StoredFd> TakeBack() ABSL_LOCKS_EXCLUDED(mutex_) override;
   void Store(absl::string_view name, const Fd& fd) ABSL_LOCKS_EXCLUDED(mutex_) override;
   void Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_) override;
@@ -77,7 +78,12 @@ class Courier final : public FdStore {
   // Until there is something to do, or the way is lost, which is an error.
   absl::Status WaitForWork() const;
   bool stopping() const ABSL_LOCKS_EXCLUDED(mutex_);
-  bool HasListed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return listed_ || lost_; }
+  bool HasListed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return listed_ || (lost_ && attempt_failed_ >= attempt_wanted_);
+  }
+  bool IsHurried() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || attempt_wanted_ > attempt_;
+  }
   bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !unsettled_; }
 
   const std::unique_ptr<Carrier> carrier_;
@@ -100,6 +106,11 @@ class Courier final : public FdStore {
   // Something was asked for that may not be done yet.
   bool unsettled_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // To reach the keeper: the last that began, the last that failed, the one that TakeBack waits
+  // for.
+  uint64_t attempt_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t attempt_failed_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t attempt_wanted_ ABSL_GUARDED_BY(mutex_) = 0;
   std::thread thread_;
 };
 

@@ -251,6 +251,20 @@ TEST_F(KeeperStoreTest, TellsHowItIs) {
   EXPECT_EQ(store->status().stored, 3);
 }
 
+TEST_F(KeeperStoreTest, AKeeperThatWasAwayAMomentAgoIsAskedAgain) {
+  const auto first = OpenStore();
+  first->Store("m", FileWith("1"));
+  EXPECT_TRUE(Flush(*first));
+  for (int times = 1; times <= 10; ++times) {
+    // Not to be trusted, and then it is.
+    ASSERT_EQ(chmod(keeper_.folder().c_str(), 0777), 0);
+    const auto second = OpenStore();
+    EXPECT_TRUE(watcher_.Heard("away: ", times));
+    ASSERT_EQ(chmod(keeper_.folder().c_str(), 0700), 0);
+    EXPECT_THAT(TakeBack(*second), ElementsAre(Pair("m", "1")));
+  }
+}
+
 TEST_F(KeeperStoreTest, WhatComesTooLateToBeTakenBackIsLetGo) {
   {
     const auto first = OpenStore();
