@@ -94,6 +94,7 @@ class CudaDriver {
   cuda::CUresult (*cuMemSetAccess)(cuda::CUdeviceptr pointer, size_t bytes, const cuda::CUmemAccessDesc* descriptors, size_t count);
   cuda::CUresult (*cuMemExportToShareableHandle)(void* shareable, cuda::CUmemGenericAllocationHandle handle, cuda::CUmemAllocationHandleType type, unsigned long long flags);
   cuda::CUresult (*cuMemImportFromShareableHandle)(cuda::CUmemGenericAllocationHandle* handle, void* shareable, cuda::CUmemAllocationHandleType type);
+  cuda::CUresult (*cuMemGetAllocationPropertiesFromHandle)(cuda::CUmemAllocationProp* prop, cuda::CUmemGenericAllocationHandle handle);
   // clang-format on
 
  private:

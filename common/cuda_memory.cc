@@ -68,6 +68,24 @@ absl::StatusOr<cuda::CUdeviceptr> Map(const CudaContext& context,
   return mapped;
 }
 
+absl::StatusOr<cuda::CUmemGenericAllocationHandle> HandleOf(const CudaDriver& driver, int fd) {
+  // The driver takes the descriptor's number where other platforms pass a pointer.
+  void* const shareable = std::bit_cast<void*>(static_cast<intptr_t>(fd));
+  cuda::CUmemGenericAllocationHandle handle = 0;
+  RETURN_IF_ERROR(
+      driver.Check(driver.cuMemImportFromShareableHandle(
+                       &handle, shareable, cuda::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+                   "cuMemImportFromShareableHandle"));
+  return handle;
+}
+
+// That the memory is not what it should be, unless it is CUDA that has failed.
+absl::Status Unproven(const absl::Status& why, absl::string_view what) {
+  return CudaDriver::NeedsProcessExit(why) || ReasonOf(why) != Reason::kInternal
+             ? why
+             : Error(Reason::kVerificationFailed, absl::StrCat(what, ": ", why.message()));
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const CudaContext>> CudaContext::Retain(
@@ -130,15 +148,34 @@ absl::StatusOr<CudaMemory> CudaMemory::Create(std::shared_ptr<const CudaContext>
 absl::StatusOr<CudaMemory> CudaMemory::Import(std::shared_ptr<const CudaContext> context, int fd,
                                               uint64_t bytes, Access access) {
   const CudaContext::Current current(*context);
-  const CudaDriver& driver = context->driver();
-  // The driver takes the descriptor's number where other platforms pass a pointer.
-  void* const shareable = std::bit_cast<void*>(static_cast<intptr_t>(fd));
-  cuda::CUmemGenericAllocationHandle handle = 0;
-  RETURN_IF_ERROR(
-      driver.Check(driver.cuMemImportFromShareableHandle(
-                       &handle, shareable, cuda::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
-                   "cuMemImportFromShareableHandle"));
+  ASSIGN_OR_RETURN(const auto handle, HandleOf(context->driver(), fd));
   return Mapped(context, handle, bytes, access);  // outlives `current`
+}
+
+absl::StatusOr<CudaMemory> CudaMemory::ImportUnproven(std::shared_ptr<const CudaContext> context,
+                                                      int fd, uint64_t bytes) {
+  const CudaContext::Current current(*context);
+  const CudaDriver& driver = context->driver();
+  const auto handle = HandleOf(driver, fd);
+  if (!handle.ok()) {
+    return Unproven(handle.status(), "not what a GPU exports");
+  }
+  cuda::CUmemAllocationProp properties = {};
+  const absl::Status asked =
+      driver.Check(driver.cuMemGetAllocationPropertiesFromHandle(&properties, *handle),
+                   "cuMemGetAllocationPropertiesFromHandle");
+  const bool here = properties.location.type == cuda::CU_MEM_LOCATION_TYPE_DEVICE &&
+                    properties.location.id == context->device();
+  if (!asked.ok() || !here) {
+    driver.cuMemRelease(*handle);
+    RETURN_IF_ERROR(asked);
+    return Error(Reason::kVerificationFailed, "memory of another GPU");
+  }
+  auto memory = Mapped(context, *handle, bytes, Access::kReadOnly);  // outlives `current`
+  if (!memory.ok()) {
+    return Unproven(memory.status(), absl::StrCat("can't be mapped as ", bytes, " bytes"));
+  }
+  return memory;
 }
 
 absl::StatusOr<CudaMemory> CudaMemory::Mapped(std::shared_ptr<const CudaContext> context,

@@ -68,6 +68,10 @@ class CudaMemory {
   // closed afterwards.
   static absl::StatusOr<CudaMemory> Import(std::shared_ptr<const CudaContext> context, int fd,
                                            uint64_t bytes, Access access);
+  // The same of a descriptor that may be anything, read-only: kVerificationFailed unless it is a
+  // VMM allocation on this GPU that has at least so many bytes.
+  static absl::StatusOr<CudaMemory> ImportUnproven(std::shared_ptr<const CudaContext> context,
+                                                   int fd, uint64_t bytes);
   // cuMemAlloc: what legacy handles can be of.
   static absl::StatusOr<CudaMemory> Allocate(std::shared_ptr<const CudaContext> context,
                                              uint64_t bytes);

@@ -53,7 +53,8 @@
   X(cuMemUnmap, cuMemUnmap)                                         \
   X(cuMemSetAccess, cuMemSetAccess)                                 \
   X(cuMemExportToShareableHandle, cuMemExportToShareableHandle)     \
-  X(cuMemImportFromShareableHandle, cuMemImportFromShareableHandle)
+  X(cuMemImportFromShareableHandle, cuMemImportFromShareableHandle) \
+  X(cuMemGetAllocationPropertiesFromHandle, cuMemGetAllocationPropertiesFromHandle)
 // clang-format on
 
 #endif  // WEIGHTD_COMMON_CUDA_SYMBOLS_H_

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
@@ -9,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/cuda_driver.h"
+#include "common/fd.h"
 #include "common/status.h"
 #include "tests/contract/gpu_process.h"
 
@@ -118,6 +121,33 @@ TEST_P(CudaMemoryContract, MemoryOutlivesItsKilledExporter) {
   const Fd again = *reader->Export(imported);
   const auto late = Start();
   EXPECT_EQ(*late->Read(*late->Import(again, kBytes, /*writable=*/false)), 5);
+}
+
+TEST_P(CudaMemoryContract, ADescriptorAloneKeepsMemory) {
+  const auto observer = Start();
+  auto owner = Start();
+  const uint64_t before = *observer->FreeBytes();
+  const int memory = *owner->Create(kBytes);
+  ASSERT_EQ(owner->Fill(memory, 5), absl::OkStatus());
+  Fd exported = *owner->Export(memory);
+  owner->Kill();
+  auto late = Start();
+  const auto taken = late->ImportUnproven(exported, kBytes);
+  ASSERT_EQ(taken.status(), absl::OkStatus());
+  EXPECT_EQ(*late->Read(*taken), 5);
+  EXPECT_FALSE(late->ImportUnproven(exported, 2 * kBytes).ok()) << "more than there is";
+  late->Kill();
+  exported.Reset();
+  EXPECT_TRUE(AwaitFree(*observer, before));
+}
+
+TEST_P(CudaMemoryContract, WhatNoDriverExportedIsRefused) {
+  const auto process = Start();
+  const Fd garbage(memfd_create("garbage", MFD_CLOEXEC));
+  ASSERT_EQ(ftruncate(garbage.get(), kBytes), 0);
+  EXPECT_EQ(ReasonOf(process->ImportUnproven(garbage, kBytes).status()),
+            Reason::kVerificationFailed);
+  EXPECT_EQ(process->Create(kBytes).status(), absl::OkStatus());
 }
 
 TEST_P(CudaMemoryContract, FreedWhenTheLastUserIsGone) {

@@ -94,6 +94,10 @@ absl::StatusOr<int> GpuProcess::Import(const Fd& exported, uint64_t bytes, bool 
   return AskNumber(absl::StrCat("import ", bytes, " ", writable ? 1 : 0), exported.get());
 }
 
+absl::StatusOr<int> GpuProcess::ImportUnproven(const Fd& exported, uint64_t bytes) {
+  return AskNumber(absl::StrCat("take ", bytes), exported.get());
+}
+
 absl::StatusOr<int> GpuProcess::Allocate(uint64_t bytes) {
   return AskNumber(absl::StrCat("allocate ", bytes));
 }

@@ -42,6 +42,8 @@ class GpuProcess {
   absl::StatusOr<int> Create(uint64_t bytes);
   absl::StatusOr<Fd> Export(int memory);
   absl::StatusOr<int> Import(const Fd& exported, uint64_t bytes, bool writable);
+  // The same of a descriptor that may be anything.
+  absl::StatusOr<int> ImportUnproven(const Fd& exported, uint64_t bytes);
   absl::StatusOr<int> Allocate(uint64_t bytes);
   // The 64 bytes of a pointer into it.
   absl::StatusOr<std::string> LegacyHandle(int memory, uint64_t offset = 0);

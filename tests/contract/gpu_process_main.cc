@@ -58,7 +58,8 @@ class Worker {
     if (words.size() > 2 && !absl::SimpleAtoi(words[2], &second) && verb != "open") {
       return Error(Reason::kInternal, absl::StrCat("what? ", request.bytes));
     }
-    if (verb == "create" || verb == "import" || verb == "allocate" || verb == "open") {
+    if (verb == "create" || verb == "import" || verb == "take" || verb == "allocate" ||
+        verb == "open") {
       return Get(verb, first, second, request, words.back());
     }
     return Use(verb, static_cast<int>(first), second);
@@ -95,6 +96,8 @@ class Worker {
       memory = CudaMemory::Import(
           context_, request.fds.at(0).get(), bytes,
           writable != 0 ? CudaMemory::Access::kReadWrite : CudaMemory::Access::kReadOnly);
+    } else if (verb == "take") {
+      memory = CudaMemory::ImportUnproven(context_, request.fds.at(0).get(), bytes);
     } else {
       cuda::CUipcMemHandle handle = {};
       const std::string raw = absl::HexStringToBytes(hex);

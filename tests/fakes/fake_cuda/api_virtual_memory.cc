@@ -150,6 +150,25 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, vo
   return CUDA_SUCCESS;
 }
 
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
+                                                CUmemGenericAllocationHandle handle) {
+  FAKE_CUDA_TRY(Begin("cuMemGetAllocationPropertiesFromHandle"));
+  Process& process = Process::Get();
+  const fake_cuda::AllocationPointer allocation = process.handles().Find(handle);
+  if (allocation == nullptr) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  Device* const device = process.DeviceOf(*allocation);
+  FAKE_CUDA_TRY(device->State());
+  *prop = {};
+  prop->type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  if (process.handles().IsExportable(handle)) {
+    prop->requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+  }
+  prop->location = {CU_MEM_LOCATION_TYPE_DEVICE, device->index()};
+  return CUDA_SUCCESS;
+}
+
 }  // extern "C"
 
 }  // namespace weightd::cuda
