@@ -22,6 +22,12 @@ absl::Status CheckReserved(uint64_t device_bytes, const Reservation& reservation
                                                reservation.bytes(), " reserved"));
 }
 
+absl::Status CheckMark(absl::string_view mark, Handles handles) {
+  const bool markable = handles == Handles::kDescriptor && mark.size() == kMarkBytes;
+  return mark.empty() || markable ? absl::OkStatus()
+                                  : Error(Reason::kInternal, "a segment with half a mark");
+}
+
 }  // namespace
 
 DeviceUpload::DeviceUpload(std::shared_ptr<WorkerLink> link, DeviceSegment::Facts facts,
@@ -31,8 +37,10 @@ DeviceUpload::DeviceUpload(std::shared_ptr<WorkerLink> link, DeviceSegment::Fact
 absl::StatusOr<std::unique_ptr<DeviceUpload>> DeviceUpload::Begin(std::shared_ptr<WorkerLink> link,
                                                                   UploadPlan plan, bool is_private,
                                                                   Cancellation& cancellation) {
-  RETURN_IF_ERROR(CheckReserved(plan.device_bytes, plan.reservation));
-  const uint64_t bytes = AllocationOf(plan.device_bytes);
+  RETURN_IF_ERROR(CheckMark(plan.mark, plan.handles));
+  const uint64_t marked_bytes = plan.device_bytes + plan.mark.size();
+  RETURN_IF_ERROR(CheckReserved(marked_bytes, plan.reservation));
+  const uint64_t bytes = AllocationOf(marked_bytes);
   ASSIGN_OR_RETURN(const Runs runs, Runs::Make(std::move(plan.runs), bytes));
   if (runs.list().size() > kMostRuns) {
     return Error(Reason::kUnsupported, absl::StrCat(runs.list().size(), " tensors in one model"));
@@ -46,9 +54,10 @@ absl::StatusOr<std::unique_ptr<DeviceUpload>> DeviceUpload::Begin(std::shared_pt
                              .handles = plan.handles,
                              .is_private = is_private,
                              .legacy_handle = {}};
-  const Request request{.source_bytes = plan.source_bytes,
-                        .runs = runs.list().size(),
-                        .pin_source = plan.pin_source ? 1U : 0U};
+  Request request{.source_bytes = plan.source_bytes,
+                  .runs = runs.list().size(),
+                  .pin_source = plan.pin_source ? 1U : 0U};
+  SetMark(plan.mark, plan.device_bytes, request);
   return Create(std::move(link), std::move(facts), request, std::move(fds),
                 std::move(plan.reservation), cancellation);
 }

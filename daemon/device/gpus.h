@@ -77,11 +77,17 @@ class Upload {
   virtual absl::StatusOr<std::shared_ptr<Segment>> Finish(Cancellation& cancellation) = 0;
 };
 
+// What a segment says behind its bytes, if another daemon is to know it again: that it is not some
+// other memory of the GPU, no descriptor tells.
+inline constexpr size_t kMarkBytes = 32;
+
 struct UploadPlan {
-  // On the GPU to upload to; at least device_bytes.
+  // On the GPU to upload to; at least device_bytes, and what `mark` has.
   Reservation reservation;
   uint64_t device_bytes = 0;
   Handles handles = Handles::kDescriptor;
+  // kMarkBytes, or none.
+  std::string mark = {};
   // In any order; they share neither host nor device bytes. What no run fills is zero. Places on
   // the host only name bytes: of a window they lie far beyond `source_bytes`.
   std::vector<CopyRun> runs;
@@ -101,6 +107,16 @@ struct PrivateCopyPlan {
   std::vector<CopyRun> runs;
   Fd source;
   uint64_t source_bytes = 0;
+};
+
+// A segment that an earlier daemon made with a mark, and kept.
+struct ImportPlan {
+  // Of ReserveHeld.
+  Reservation reservation;
+  uint64_t device_bytes = 0;
+  std::string mark;
+  // As OpenForClient gave it then; believed nothing.
+  Fd exported;
 };
 
 struct GpuStatus {
@@ -143,11 +159,17 @@ class Gpus {
   // Room in the budget, on a GPU that has the memory: kBudgetExceeded, kDeviceMemoryShort,
   // kDeviceUnavailable (no such GPU, drained, or its worker can't start).
   virtual absl::StatusOr<Reservation> Reserve(const GpuId& gpu, uint64_t bytes) = 0;
+  // The same for a marked segment of `device_bytes` that the GPU has given already. Starts nothing.
+  virtual absl::StatusOr<Reservation> ReserveHeld(const GpuId& gpu, uint64_t device_bytes) = 0;
   virtual Usage UsageOf(const GpuId& gpu) const = 0;
 
   virtual absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(UploadPlan plan) = 0;
   virtual absl::StatusOr<std::shared_ptr<Segment>> CopyPrivately(PrivateCopyPlan plan,
                                                                  Cancellation& cancellation) = 0;
+  // The segment, as if this daemon had uploaded it. kVerificationFailed if it is not that GPU's
+  // memory, not so much of it, or has another mark.
+  virtual absl::StatusOr<std::shared_ptr<Segment>> Import(ImportPlan plan,
+                                                          Cancellation& cancellation) = 0;
 
   // Ends the worker and starts no other until Resume. The caller has dropped the GPU's segments;
   // those that are left are lost. Returns when the process is gone; kDeviceUnavailable if not even

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/status.h"
+#include "daemon/device/device_import.h"
 #include "daemon/device/device_segment.h"
 #include "daemon/device/device_upload.h"
 
@@ -115,6 +116,17 @@ absl::StatusOr<Reservation> NodeGpus::Reserve(const GpuId& gpu, uint64_t bytes) 
   return found->Reserve(std::max<uint64_t>(bytes, 1));
 }
 
+absl::StatusOr<Reservation> NodeGpus::ReserveHeld(const GpuId& gpu, uint64_t device_bytes) {
+  ASSIGN_OR_RETURN(Gpu* const found, Get(gpu));
+  if (device_bytes > found->facts().total_bytes) {
+    return Error(Reason::kVerificationFailed,
+                 absl::StrCat(device_bytes, " bytes are more than the GPU has"));
+  }
+  ASSIGN_OR_RETURN(Reservation reservation, found->budget()->Reserve(device_bytes + kMarkBytes));
+  reservation.MarkAllocated();
+  return reservation;
+}
+
 Usage NodeGpus::UsageOf(const GpuId& gpu) const {
   const absl::StatusOr<Gpu*> found = Get(gpu);
   return found.ok() ? (*found)->budget()->usage() : Usage();
@@ -156,6 +168,14 @@ absl::StatusOr<std::shared_ptr<Segment>> NodeGpus::CopyPrivately(PrivateCopyPlan
     upload->Copy({0, source_bytes}, 0);
   }
   return upload->Finish(cancellation);
+}
+
+absl::StatusOr<std::shared_ptr<Segment>> NodeGpus::Import(ImportPlan plan,
+                                                          Cancellation& cancellation) {
+  ASSIGN_OR_RETURN(Gpu* const gpu, Get(plan.reservation.gpu()));
+  RETURN_IF_ERROR(CheckExports(gpu->facts()));
+  ASSIGN_OR_RETURN(std::shared_ptr<WorkerLink> link, gpu->Worker());
+  return ImportSegment(std::move(link), std::move(plan), cancellation);
 }
 
 absl::Status NodeGpus::Drain(const GpuId& gpu) {

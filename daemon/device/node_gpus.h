@@ -27,10 +27,13 @@ class NodeGpus : public Gpus {
   std::vector<GpuStatus> List() const override;
   absl::StatusOr<GpuId> Find(absl::string_view name) const override;
   absl::StatusOr<Reservation> Reserve(const GpuId& gpu, uint64_t bytes) override;
+  absl::StatusOr<Reservation> ReserveHeld(const GpuId& gpu, uint64_t device_bytes) override;
   Usage UsageOf(const GpuId& gpu) const override;
   absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(UploadPlan plan) override;
   absl::StatusOr<std::shared_ptr<Segment>> CopyPrivately(PrivateCopyPlan plan,
                                                          Cancellation& cancellation) override;
+  absl::StatusOr<std::shared_ptr<Segment>> Import(ImportPlan plan,
+                                                  Cancellation& cancellation) override;
   absl::Status Drain(const GpuId& gpu) override;
   absl::Status Resume(const GpuId& gpu) override;
   void OnLost(std::function<void(const GpuId& gpu, const absl::Status& why)> lost) override

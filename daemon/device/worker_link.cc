@@ -174,7 +174,9 @@ absl::Status WorkerLink::Receive(Packet packet) {
 
 void WorkerLink::Answered(Asked& asked, Reply reply) {
   --owed_;
-  if (asked.type == Request::Type::kCreate && reply.answer.reason == 0) {
+  const bool allocates =
+      asked.type == Request::Type::kCreate || asked.type == Request::Type::kImport;
+  if (allocates && reply.answer.reason == 0) {
     asked.charge.MarkAllocated();
   }
   if (asked.type == Request::Type::kFree) {

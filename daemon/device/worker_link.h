@@ -61,7 +61,7 @@ class WorkerLink {
   absl::Status AwaitReady() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Returns at once; the number of the request. `charge` is marked as allocated when a kCreate
-  // succeeds, and given back when a kFree is answered or the worker ends.
+  // or kImport succeeds, and given back when a kFree is answered or the worker ends.
   uint64_t Send(Request request, std::vector<Fd> fds = {}, Reservation charge = {})
       ABSL_LOCKS_EXCLUDED(mutex_);
   // What the worker said to that, or why there will be no answer. May be called repeatedly.

@@ -72,6 +72,13 @@ absl::Status StatusOf(const Answer& answer) {
   return Error(static_cast<Reason>(answer.reason), TextOf(answer.message), TextOf(answer.hint));
 }
 
+void SetMark(absl::string_view mark, uint64_t offset, Request& request) {
+  request.marked = mark.size() == sizeof(request.segment_mark) ? 1 : 0;
+  std::memcpy(request.segment_mark, mark.data(),
+              std::min(mark.size(), sizeof(request.segment_mark)));
+  request.mark_offset = offset;
+}
+
 absl::StatusOr<Fd> WriteRuns(const std::vector<CopyRun>& runs) {
   Fd file(memfd_create("weightd:gpu-runs", MFD_CLOEXEC));
   const size_t bytes = runs.size() * sizeof(CopyRun);

@@ -37,6 +37,8 @@ struct Request {
     kFinish,
     // Whatever has become of the segment; answered when its memory is free.
     kFree,
+    // Takes `segment` from the descriptor: memory of `device_bytes` that has the mark.
+    kImport,
   };
   static constexpr uint32_t kMark = 0x57475251;
 
@@ -51,6 +53,10 @@ struct Request {
   uint64_t copied = 0;
   uint32_t legacy = 0;
   uint32_t pin_source = 0;
+  // kImport, and kCreate if `marked`: what is to lie at that place on the device.
+  char segment_mark[kMarkBytes] = {};
+  uint64_t mark_offset = 0;
+  uint64_t marked = 0;
   // kCopy
   uint64_t host_begin = 0;
   uint64_t host_end = 0;
@@ -89,6 +95,9 @@ struct ListedGpu {
   uint32_t exports_descriptors = 0;
   uint32_t unused = 0;
 };
+
+// Of kMarkBytes, or none.
+void SetMark(absl::string_view mark, uint64_t offset, Request& request);
 
 // The bytes of a message.
 template <typename Message>

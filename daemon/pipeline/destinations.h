@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -23,6 +24,8 @@ struct Destinations {
   std::vector<GpuId> gpus = {};
   // On all of them.
   device::Handles handles = device::Handles::kDescriptor;
+  // As UploadPlan's; make_room_on sees to its bytes.
+  std::string mark = {};
   MakeRoomOn make_room_on = {};
 };
 

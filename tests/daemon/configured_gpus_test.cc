@@ -43,12 +43,19 @@ class ListedGpus final : public device::Gpus {
   absl::StatusOr<device::Reservation> Reserve(const GpuId&, uint64_t) override {
     return Unusable();
   }
+  absl::StatusOr<device::Reservation> ReserveHeld(const GpuId&, uint64_t) override {
+    return Unusable();
+  }
   device::Usage UsageOf(const GpuId&) const override { return {}; }
   absl::StatusOr<std::unique_ptr<device::Upload>> BeginUpload(device::UploadPlan) override {
     return Unusable();
   }
   absl::StatusOr<std::shared_ptr<device::Segment>> CopyPrivately(device::PrivateCopyPlan,
                                                                  Cancellation&) override {
+    return Unusable();
+  }
+  absl::StatusOr<std::shared_ptr<device::Segment>> Import(device::ImportPlan,
+                                                          Cancellation&) override {
     return Unusable();
   }
   absl::Status Drain(const GpuId&) override { return Unusable(); }

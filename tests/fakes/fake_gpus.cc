@@ -10,6 +10,7 @@
 #include <cstring>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -82,12 +83,13 @@ GpuId MakeGpuId(int number) {
 
 class FakeSegment final : public device::Segment {
  public:
-  FakeSegment(FakeGpus* gpus, int worker, std::string bytes, Handles handles, bool is_private,
-              device::Reservation reservation)
+  FakeSegment(FakeGpus* gpus, int worker, std::string bytes, std::string mark, Handles handles,
+              bool is_private, device::Reservation reservation)
       : gpus_(*gpus),
         gpu_(reservation.gpu()),
         worker_(worker),
         bytes_(std::move(bytes)),
+        mark_(std::move(mark)),
         allocated_(reservation.bytes()),
         handles_(handles),
         is_private_(is_private),
@@ -119,7 +121,7 @@ class FakeSegment final : public device::Segment {
       given_away_ = true;
       reservation_.GiveBack();
     }
-    return MemfdOf(bytes_);
+    return MemfdOf(absl::StrCat(bytes_, mark_, gpu_.ToBytes()));
   }
 
   void Drain() override {
@@ -138,6 +140,7 @@ class FakeSegment final : public device::Segment {
   const GpuId gpu_;
   const int worker_;
   const std::string bytes_;
+  const std::string mark_;
   const uint64_t allocated_;
   const Handles handles_;
   const bool is_private_;
@@ -209,8 +212,9 @@ class FakeUpload final : public device::Upload {
       }
     }
     RETURN_IF_ERROR(gpus_.UploadStatus(gpu_, worker_));
-    return std::make_shared<FakeSegment>(&gpus_, worker_, std::move(memory_), plan_.handles,
-                                         /*is_private=*/false, std::move(plan_.reservation));
+    return std::make_shared<FakeSegment>(&gpus_, worker_, std::move(memory_), plan_.mark,
+                                         plan_.handles, /*is_private=*/false,
+                                         std::move(plan_.reservation));
   }
 
  private:
@@ -311,6 +315,11 @@ void FakeGpus::FailPrivateCopies(const GpuId& gpu, absl::Status error) {
   gpus_.at(gpu).private_error = std::move(error);
 }
 
+void FakeGpus::FailImports(const GpuId& gpu, absl::Status error) {
+  absl::MutexLock lock(&mutex_);
+  gpus_.at(gpu).import_error = std::move(error);
+}
+
 void FakeGpus::CloseGate() {
   absl::MutexLock lock(&mutex_);
   open_ = false;
@@ -382,6 +391,11 @@ size_t FakeGpus::private_copies() const {
   return private_copies_;
 }
 
+size_t FakeGpus::imports() const {
+  absl::MutexLock lock(&mutex_);
+  return imports_;
+}
+
 size_t FakeGpus::segments_alive() const {
   absl::MutexLock lock(&mutex_);
   return static_cast<size_t>(segments_alive_);
@@ -443,7 +457,7 @@ device::Usage FakeGpus::UsageOf(const GpuId& gpu) const {
 
 absl::StatusOr<std::unique_ptr<device::Upload>> FakeGpus::BeginUpload(device::UploadPlan plan) {
   RETURN_IF_ERROR(CheckRuns(plan.runs, plan.device_bytes));
-  if (plan.reservation.bytes() < plan.device_bytes) {
+  if (plan.reservation.bytes() < plan.device_bytes + plan.mark.size()) {
     return Error(Reason::kInternal, "an upload beyond its reservation");
   }
   // A worker maps a window writable to pin it: a read-only descriptor is refused here.
@@ -495,8 +509,45 @@ absl::StatusOr<std::shared_ptr<device::Segment>> FakeGpus::CopyPrivately(
       memcpy(memory.data() + run.device_offset, source.data() + run.host.begin, run.host.size());
     }
   }
-  return std::make_shared<FakeSegment>(this, worker, std::move(memory), Handles::kDescriptor,
+  return std::make_shared<FakeSegment>(this, worker, std::move(memory), /*mark=*/"",
+                                       Handles::kDescriptor,
                                        /*is_private=*/true, std::move(plan.reservation));
+}
+
+absl::StatusOr<device::Reservation> FakeGpus::ReserveHeld(const GpuId& gpu, uint64_t device_bytes) {
+  absl::MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(CheckUsable(gpu));
+  ASSIGN_OR_RETURN(device::Reservation reservation,
+                   gpus_.at(gpu).budget->Reserve(device_bytes + device::kMarkBytes));
+  reservation.MarkAllocated();
+  return reservation;
+}
+
+absl::StatusOr<std::shared_ptr<device::Segment>> FakeGpus::Import(device::ImportPlan plan,
+                                                                  Cancellation& cancellation) {
+  RETURN_IF_ERROR(PassGate(cancellation));
+  const GpuId gpu_id = plan.reservation.gpu();
+  int worker = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(CheckUsable(gpu_id));
+    Gpu& gpu = gpus_.at(gpu_id);
+    RETURN_IF_ERROR(gpu.import_error);
+    gpu.state = GpuStatus::State::kRunning;
+    worker = gpu.worker;
+    ++imports_;
+  }
+  const std::string tail = absl::StrCat(plan.mark, gpu_id.ToBytes());
+  std::string memory(plan.device_bytes + tail.size() + 1, '\0');
+  const ssize_t got = pread(plan.exported.get(), memory.data(), memory.size(), 0);
+  memory.resize(static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  if (memory.size() != plan.device_bytes + tail.size() || !absl::EndsWith(memory, tail)) {
+    return Error(Reason::kVerificationFailed, "memory of something else");
+  }
+  memory.resize(plan.device_bytes);
+  return std::make_shared<FakeSegment>(this, worker, std::move(memory), plan.mark,
+                                       Handles::kDescriptor, /*is_private=*/false,
+                                       std::move(plan.reservation));
 }
 
 absl::Status FakeGpus::Drain(const GpuId& gpu) {

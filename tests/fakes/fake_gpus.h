@@ -47,11 +47,12 @@ class FakeGpus final : public device::Gpus {
 
   // Uploads to that GPU, those that run too, fail with it at their next call; OK: they work again.
   void FailUploads(const GpuId& gpu, absl::Status error);
-  // The same of BeginUpload, of Reserve and of CopyPrivately.
+  // The same of BeginUpload, of Reserve, of CopyPrivately and of Import.
   void RefuseUploads(const GpuId& gpu, absl::Status error);
   void FailReserves(const GpuId& gpu, absl::Status error);
   void FailPrivateCopies(const GpuId& gpu, absl::Status error);
-  // Finish and CopyPrivately wait until the gate is open, or their cancellation.
+  void FailImports(const GpuId& gpu, absl::Status error);
+  // Finish, CopyPrivately and Import wait until the gate is open, or their cancellation.
   void CloseGate();
   void OpenGate();
   // Uploads that begin from now on copy nothing before somebody waits for it.
@@ -70,6 +71,7 @@ class FakeGpus final : public device::Gpus {
   std::vector<RecordedCopy> copies() const;
   size_t uploads() const;
   size_t private_copies() const;
+  size_t imports() const;
   // Not dropped yet.
   size_t segments_alive() const;
   size_t uploads_alive() const;
@@ -80,10 +82,13 @@ class FakeGpus final : public device::Gpus {
   absl::Status why_none() const override { return absl::OkStatus(); }
   absl::StatusOr<GpuId> Find(absl::string_view name) const override;
   absl::StatusOr<device::Reservation> Reserve(const GpuId& gpu, uint64_t bytes) override;
+  absl::StatusOr<device::Reservation> ReserveHeld(const GpuId& gpu, uint64_t device_bytes) override;
   device::Usage UsageOf(const GpuId& gpu) const override;
   absl::StatusOr<std::unique_ptr<device::Upload>> BeginUpload(device::UploadPlan plan) override;
   absl::StatusOr<std::shared_ptr<device::Segment>> CopyPrivately(
       device::PrivateCopyPlan plan, Cancellation& cancellation) override;
+  absl::StatusOr<std::shared_ptr<device::Segment>> Import(device::ImportPlan plan,
+                                                          Cancellation& cancellation) override;
   absl::Status Drain(const GpuId& gpu) override;
   absl::Status Resume(const GpuId& gpu) override;
   void OnLost(std::function<void(const GpuId& gpu, const absl::Status& why)> lost) override;
@@ -103,6 +108,7 @@ class FakeGpus final : public device::Gpus {
     absl::Status begin_error;
     absl::Status reserve_error;
     absl::Status private_error;
+    absl::Status import_error;
   };
 
   absl::Status CheckUsable(const GpuId& gpu) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -124,6 +130,7 @@ class FakeGpus final : public device::Gpus {
   std::vector<RecordedCopy> copies_ ABSL_GUARDED_BY(mutex_);
   size_t uploads_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t private_copies_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t imports_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t segments_alive_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t segments_drained_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t uploads_alive_ ABSL_GUARDED_BY(mutex_) = 0;

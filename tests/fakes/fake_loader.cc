@@ -343,6 +343,7 @@ absl::Status FakeLoader::CopyToGpus(const pipeline::Destinations& destinations,
     plan.device_bytes = model.index.device_bytes;
     ASSIGN_OR_RETURN(plan.reservation, destinations.make_room_on(gpu, plan.device_bytes));
     plan.handles = destinations.handles;
+    plan.mark = destinations.mark;
     plan.runs = pipeline::CopyRunsOf(model.index);
     ASSIGN_OR_RETURN(plan.source, FilledMemory(bytes, ValueOf(model.index.revision)));
     plan.source_bytes = bytes;

@@ -9,6 +9,16 @@
 #include "daemon/device/runs.h"
 
 namespace weightd::device {
+namespace {
+
+absl::Status CheckMarkPlace(const Request& request) {
+  const bool inside = request.mark_offset <= request.device_bytes &&
+                      request.device_bytes - request.mark_offset >= sizeof(request.segment_mark);
+  return inside ? absl::OkStatus()
+                : Error(Reason::kInternal, "a mark that lies outside of its GPU segment");
+}
+
+}  // namespace
 
 Worker::Worker(const GpuId& gpu, std::string driver, uint64_t ring_bytes, Answers& answers)
     : gpu_(gpu),
@@ -28,6 +38,14 @@ void Worker::Take(const Request& request, std::vector<Fd> fds) {
         const absl::Status created = Create(request, *shared);
         shared->clear();
         answers_.Send(request.number, created);
+      });
+    }
+    case Request::Type::kImport: {
+      const auto shared = std::make_shared<std::vector<Fd>>(std::move(fds));
+      return Post([this, request, shared] {
+        const absl::Status imported = Import(request, *shared);
+        shared->clear();
+        answers_.Send(request.number, imported);
       });
     }
     case Request::Type::kCopy:
@@ -114,6 +132,7 @@ absl::Status Worker::Create(const Request& request, const std::vector<Fd>& fds) 
                                           : CudaMemory::Create(context_, request.device_bytes));
   if (filling) {
     RETURN_IF_ERROR(Clear(allocation.memory, runs));
+    RETURN_IF_ERROR(Mark(allocation.memory, request));
     ASSIGN_OR_RETURN(
         auto job, UploadJob::Create(context_, allocation.memory.pointer(), std::move(runs), fds[0],
                                     request.source_bytes, request.pin_source != 0));
@@ -134,6 +153,40 @@ absl::Status Worker::Clear(const CudaMemory& memory, const Runs& runs) const {
   }
   // On the default stream, for which those of the ring don't wait.
   return driver.Check(driver.cuStreamSynchronize(nullptr), "cuStreamSynchronize");
+}
+
+absl::Status Worker::Mark(const CudaMemory& memory, const Request& request) const {
+  if (request.marked == 0) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(CheckMarkPlace(request));
+  const CudaDriver& driver = context_->driver();
+  RETURN_IF_ERROR(
+      driver.Check(driver.cuMemcpyHtoD(memory.pointer() + request.mark_offset, request.segment_mark,
+                                       sizeof(request.segment_mark)),
+                   "cuMemcpyHtoD"));
+  // From memory that isn't pinned the call may return before the bytes are there.
+  return driver.Check(driver.cuStreamSynchronize(nullptr), "cuStreamSynchronize");
+}
+
+absl::Status Worker::Import(const Request& request, const std::vector<Fd>& fds) {
+  if (segments_.contains(request.segment) || fds.size() != 1) {
+    return Error(Reason::kInternal, "a GPU segment that is there, or no descriptor of one");
+  }
+  RETURN_IF_ERROR(CheckMarkPlace(request));
+  Allocation allocation;
+  ASSIGN_OR_RETURN(allocation.memory,
+                   CudaMemory::ImportUnproven(context_, fds[0].get(), request.device_bytes));
+  char mark[kMarkBytes] = {};
+  const CudaDriver& driver = context_->driver();
+  RETURN_IF_ERROR(driver.Check(
+      driver.cuMemcpyDtoH(mark, allocation.memory.pointer() + request.mark_offset, sizeof(mark)),
+      "cuMemcpyDtoH"));
+  if (std::memcmp(mark, request.segment_mark, sizeof(mark)) != 0) {
+    return Error(Reason::kVerificationFailed, "memory of something else: its mark is missing");
+  }
+  segments_.emplace(request.segment, std::move(allocation));
+  return absl::OkStatus();
 }
 
 absl::Status Worker::CopyOnDevice(const CudaMemory& from, const CudaMemory& to) const {

@@ -52,6 +52,9 @@ class Worker {
   void AnswerMemory(const Request& request);
   absl::Status Create(const Request& request, const std::vector<Fd>& fds);
   absl::Status Clear(const CudaMemory& memory, const Runs& runs) const;
+  // Writes down what an import will look for.
+  absl::Status Mark(const CudaMemory& memory, const Request& request) const;
+  absl::Status Import(const Request& request, const std::vector<Fd>& fds);
   absl::Status CopyOnDevice(const CudaMemory& from, const CudaMemory& to) const;
   void Finish(const Request& request);
   absl::Status Export(const Request& request, Answer& answer, Fd& exported);
