@@ -33,6 +33,7 @@ Session::Segment SegmentOf(const v1::AcquireRequest& request) {
 
 struct Claimed {
   std::shared_ptr<Client::Connection> connection;
+  v1::AcquireRequest asked;
   v1::Grant grant;
   ClaimedHandles handles;
 };
@@ -52,6 +53,7 @@ absl::StatusOr<Claimed> AcquireAndClaim(std::shared_ptr<Client::Connection> conn
   }
   claimed.handles = *std::move(handles);
   claimed.connection = std::move(connection);
+  claimed.asked = request;
   return claimed;
 }
 
@@ -88,7 +90,7 @@ absl::StatusOr<Client> Client::Connect(const ConnectOptions& options) {
 absl::StatusOr<Model> Client::Attach(absl::string_view model, const AttachOptions& options) const {
   RETURN_IF_ERROR(CheckOurs(link_->connection()->session()));
   ASSIGN_OR_RETURN(const Claimed claimed, AcquireAndClaim(*link_, model, options, {}));
-  auto lease = std::make_shared<HeldLease>(claimed.connection, std::string(model), claimed.grant,
+  auto lease = std::make_shared<HeldLease>(claimed.connection, claimed.asked, claimed.grant,
                                            claimed.handles.segment);
   auto state = Model::State::Map(lease, claimed.grant, claimed.handles, options.access);
   if (!state.ok()) {
@@ -108,11 +110,18 @@ absl::StatusOr<DeviceModel> Client::AttachToDevice(absl::string_view model,
   *request.mutable_device() = ToRequest(device, context->gpu());
   ASSIGN_OR_RETURN(const Claimed claimed,
                    AcquireAndClaim(*link_, model, options, std::move(request)));
-  auto state = DeviceModel::State::Map(claimed.connection, claimed.grant, claimed.handles,
-                                       std::move(context), device);
+  auto lease = std::make_shared<HeldLease>(claimed.connection, claimed.asked, claimed.grant,
+                                           claimed.handles.segment);
+  auto state =
+      DeviceModel::State::Map(lease, claimed.grant, claimed.handles, std::move(context), device);
   if (!state.ok()) {
     return Annotate(state.status(), model);
   }
+  // Other memory is nobody's after the daemon, or one's own.
+  if (device.mode == DeviceMode::kShared && !device.legacy) {
+    link_->Remember(lease);
+  }
+  link_->RenewLeases();
   return DeviceModel(*std::move(state));
 }
 

@@ -83,20 +83,15 @@ v1::DeviceRequest ToRequest(const DeviceOptions& options, const GpuId& gpu) {
   return request;
 }
 
-DeviceModel::State::State(std::shared_ptr<Client::Connection> connection, const v1::Grant& grant,
+DeviceModel::State::State(std::shared_ptr<HeldLease> lease, const v1::Grant& grant,
                           const GpuId& gpu, DeviceMode mode)
-    : connection_(std::move(connection)),
-      granted_(grant),
-      gpu_(gpu),
-      mode_(mode),
-      creator_(getpid()) {}
+    : lease_(std::move(lease)), granted_(grant), gpu_(gpu), mode_(mode), creator_(getpid()) {}
 
 absl::StatusOr<std::shared_ptr<const DeviceModel::State>> DeviceModel::State::Map(
-    std::shared_ptr<Client::Connection> connection, const v1::Grant& grant,
-    const ClaimedHandles& handles, std::shared_ptr<const CudaContext> context,
-    const DeviceOptions& options) {
+    std::shared_ptr<HeldLease> lease, const v1::Grant& grant, const ClaimedHandles& handles,
+    std::shared_ptr<const CudaContext> context, const DeviceOptions& options) {
   const GpuId gpu = context->gpu();
-  std::shared_ptr<State> state(new State(std::move(connection), grant, gpu, options.mode));
+  std::shared_ptr<State> state(new State(std::move(lease), grant, gpu, options.mode));
   RETURN_IF_ERROR(CheckGrant(grant, ToRequest(options, gpu)));
   ASSIGN_OR_RETURN(SealedMapping index, MapSealed(handles.index.get(), handles.index_bytes,
                                                   Access::kSharedReadOnly, "the tensor index"));
@@ -108,8 +103,7 @@ absl::StatusOr<std::shared_ptr<const DeviceModel::State>> DeviceModel::State::Ma
   state->memory_ = std::make_unique<CudaMemory>(std::move(memory));
   state->tensors_.emplace(std::move(index.mapping), state->segment_, state->granted_.name);
   if (options.mode == DeviceMode::kPrivate) {
-    state->connection_->Release(state->granted_.lease);
-    state->connection_.reset();
+    state->lease_.reset();
   }
   return state;
 }
@@ -123,9 +117,6 @@ DeviceModel::State::~State() {
   tensors_.reset();
   files_ = {};
   Unmap();
-  if (connection_ != nullptr) {
-    connection_->Release(granted_.lease);
-  }
 }
 
 void DeviceModel::State::Unmap() {

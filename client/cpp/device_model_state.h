@@ -8,9 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "client/cpp/connection.h"
 #include "client/cpp/device_model.h"
 #include "client/cpp/granted_model.h"
+#include "client/cpp/held_lease.h"
 #include "client/cpp/model_tensors.h"
 #include "client/cpp/small_files.h"
 #include "common/cuda_memory.h"
@@ -29,12 +29,10 @@ v1::DeviceRequest ToRequest(const DeviceOptions& options, const GpuId& gpu);
 // What the copies of a DeviceModel share. Immutable.
 class DeviceModel::State {
  public:
-  // Maps what was granted and claimed. A lease on memory of one's own ends here, the other by the
-  // destructor, and here if the mapping fails.
+  // Maps what was claimed for `lease`. On memory of one's own none is needed afterwards.
   static absl::StatusOr<std::shared_ptr<const State>> Map(
-      std::shared_ptr<Client::Connection> connection, const v1::Grant& grant,
-      const ClaimedHandles& handles, std::shared_ptr<const CudaContext> context,
-      const DeviceOptions& options);
+      std::shared_ptr<HeldLease> lease, const v1::Grant& grant, const ClaimedHandles& handles,
+      std::shared_ptr<const CudaContext> context, const DeviceOptions& options);
   // Unmaps first: the daemon must not count on memory that is still mapped.
   ~State();
   State(const State&) = delete;
@@ -47,13 +45,13 @@ class DeviceModel::State {
   const SmallFiles& files() const { return files_; }
 
  private:
-  State(std::shared_ptr<Client::Connection> connection, const v1::Grant& grant, const GpuId& gpu,
+  State(std::shared_ptr<HeldLease> lease, const v1::Grant& grant, const GpuId& gpu,
         DeviceMode mode);
 
   void Unmap();
 
-  // Null once there is no lease.
-  std::shared_ptr<Client::Connection> connection_;
+  // Null once there is no lease. Dies after the destructor has unmapped.
+  std::shared_ptr<HeldLease> lease_;
   const GrantedModel granted_;
   const GpuId gpu_;
   const DeviceMode mode_;

@@ -19,12 +19,22 @@ bool IsGone(const absl::Status& status) {
                           reason == Reason::kNotAllowed);
 }
 
+v1::AcquireRequest RenewalOf(const v1::AcquireRequest& asked, const v1::Grant& grant) {
+  v1::AcquireRequest request;
+  request.set_model(asked.model());
+  request.set_revision(grant.model().revision());
+  request.set_resident_only(true);
+  if (asked.has_device()) {
+    *request.mutable_device() = asked.device();
+  }
+  return request;
+}
+
 }  // namespace
 
-HeldLease::HeldLease(std::shared_ptr<Client::Connection> connection, std::string model,
-                     const v1::Grant& grant, const Fd& segment)
-    : model_(std::move(model)),
-      revision_(grant.model().revision()),
+HeldLease::HeldLease(std::shared_ptr<Client::Connection> connection,
+                     const v1::AcquireRequest& asked, const v1::Grant& grant, const Fd& segment)
+    : request_(RenewalOf(asked, grant)),
       connection_(std::move(connection)),
       lease_(grant.lease_id()) {
   struct stat status{};
@@ -44,18 +54,16 @@ void HeldLease::Renew(const std::shared_ptr<Client::Connection>& next) {
     }
     renewing_ = true;
   }
-  v1::AcquireRequest request;
-  request.set_model(model_);
-  request.set_revision(revision_);
-  request.set_resident_only(true);
+  const Session::Segment kind =
+      request_.has_device() ? Session::Segment::kDevice : Session::Segment::kHost;
   const absl::Time deadline = absl::Now() + kRenewalPatience;
-  const auto grant = next->Acquire(request, deadline, nullptr);
+  const auto grant = next->Acquire(request_, deadline, nullptr);
   bool same = false;
   // That daemon doesn't have it, or not for us.
   bool lost = IsGone(grant.status());
   if (grant.ok()) {
     const LeaseId lease(grant->lease_id());
-    const auto claimed = next->session().Claim(lease, Session::Segment::kHost, deadline);
+    const auto claimed = next->session().Claim(lease, kind, deadline);
     struct stat status{};
     same = claimed.ok() && fstat(claimed->segment.get(), &status) == 0 &&
            status.st_dev == device_ && status.st_ino == inode_;

@@ -4,7 +4,6 @@
 #include <sys/types.h>
 
 #include <memory>
-#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -16,11 +15,13 @@
 namespace weightd::client {
 
 // A lease on a segment that this process maps, for as long as this lives: of the daemon that
-// granted it, or of one that came after and has the same segment. Thread-safe.
+// granted it, or of one that came after and has the same segment. That two descriptors of a GPU's
+// memory are of different memory a driver may not tell; then a lease on the same revision there has
+// to do. Thread-safe.
 class HeldLease {
  public:
-  // `model` is the name that was asked for.
-  HeldLease(std::shared_ptr<Client::Connection> connection, std::string model,
+  // Of what was asked for.
+  HeldLease(std::shared_ptr<Client::Connection> connection, const v1::AcquireRequest& asked,
             const v1::Grant& grant, const Fd& segment);
   // Releases it.
   ~HeldLease();
@@ -31,8 +32,8 @@ class HeldLease {
   void Renew(const std::shared_ptr<Client::Connection>& next) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  const std::string model_;
-  const std::string revision_;
+  // What a next daemon is asked for.
+  const v1::AcquireRequest request_;
   // Which file the segment is.
   dev_t device_ = 0;
   ino_t inode_ = 0;

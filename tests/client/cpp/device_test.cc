@@ -249,6 +249,26 @@ TEST_F(DeviceTest, ModelsGiveWhatLiesBesideTheirWeights) {
   EXPECT_EQ(ReasonOf(Attach("folder").status()), Reason::kMalformedModel);
 }
 
+TEST_F(DeviceTest, WhatIsMappedGetsALeaseOfTheNextDaemon) {
+  FakeModel kept = SmallDeviceModel();
+  const auto memory = CudaMemory::Create(gpu_, kGranule);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  kept.export_from_device = [&memory] { return memory->Export().value(); };
+  daemon_.Add("kept", kept);
+  auto held = Attach("kept");
+  ASSERT_TRUE(held.ok()) << held.status();
+  const auto other = Attach();
+  ASSERT_TRUE(other.ok()) << other.status();
+  const auto pointer = held->pointer();
+  daemon_.EndSessions();
+  EXPECT_EQ(daemon_.leases(), 0u);
+  ASSERT_TRUE(Attach().ok());
+  EXPECT_EQ(daemon_.leases(), 1u) << "of the other the next daemon has other memory";
+  EXPECT_EQ(held->pointer(), pointer);
+  held = absl::CancelledError();
+  EXPECT_EQ(daemon_.leases(), 0u);
+}
+
 TEST_F(DeviceTest, PrivateCopyIsWritableAndHasNoLease) {
   options_.mode = DeviceMode::kPrivate;
   {

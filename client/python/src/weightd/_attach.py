@@ -120,7 +120,7 @@ def _attach_once(
             reporter.close()
         if place is None:
             return _open(uri, session, directory, grant, framework, deadline)
-        segment, index, files = _device.open_segment(session, grant, place, deadline)
+        segment, index, files = _device.open_segment(uri, session, directory, grant, place, deadline)
         return Model(segment, index, files, framework, grant.verification)
 
     try:

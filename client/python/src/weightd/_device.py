@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from weightd import _cuda, _frameworks
 from weightd._deadline import Deadline
+from weightd._restart import Lease
 from weightd._segment import read_index
 from weightd._session import Session
 from weightd.errors import Error, error
@@ -96,12 +98,13 @@ class DeviceSegment:
 
 
 def open_segment(
-    session: Session, grant: weights_pb2.Grant, place: Place, deadline: Deadline
+    uri: str, session: Session, directory: Path, grant: weights_pb2.Grant, place: Place, deadline: Deadline
 ) -> tuple[DeviceSegment, tensor_index_pb2.TensorIndex, ModelFiles]:
     """Claims the lease, checks and maps what comes. The session ends with the mapping; one's own copy needs none."""
     device = grant.device
     _check_grant(grant, place.request)
     handles = session.claim(grant.lease_id, deadline)
+    end = session.close
     try:
         found = {handle.kind: (descriptor, handle.nbytes) for handle, descriptor in handles}
         if handles_pb2.Handle.TENSOR_INDEX not in found:
@@ -117,13 +120,15 @@ def open_segment(
             if nbytes != device.nbytes:
                 raise _broken(f"the daemon sent {nbytes} bytes of GPU memory, and granted {device.nbytes}")
             mapping = place.gpu.import_memory(descriptor, nbytes, writable=place.mode == "private")
+            if place.mode == "shared":
+                end = Lease(session, directory, uri, index.revision, descriptor, place.request).close
     finally:
         for _, descriptor in handles:
             os.close(descriptor)
     if place.mode == "private":
-        session.close()
+        end()
     else:
-        mapping.afterwards(session.close)
+        mapping.afterwards(end)
     return DeviceSegment(mapping, device.legacy_offset, place), index, files
 
 

@@ -14,7 +14,7 @@ from weightd._acquire import acquire
 from weightd._deadline import Deadline
 from weightd._session import Session
 from weightd.errors import Error
-from weightd.v1 import handles_pb2
+from weightd.v1 import handles_pb2, weights_pb2
 
 # How long a daemon may be away where nobody says how long to wait.
 _RESTART_SECONDS = 30.0
@@ -84,13 +84,26 @@ def _left(deadline: Deadline, end: float) -> float:
 class Lease:
     """What a session holds for a segment that this process has mapped. `close` may be called any number of times."""
 
-    def __init__(self, session: Session, directory: Path, model: str, revision: str, segment: int) -> None:
-        """Of the segment of which `segment` is a descriptor, which stays the caller's."""
+    def __init__(
+        self,
+        session: Session,
+        directory: Path,
+        model: str,
+        revision: str,
+        segment: int,
+        device: weights_pb2.DeviceRequest | None = None,
+    ) -> None:
+        """Of the segment of which `segment` is a descriptor, which stays the caller's; on a GPU if `device` says so.
+
+        That two descriptors of a GPU's memory are of different memory a driver may not tell; then a lease on the same
+        revision there has to do.
+        """
         self._session = session
         self._directory = directory
         self._model = model
         self._revision = revision
         self._file = _identity(segment)
+        self._device = device
         self._closed = False
         self._lost = False
         self._renewing = threading.Lock()
@@ -120,9 +133,12 @@ class Lease:
     def _renew(self, deadline: Deadline) -> None:
         session = Session(self._directory, deadline)
         try:
-            grant = acquire(self._directory, session.token, self._model, {}, None, deadline, _ignore, self._revision)
+            grant = acquire(
+                self._directory, session.token, self._model, {}, self._device, deadline, _ignore, self._revision
+            )
             handles = session.claim(grant.lease_id, deadline)
-            found = [_identity(fd) for handle, fd in handles if handle.kind == handles_pb2.Handle.HOST_SEGMENT]
+            kind = handles_pb2.Handle.HOST_SEGMENT if self._device is None else handles_pb2.Handle.DEVICE_SEGMENT
+            found = [_identity(fd) for handle, fd in handles if handle.kind == kind]
             for _, descriptor in handles:
                 os.close(descriptor)
             if found == [self._file]:
