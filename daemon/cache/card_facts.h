@@ -35,7 +35,8 @@ struct CardFacts {
   // How its source may be asked for news.
   source::ReadPolicy policy;
   absl::Time loaded_at;
-  KeptMemory weights;
+  // None: they are only on GPUs.
+  std::optional<KeptMemory> weights;
   KeptMemory encoded_index;
   std::optional<KeptMemory> small_files;
   // Raw bytes, of the encoded index's bytes that count.

@@ -70,7 +70,7 @@ Record& Catalog::RecordOf(const Uri& uri) {
 }
 
 EntryId Catalog::Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model,
-                     absl::Time now, std::shared_ptr<Card> card) {
+                     absl::Time now, Shelf::Shelved shelved) {
   const EntryId id(++last_id_);
   order_.Add(id, model->charged_bytes());
   entries_.emplace(id, Entry{.id = id,
@@ -82,7 +82,8 @@ EntryId Catalog::Add(const Uri& uri, const source::ReadPolicy& policy, SharedMod
                              .holds = 0,
                              .loaded_at = now,
                              .last_used_at = now,
-                             .card = std::move(card)});
+                             .card = std::move(shelved.card),
+                             .place = std::move(shelved.place)});
   Use(At(id), now);
   return id;
 }
@@ -148,9 +149,13 @@ void Catalog::Hold(EntryId id) {
   order_.Hold(id);
 }
 
-Leaver Catalog::Unhold(EntryId id) {
+Leaver Catalog::Unhold(EntryId id, bool used) {
   --At(id).holds;
-  order_.Unhold(id);
+  if (used) {
+    order_.Unhold(id);
+  } else {
+    order_.UnholdUnused(id);
+  }
   return RemoveIfOver(id);
 }
 

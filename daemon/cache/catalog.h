@@ -19,6 +19,7 @@
 #include "daemon/cache/card.h"
 #include "daemon/cache/eviction.h"
 #include "daemon/cache/holder.h"
+#include "daemon/cache/shelf.h"
 #include "daemon/cache/snapshots.h"
 #include "daemon/device/gpus.h"
 #include "daemon/pipeline/model.h"
@@ -34,6 +35,8 @@ struct Copy {
   SharedCopy segment;
   // Of the entry's leases, those on this copy.
   uint32_t leases = 0;
+  // It lies in the store for the next daemon while this lives; null: it doesn't.
+  std::shared_ptr<void> kept = {};
 };
 
 // What left the catalog, to be dropped without a lock; no model: nothing did.
@@ -65,6 +68,8 @@ struct Entry {
   bool readopted = false;
   // What the next daemon finds out about it; null if it isn't kept for one.
   std::shared_ptr<Card> card = {};
+  // Where its copies on GPUs are kept, too.
+  Shelf::Kept place = {};
 
   const RevisionId& revision() const { return model->index.revision; }
   bool on_host() const { return model->weights != nullptr; }
@@ -119,14 +124,13 @@ class Catalog {
   // By URI.
   const std::map<std::string, Record>& records() const { return records_; }
 
-  // `card`, if there is one, is kept true from here on.
+  // Its card, if there is one, is kept true from here on.
   EntryId Add(const Uri& uri, const source::ReadPolicy& policy, SharedModel model, absl::Time now,
-              std::shared_ptr<Card> card = nullptr);
+              Shelf::Shelved shelved = {});
   // A model that an earlier daemon had, as its card says; the current revision of its URI, which
   // had none. After others that were used less lately.
-  EntryId AddReadopted(const source::ReadPolicy& policy, SharedModel model,
-                       std::shared_ptr<Card> card, absl::Time loaded_at, absl::Time now,
-                       absl::Duration uptime);
+  EntryId AddReadopted(const source::ReadPolicy& policy, SharedModel model, Shelf::Shelved shelved,
+                       absl::Time loaded_at, absl::Time now, absl::Duration uptime);
   // Makes an entry the one that is granted, freshly checked; the pin goes over to it. The previous
   // one is superseded: returned if nobody leases it, since then it leaves.
   Leaver MakeCurrent(EntryId id, absl::Duration uptime);
@@ -137,11 +141,11 @@ class Catalog {
   // Returns a superseded revision whose last lease this was.
   Leaver EndLease(EntryId id, const std::optional<GpuId>& gpu, absl::Time now);
   void Hold(EntryId id);
-  // As EndLease.
-  Leaver Unhold(EntryId id);
+  // As EndLease; `used`: the hold was a use.
+  Leaver Unhold(EntryId id, bool used = true);
 
   // The copy is evictable, and the most recently used one of its GPU.
-  void AddCopy(EntryId id, SharedCopy segment);
+  void AddCopy(EntryId id, SharedCopy segment, std::shared_ptr<void> kept = nullptr);
   // Null if there is none. The entry stays, even if it has no bytes any more.
   SharedCopy RemoveCopy(EntryId id, const GpuId& gpu);
   // Entries that have a copy there.

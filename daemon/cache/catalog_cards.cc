@@ -9,8 +9,9 @@
 namespace weightd::cache {
 
 EntryId Catalog::AddReadopted(const source::ReadPolicy& policy, SharedModel model,
-                              std::shared_ptr<Card> card, absl::Time loaded_at, absl::Time now,
+                              Shelf::Shelved shelved, absl::Time loaded_at, absl::Time now,
                               absl::Duration uptime) {
+  const std::shared_ptr<Card> card = std::move(shelved.card);
   const absl::Time last_used_at = card->last_used_at();
   const absl::Time checked_at = card->checked_at();
   const bool pinned = card->pinned_by(Pinner::kOperator);
@@ -24,7 +25,8 @@ EntryId Catalog::AddReadopted(const source::ReadPolicy& policy, SharedModel mode
   Entry& entry = At(id);
   entry.readopted = true;
   entry.uses = card->uses();
-  entry.card = std::move(card);
+  entry.card = card;
+  entry.place = std::move(shelved.place);
   MakeCurrent(id, uptime);
   NoteChecked(uri, checked_at, uptime - (now - checked_at));
   Use(entry, last_used_at);

@@ -8,10 +8,10 @@
 
 namespace weightd::cache {
 
-void Catalog::AddCopy(EntryId id, SharedCopy segment) {
+void Catalog::AddCopy(EntryId id, SharedCopy segment, std::shared_ptr<void> kept) {
   const GpuId gpu = segment->gpu();
   gpu_orders_[gpu].Add(id, segment->bytes());
-  At(id).copies[gpu] = {.segment = std::move(segment), .leases = 0};
+  At(id).copies[gpu] = {.segment = std::move(segment), .leases = 0, .kept = std::move(kept)};
 }
 
 SharedCopy Catalog::RemoveCopy(EntryId id, const GpuId& gpu) {

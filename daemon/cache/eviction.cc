@@ -6,7 +6,7 @@ namespace weightd::cache {
 
 void EvictionOrder::Add(EntryId id, uint64_t bytes) {
   const auto position = evictable_.insert(evictable_.end(), id);
-  places_[id] = {.bytes = bytes, .holds = 0, .position = position};
+  places_[id] = {.bytes = bytes, .holds = 0, .turn = ++last_turn_, .position = position};
 }
 
 void EvictionOrder::Remove(EntryId id) {
@@ -24,8 +24,19 @@ void EvictionOrder::Hold(EntryId id) {
 
 void EvictionOrder::Unhold(EntryId id) {
   Place& place = places_.at(id);
+  place.turn = ++last_turn_;
   if (--place.holds == 0) {
     evictable_.splice(evictable_.end(), in_use_, place.position);
+  }
+}
+
+void EvictionOrder::UnholdUnused(EntryId id) {
+  Place& place = places_.at(id);
+  if (--place.holds == 0) {
+    const auto later = std::find_if(evictable_.begin(), evictable_.end(), [&](EntryId other) {
+      return places_.at(other).turn > place.turn;
+    });
+    evictable_.splice(later, in_use_, place.position);
   }
 }
 

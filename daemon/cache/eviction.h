@@ -26,6 +26,8 @@ class EvictionOrder {
   // Holds are counted. The last one to go makes the entry the most recently used evictable one.
   void Hold(EntryId id);
   void Unhold(EntryId id);
+  // Of a hold that was no use: the entry is as recently used as before.
+  void UnholdUnused(EntryId id);
 
   bool InUse(EntryId id) const;
 
@@ -39,10 +41,13 @@ class EvictionOrder {
   struct Place {
     uint64_t bytes = 0;
     int holds = 0;
+    // Grows with each use.
+    uint64_t turn = 0;
     std::list<EntryId>::iterator position;
   };
 
-  // Oldest at the front.
+  uint64_t last_turn_ = 0;
+  // Oldest at the front; of the evictable ones that is the lowest turn.
   std::list<EntryId> in_use_;
   std::list<EntryId> evictable_;
   absl::flat_hash_map<EntryId, Place> places_;

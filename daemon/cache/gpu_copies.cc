@@ -91,6 +91,12 @@ void NodeCache::Place(EntryId id, Interest interest, Outcomes& outcomes) {
     return;
   }
   const GpuId gpu = interest.gpus.empty() ? interest.device->gpu : interest.gpus.front();
+  if (promotions_.TakesBack(id, gpu) && !(interest.gpus.empty() && entry.on_host())) {
+    // As good as there.
+    interest.gpus = interest.gpus.empty() ? std::vector<GpuId>{gpu} : interest.gpus;
+    Promote(id, gpu, std::move(interest));
+    return;
+  }
   const bool source_here = entry.on_host() || (interest.gpus.empty() && IsOn(entry, gpu));
   if (!interest.may_load && !(privately && source_here)) {
     outcomes.push_back({.interest = std::move(interest), .result = NotThere(entry.uri, gpu)});
@@ -118,9 +124,6 @@ absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
   pipeline::Destinations to;
   to.host = placement.host;
   to.handles = placement.handles;
-  to.make_room_on = [this, &load](const GpuId& gpu, uint64_t bytes) {
-    return MakeRoomOn(gpu, bytes, /*for_private=*/false, load.cancellation);
-  };
   if (gpus_ != nullptr) {
     absl::MutexLock lock(&mutex_);
     for (const GpuId& gpu : placement.gpus) {
@@ -135,6 +138,9 @@ absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
     if (flight == nullptr) {
       return load.cancellation.status();
     }
+    if (shelf_ != nullptr && to.handles == device::Handles::kDescriptor) {
+      to.mark = MarkOf(flight->revision);
+    }
     for (const Interest& interest : flight->interests) {
       to.gpus.insert(to.gpus.end(), interest.gpus.begin(), interest.gpus.end());
       if (!to.host && interest.device.has_value()) {
@@ -145,9 +151,14 @@ absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
     to.gpus.erase(std::unique(to.gpus.begin(), to.gpus.end()), to.gpus.end());
     const Entry* same = catalog_.Find(load.uri, flight->revision.hex());
     if (same != nullptr) {
-      std::erase_if(to.gpus, [same](const GpuId& gpu) { return IsOn(*same, gpu); });
+      std::erase_if(to.gpus, [&](const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return IsOn(*same, gpu) || promotions_.TakesBack(same->id, gpu);
+      });
     }
   }
+  to.make_room_on = [this, &load, marks = to.mark.size()](const GpuId& gpu, uint64_t bytes) {
+    return MakeRoomOn(gpu, bytes + marks, /*for_private=*/false, load.cancellation);
+  };
   if (!to.host && to.gpus.empty()) {
     return Error(
         Reason::kDeviceUnavailable,
@@ -183,7 +194,8 @@ void NodeCache::CopyArrived(EntryId id, SharedCopy segment) {
   }
   const Entry& entry = *catalog_.Find(id);
   PublishOn(gpu, EventKind::kGpuCopied, entry.uri, entry.revision(), segment->bytes());
-  catalog_.AddCopy(id, std::move(segment));
+  std::shared_ptr<void> kept = KeepCopy(entry, *segment);
+  catalog_.AddCopy(id, std::move(segment), std::move(kept));
   const auto retry = placed_retries_.find(gpu);
   if (retry != placed_retries_.end()) {
     retry->second.delay = absl::ZeroDuration();

@@ -105,8 +105,10 @@ absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
     }
     // From here on nothing arrives there.
     drained_gpus_.insert(gpu);
+    const std::vector<EntryId> taken_back = promotions_.TakenBackOn(gpu);
     StopPromotions([&](const Promotion& promotion) { return promotion.gpu == gpu; }, Drained(gpu),
                    outcomes);
+    TakeOutIfNowhere(taken_back);
     EndLeases(leases_.RevokePrivateOn(gpu));
     placed_retries_[gpu].due = absl::InfiniteDuration();
     for (const EntryId id : catalog_.EntriesOn(gpu)) {
@@ -118,6 +120,9 @@ absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
   }
   Tell(std::move(outcomes));
   RETURN_IF_ERROR(gpus_->Drain(gpu));
+  if (shelf_ != nullptr) {
+    shelf_->Settle();
+  }
   return bytes;
 }
 

@@ -74,6 +74,9 @@ void NodeCache::DropCopyLater(SharedCopy copy) {
 }
 
 void NodeCache::NoteDropped(size_t count) {
+  if (shelf_ != nullptr) {
+    shelf_->Settle();
+  }
   absl::MutexLock lock(&mutex_);
   copies_dropping_ -= count;
   copies_dropped_ += count;

@@ -83,7 +83,7 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
                        destinations, load.progress, load.cancellation));
   LoadedCopies copies = {.segments = std::move(loaded.copies),
                          .failures = std::move(loaded.copy_failures)};
-  Loaded kept = Keep(std::move(loaded), NewsPolicy(load.policy));
+  Loaded kept = Keep(std::move(loaded), NewsPolicy(load.policy), copies.segments);
 
   Outcomes outcomes;
   {
@@ -132,7 +132,7 @@ void NodeCache::Land(const Load& load, Loaded loaded, LoadedCopies copies, Outco
   const EntryId id = same != nullptr
                          ? same->id
                          : catalog_.Add(load.uri, NewsPolicy(load.policy), std::move(loaded.model),
-                                        loaded.at, std::move(loaded.card));
+                                        loaded.at, std::move(loaded.shelved));
   BecomeCurrent(id);
   for (SharedCopy& segment : copies.segments) {
     const GpuId gpu = segment->gpu();

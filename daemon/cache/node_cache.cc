@@ -65,6 +65,10 @@ NodeCache::~NodeCache() {
   if (gpus_ != nullptr) {
     gpus_->OnLost({});
   }
+  // First: what ends from here on is the next daemon's.
+  if (shelf_ != nullptr) {
+    shelf_->Close();
+  }
   const absl::Status reason = ShuttingDown();
   Outcomes outcomes;
   {
@@ -76,9 +80,6 @@ NodeCache::~NodeCache() {
     }
     StopPromotions([](const Promotion&) { return true; }, reason, outcomes);
     pin_checks_.Stop([](const PinCheck&) { return true; }, reason, outcomes);
-  }
-  if (shelf_ != nullptr) {
-    shelf_->Close();
   }
   shutdown_.Cancel(reason);
   Tell(std::move(outcomes));

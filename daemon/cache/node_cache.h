@@ -24,6 +24,8 @@
 #include "daemon/cache/departures.h"
 #include "daemon/cache/flight.h"
 #include "daemon/cache/leases.h"
+#include "daemon/cache/left_copy.h"
+#include "daemon/cache/loaded.h"
 #include "daemon/cache/pin_check.h"
 #include "daemon/cache/promotion.h"
 #include "daemon/cache/shelf.h"
@@ -39,23 +41,6 @@ absl::Status NodeDraining(const Uri& uri);
 
 struct NotReadopted;
 
-// A copy that a load could not make.
-using CopyFailure = std::pair<GpuId, absl::Status>;
-
-// What a load made in host memory, or of it.
-struct Loaded {
-  SharedModel model;
-  // Null if it isn't kept for the next daemon.
-  std::shared_ptr<Card> card;
-  absl::Time at;
-};
-
-// What a load made on GPUs.
-struct LoadedCopies {
-  std::vector<SharedCopy> segments;
-  std::vector<CopyFailure> failures;
-};
-
 // The Cache. Its parts, by file:
 //   requests.cc      Acquire, Preload, leases
 //   quotas.cc        what the clients of a listener hold, and may
@@ -64,6 +49,7 @@ struct LoadedCopies {
 //   loads.cc         what a load's thread does
 //   readopt.cc       models that an earlier daemon left, and that the next one will find
 //   drain.cc         no further loads, before another daemon takes over
+//   taking_back.cc   copies on GPUs that an earlier daemon left
 //   room.cc          budget for a load: reserve, else evict
 //   gpu_copies.cc    copies on GPUs: who wants them where, and what leases are on
 //   promotions.cc    copies made of what is resident
@@ -199,7 +185,8 @@ class NodeCache final : public Cache {
   // readopt.cc
   void NoteNotReadopted(const NotReadopted& one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Keeps it for the next daemon, if there is a store.
-  Loaded Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy);
+  Loaded Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy,
+              absl::Span<const SharedCopy> copies);
   void LockLater(SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lock(const std::weak_ptr<const pipeline::ResidentModel>& model) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -210,6 +197,17 @@ class NodeCache final : public Cache {
   bool NoLoadRuns() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return running_.empty() || !loads_stopped_;
   }
+
+  // taking_back.cc
+  // What keeps a copy for the next daemon, if anything does.
+  static std::shared_ptr<void> KeepCopy(const Entry& entry, device::Segment& segment);
+  void TakeBackLater(EntryId id, LeftCopy left) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeBack(const Promotions::Shared& promotion) ABSL_LOCKS_EXCLUDED(mutex_);
+  void TakenBack(Promotion& promotion, absl::StatusOr<SharedCopy> copy, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Models that were only to be taken back, and aren't.
+  void TakeOutIfNowhere(absl::Span<const EntryId> ids) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // room.cc
   absl::StatusOr<host::Reservation> MakeRoom(Load& load, uint64_t bytes)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -12,18 +13,22 @@
 #include "common/gpu_id.h"
 #include "daemon/cache/eviction.h"
 #include "daemon/cache/flight.h"
+#include "daemon/cache/left_copy.h"
 
 namespace weightd::cache {
 
 // A copy that is being made on a GPU of what is resident: one for all who want it there, or a
-// private one for somebody.
+// private one for somebody; or one that an earlier daemon left, on its way to be granted again.
 struct Promotion {
   EntryId entry;
   GpuId gpu;
   bool is_private = false;
   Cancellation cancellation;
-  // Guarded by the cache's lock, as the list of promotions is. At least one, until it is stopped.
+  // Guarded by the cache's lock, as the list of promotions is. At least one, until it is stopped,
+  // unless it is of what was left.
   std::vector<Interest> interests;
+  // It isn't made, but taken back from an earlier daemon.
+  std::optional<LeftCopy> left = {};
 };
 
 // The promotions that wait for their turn or run. Each holds its entry in the catalog; whoever
@@ -40,6 +45,21 @@ class Promotions {
           return promotion->entry == entry && promotion->gpu == gpu && !promotion->is_private;
         });
     return found == promotions_.end() ? nullptr : *found;
+  }
+  // Whether a copy that an earlier daemon left there is on its way.
+  bool TakesBack(EntryId entry, const GpuId& gpu) const {
+    const Shared promotion = Find(entry, gpu);
+    return promotion != nullptr && promotion->left.has_value();
+  }
+  // Whose copies there are on their way so.
+  std::vector<EntryId> TakenBackOn(const GpuId& gpu) const {
+    std::vector<EntryId> entries;
+    for (const Shared& promotion : promotions_) {
+      if (promotion->gpu == gpu && promotion->left.has_value()) {
+        entries.push_back(promotion->entry);
+      }
+    }
+    return entries;
   }
   // For one that has run. False if it was stopped meanwhile.
   bool Take(const Shared& promotion) { return std::erase(promotions_, promotion) > 0; }

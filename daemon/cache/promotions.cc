@@ -1,6 +1,7 @@
 // Promotions: copies on GPUs that are made of what is resident, without asking the source.
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -100,6 +101,10 @@ absl::StatusOr<SharedCopy> NodeCache::MakeCopy(Promotion& promotion) {
     }
   }
   const uint64_t bytes = model->index.device_bytes;
+  const std::string mark =
+      shelf_ == nullptr || promotion.is_private || handles != device::Handles::kDescriptor
+          ? ""
+          : MarkOf(model->index.revision);
   for (const std::shared_ptr<Waiter>& waiter : waiters) {
     waiter->TellProgress(
         {.phase = pipeline::Phase::kCopying, .bytes_done = 0, .bytes_total = bytes});
@@ -108,8 +113,9 @@ absl::StatusOr<SharedCopy> NodeCache::MakeCopy(Promotion& promotion) {
     return Error(Reason::kDeviceUnavailable,
                  "the copy on the GPU that it was to be made of is lost", "try again");
   }
-  ASSIGN_OR_RETURN(device::Reservation reservation,
-                   MakeRoomOn(promotion.gpu, bytes, promotion.is_private, promotion.cancellation));
+  ASSIGN_OR_RETURN(
+      device::Reservation reservation,
+      MakeRoomOn(promotion.gpu, bytes + mark.size(), promotion.is_private, promotion.cancellation));
   Fd source;
   if (copied == nullptr) {
     ASSIGN_OR_RETURN(source, model->weights->OpenForClient(kHolder));
@@ -127,6 +133,7 @@ absl::StatusOr<SharedCopy> NodeCache::MakeCopy(Promotion& promotion) {
                    gpus_->BeginUpload({.reservation = std::move(reservation),
                                        .device_bytes = bytes,
                                        .handles = handles,
+                                       .mark = mark,
                                        .runs = pipeline::CopyRunsOf(model->index),
                                        .source = std::move(source),
                                        .source_bytes = model->index.segment_bytes}));
@@ -153,8 +160,11 @@ void NodeCache::LeavePromotions(absl::FunctionRef<bool(const Interest&)> leaves,
   for (Interest& interest : promotions_.Split(leaves)) {
     outcomes.push_back({.interest = std::move(interest), .result = reason});
   }
-  StopPromotions([](const Promotion& promotion) { return promotion.interests.empty(); }, reason,
-                 outcomes);
+  StopPromotions(
+      [](const Promotion& promotion) {
+        return promotion.interests.empty() && !promotion.left.has_value();
+      },
+      reason, outcomes);
 }
 
 }  // namespace weightd::cache

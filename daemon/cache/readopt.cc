@@ -1,6 +1,7 @@
 // What outlives this process, and what earlier ones left: models that are kept in a store of
 // descriptors, see Shelf, and those of them that become models again, see Readoption.
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -13,17 +14,20 @@
 
 namespace weightd::cache {
 
-Loaded NodeCache::Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy) {
+Loaded NodeCache::Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy,
+                       absl::Span<const SharedCopy> copies) {
+  const bool kept_on_gpu = std::any_of(copies.begin(), copies.end(), [](const SharedCopy& copy) {
+    return copy->handles() == device::Handles::kDescriptor;
+  });
   Loaded loaded;
   // As exactly as cards have it.
   loaded.at = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));
-  // What is only on GPUs goes with their workers.
-  if (shelf_ != nullptr && model.weights != nullptr) {
-    absl::StatusOr<std::unique_ptr<Card>> card = shelf_->Keep(model, policy, loaded.at);
-    if (card.ok()) {
-      loaded.card = *std::move(card);
+  if (shelf_ != nullptr && (model.weights != nullptr || kept_on_gpu)) {
+    absl::StatusOr<Shelf::Shelved> shelved = shelf_->Keep(model, policy, loaded.at);
+    if (shelved.ok()) {
+      loaded.shelved = *std::move(shelved);
     } else {
-      Publish(EventKind::kNotKept, model.index.uri, model.index.revision, 0, card.status());
+      Publish(EventKind::kNotKept, model.index.uri, model.index.revision, 0, shelved.status());
     }
   }
   loaded.model = std::make_shared<const pipeline::ResidentModel>(std::move(model));
@@ -34,7 +38,7 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
   if (shelf_ == nullptr) {
     return;
   }
-  cache::Readoption found(tier_, shelf_.get(), options_.decode_card, options_.decode_index);
+  cache::Readoption found(tier_, gpus_, shelf_.get(), options_.decode_card, options_.decode_index);
   found.Run(std::move(stored));
   const absl::Time now = absl::Now();
   absl::MutexLock lock(&mutex_);
@@ -43,12 +47,15 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
   }
   readoption_.readopted += found.models.size();
   for (Readopted& one : found.models) {
-    const EntryId id = catalog_.AddReadopted(one.policy, one.model, std::move(one.card),
+    const EntryId id = catalog_.AddReadopted(one.policy, one.model, std::move(one.shelved),
                                              one.loaded_at, now, Uptime());
     const Entry& entry = *catalog_.Find(id);
     Publish(EventKind::kReadopted, entry.uri, entry.revision(), entry.model->charged_bytes());
     if (tier_->options().mlock) {
       LockLater(std::move(one.model));
+    }
+    for (LeftCopy& copy : one.copies) {
+      TakeBackLater(id, std::move(copy));
     }
   }
   if (!found.leaving.empty()) {
@@ -70,6 +77,7 @@ void NodeCache::NoteNotReadopted(const NotReadopted& one) {
                    .revision = one.revision,
                    .lease = {},
                    .error = why,
+                   .gpu = one.gpu,
                    .pin_lost = one.pinned});
 }
 

@@ -60,18 +60,24 @@ bool IsName(absl::string_view name) {
 
 }  // namespace
 
-Readoption::Readoption(std::shared_ptr<host::HostTier> tier, Shelf* shelf,
+Readoption::Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus, Shelf* shelf,
                        const DecodeCard& decode_card, const pipeline::DecodeIndex& decode_index)
     : tier_(std::move(tier)),
+      gpus_(gpus),
       shelf_(shelf),
       decode_card_(decode_card),
       decode_index_(decode_index) {}
 
-void Readoption::Run(std::vector<fd_store::StoredFd> stored) {
-  std::map<std::string, Fds> places;
+std::map<std::string, Readoption::Place> Readoption::SortByPlace(
+    std::vector<fd_store::StoredFd> stored) {
+  std::map<std::string, Place> places;
   for (fd_store::StoredFd& one : stored) {
     if (std::optional<StoredName> name = StoredName::Parse(one.name)) {
-      places[name->place].emplace(name->part, std::move(one.fd));
+      places[name->place].fds.emplace(name->part, std::move(one.fd));
+      continue;
+    }
+    if (std::optional<StoredCopyName> name = StoredCopyName::Parse(one.name)) {
+      places[name->place].copies.emplace(name->gpu, std::move(one.fd));
       continue;
     }
     refused.push_back({.place = PrintableText(one.name),
@@ -82,7 +88,11 @@ void Readoption::Run(std::vector<fd_store::StoredFd> stored) {
       shelf_->Drop(one.name);
     }
   }
-  std::vector<Candidate> candidates = ReadCards(std::move(places));
+  return places;
+}
+
+void Readoption::Run(std::vector<fd_store::StoredFd> stored) {
+  std::vector<Candidate> candidates = ReadCards(SortByPlace(std::move(stored)));
   // First what can't be freed anyway, then what is pinned, then what was used last.
   const auto order = [](const Candidate& candidate) {
     return std::tuple(candidate.held, candidate.pinned, candidate.last_used_at);
@@ -96,18 +106,22 @@ void Readoption::Run(std::vector<fd_store::StoredFd> stored) {
             [](const Readopted& a, const Readopted& b) { return a.last_used_at < b.last_used_at; });
 }
 
-std::vector<Readoption::Candidate> Readoption::ReadCards(std::map<std::string, Fds> places) {
+std::vector<Readoption::Candidate> Readoption::ReadCards(std::map<std::string, Place> places) {
   std::vector<Candidate> candidates;
-  for (auto& [place, fds] : places) {
-    absl::StatusOr<Candidate> candidate = ReadCard(place, std::move(fds));
+  for (auto& [place, found] : places) {
+    absl::StatusOr<Candidate> candidate = ReadCard(place, std::move(found.fds));
     if (candidate.ok()) {
       candidates.push_back(*std::move(candidate));
+      candidates.back().copies = std::move(found.copies);
       continue;
     }
     refused.push_back({.place = place, .uri = {}, .revision = {}, .why = candidate.status()});
     Shelf::Kept kept = shelf_->PlaceOf(place);
     for (const Part part : kParts) {
       kept.Drop(part);
+    }
+    for (const auto& [gpu, fd] : found.copies) {
+      kept.DropCopy(gpu);
     }
   }
   absl::flat_hash_map<std::string, uint64_t> highest;
@@ -143,8 +157,8 @@ absl::StatusOr<Readoption::Candidate> Readoption::ReadCard(absl::string_view pla
   candidate.last_used_at = candidate.card->last_used_at();
   ASSIGN_OR_RETURN(candidate.facts, decode_card_(found->body));
   const auto weights = fds.find(Part::kWeights);
-  candidate.held = weights != fds.end() &&
-                   host::CheckSealed(weights->second, candidate.facts.weights.bytes).ok() &&
+  candidate.held = weights != fds.end() && candidate.facts.weights.has_value() &&
+                   host::CheckSealed(weights->second, candidate.facts.weights->bytes).ok() &&
                    host::HeldByOthers(weights->second);
   candidate.fds = std::move(fds);
   return candidate;
@@ -161,15 +175,26 @@ void Readoption::Take(Candidate candidate) {
                           .pinned = candidate.current && candidate.pinned};
   if (candidate.current && refusal.why.ok()) {
     absl::StatusOr<SharedModel> model = Assemble(candidate, segments);
+    std::vector<LeftCopy> copies;
+    if (model.ok()) {
+      copies = TakeCopies(candidate, kept, (*model)->index);
+    }
+    if (model.ok() && (*model)->weights == nullptr && copies.empty()) {
+      model = Refused("it was only on GPUs, and no copy is left");
+    }
     if (model.ok()) {
       models.push_back({.model = *std::move(model),
                         .policy = candidate.facts.policy,
-                        .card = std::move(candidate.card),
+                        .shelved = {.card = std::move(candidate.card), .place = std::move(kept)},
                         .loaded_at = candidate.facts.loaded_at,
-                        .last_used_at = candidate.last_used_at});
+                        .last_used_at = candidate.last_used_at,
+                        .copies = std::move(copies)});
       return;
     }
     refusal.why = model.status();
+  }
+  for (const auto& [gpu, fd] : candidate.copies) {
+    kept.DropCopy(gpu);
   }
   if (!refusal.why.ok()) {
     refused.push_back(std::move(refusal));
@@ -237,10 +262,49 @@ absl::StatusOr<std::shared_ptr<host::HostSegment>> Readoption::TakePart(Candidat
   return segment;
 }
 
+std::vector<LeftCopy> Readoption::TakeCopies(Candidate& candidate, Shelf::Kept& kept,
+                                             const pipeline::ModelIndex& index) {
+  std::vector<LeftCopy> taken;
+  for (auto first = candidate.copies.begin(); first != candidate.copies.end();) {
+    const GpuId gpu = first->first;
+    const auto last = candidate.copies.upper_bound(gpu);
+    auto copy =
+        TakeCopy(gpu, std::move(first->second), std::distance(first, last), index.device_bytes);
+    first = last;
+    if (copy.ok()) {
+      copy->kept = kept.HoldCopy(gpu);
+      taken.push_back(*std::move(copy));
+      continue;
+    }
+    refused.push_back({.place = candidate.place,
+                       .uri = index.uri,
+                       .revision = index.revision,
+                       .why = copy.status(),
+                       .gpu = gpu});
+    kept.DropCopy(gpu);
+  }
+  return taken;
+}
+
+absl::StatusOr<LeftCopy> Readoption::TakeCopy(const GpuId& gpu, Fd exported, size_t of_that_name,
+                                              uint64_t device_bytes) {
+  if (of_that_name > 1) {
+    return Refused("several descriptors are called so");
+  }
+  if (gpus_ == nullptr) {
+    return Error(Reason::kDeviceUnavailable, "this node has no GPU that weightd can use");
+  }
+  ASSIGN_OR_RETURN(device::Reservation room, gpus_->ReserveHeld(gpu, device_bytes));
+  return LeftCopy{
+      .gpu = gpu, .exported = std::move(exported), .room = std::move(room), .kept = nullptr};
+}
+
 absl::StatusOr<SharedModel> Readoption::Assemble(Candidate& candidate, const Segments& segments) {
   CardFacts& facts = candidate.facts;
   pipeline::ResidentModel model;
-  model.weights = segments.at(Part::kWeights);
+  if (facts.weights.has_value()) {
+    model.weights = segments.at(Part::kWeights);
+  }
   model.encoded_index = segments.at(Part::kIndex);
   model.encoded_index_bytes = facts.encoded_index.bytes;
   if (facts.small_files.has_value()) {
@@ -254,8 +318,15 @@ absl::StatusOr<SharedModel> Readoption::Assemble(Candidate& candidate, const Seg
   }
   ASSIGN_OR_RETURN(pipeline::ModelIndex decoded, decode_index_(text));
   model.index = std::move(facts.index);
-  if (decoded.revision != model.index.revision || decoded.segment_bytes != model.weights->size()) {
+  const uint64_t segment_bytes =
+      model.weights != nullptr ? model.weights->size() : decoded.segment_bytes;
+  if (decoded.revision != model.index.revision || decoded.segment_bytes != segment_bytes) {
     return Refused("its index is of another segment");
+  }
+  for (const pipeline::Extent& extent : model.index.extents) {
+    if (extent.offset + extent.bytes.size() > segment_bytes) {
+      return Refused("a file lies outside of the segment");
+    }
   }
   for (const pipeline::Piece& piece : decoded.pieces) {
     if (piece.file >= model.index.files.size()) {

@@ -1,8 +1,11 @@
 #ifndef WEIGHTD_DAEMON_CACHE_READOPTION_H_
 #define WEIGHTD_DAEMON_CACHE_READOPTION_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,12 +15,15 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "common/fd.h"
+#include "common/gpu_id.h"
 #include "common/ids.h"
 #include "common/uri.h"
 #include "daemon/cache/card.h"
 #include "daemon/cache/card_facts.h"
 #include "daemon/cache/catalog.h"
+#include "daemon/cache/left_copy.h"
 #include "daemon/cache/shelf.h"
+#include "daemon/device/gpus.h"
 #include "daemon/fd_store/fd_store.h"
 #include "daemon/host/host_segment.h"
 #include "daemon/host/host_tier.h"
@@ -26,13 +32,15 @@
 
 namespace weightd::cache {
 
-// A model that an earlier daemon left, as good as one that was just loaded.
+// A model that an earlier daemon left, as good as one that was just loaded. Its copies on GPUs are
+// yet to be looked at; one that is only there has some.
 struct Readopted {
   SharedModel model;
   source::ReadPolicy policy;
-  std::shared_ptr<Card> card;
+  Shelf::Shelved shelved;
   absl::Time loaded_at;
   absl::Time last_used_at;
+  std::vector<LeftCopy> copies;
 };
 
 // What an earlier daemon left and isn't taken. No URI: its card doesn't tell.
@@ -43,6 +51,8 @@ struct NotReadopted {
   absl::Status why;
   // It was the current revision of a model that an operator had pinned.
   bool pinned = false;
+  // Only its copy there.
+  std::optional<GpuId> gpu = {};
 };
 
 // Makes models of the descriptors that an earlier daemon left in the store. Believes none of them:
@@ -60,8 +70,9 @@ struct NotReadopted {
 // For one thread, before anybody else uses the tier.
 class Readoption {
  public:
-  Readoption(std::shared_ptr<host::HostTier> tier, Shelf* shelf, const DecodeCard& decode_card,
-             const pipeline::DecodeIndex& decode_index);
+  // `gpus` is null on a node without GPUs.
+  Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus, Shelf* shelf,
+             const DecodeCard& decode_card, const pipeline::DecodeIndex& decode_index);
 
   void Run(std::vector<fd_store::StoredFd> stored);
 
@@ -73,10 +84,16 @@ class Readoption {
 
  private:
   using Fds = std::multimap<Part, Fd>;
+  using CopyFds = std::multimap<GpuId, Fd>;
+  struct Place {
+    Fds fds;
+    CopyFds copies;
+  };
   // A place in the store whose card is a card.
   struct Candidate {
     std::string place;
     Fds fds;
+    CopyFds copies;
     std::shared_ptr<Card> card;
     CardFacts facts;
     // What the card said when it was read: somebody else may change it.
@@ -87,7 +104,9 @@ class Readoption {
   };
   using Segments = std::map<Part, std::shared_ptr<host::HostSegment>>;
 
-  std::vector<Candidate> ReadCards(std::map<std::string, Fds> places);
+  // By place; what is called otherwise is refused.
+  std::map<std::string, Place> SortByPlace(std::vector<fd_store::StoredFd> stored);
+  std::vector<Candidate> ReadCards(std::map<std::string, Place> places);
   absl::StatusOr<Candidate> ReadCard(absl::string_view place, Fds fds);
   void Take(Candidate candidate);
   // Those that check out, kept; an error if any doesn't.
@@ -95,9 +114,15 @@ class Readoption {
   absl::StatusOr<std::shared_ptr<host::HostSegment>> TakePart(Candidate& candidate, Part part,
                                                               const KeptMemory& memory,
                                                               Shelf::Kept& kept);
+  // Those that there is room for; the others are refused. They may be none.
+  std::vector<LeftCopy> TakeCopies(Candidate& candidate, Shelf::Kept& kept,
+                                   const pipeline::ModelIndex& index);
+  absl::StatusOr<LeftCopy> TakeCopy(const GpuId& gpu, Fd exported, size_t of_that_name,
+                                    uint64_t device_bytes);
   absl::StatusOr<SharedModel> Assemble(Candidate& candidate, const Segments& segments);
 
   const std::shared_ptr<host::HostTier> tier_;
+  device::Gpus* const gpus_;
   Shelf* const shelf_;
   const DecodeCard& decode_card_;
   const pipeline::DecodeIndex& decode_index_;

@@ -21,6 +21,7 @@ namespace weightd::cache {
 namespace {
 
 constexpr absl::string_view kPrefix = "host.";
+constexpr absl::string_view kCopyPrefix = "gpu.";
 constexpr size_t kPlaceDigits = 32;
 // How long who needs memory waits for the keeper, and how long nobody does once it was too slow.
 constexpr absl::Duration kSettlePatience = absl::Seconds(1);
@@ -52,6 +53,19 @@ std::string NewPlace(absl::string_view mark) {
   return place;
 }
 
+// After the prefix, and the dot after it; nothing if there is none.
+std::optional<std::string> ConsumePlace(absl::string_view prefix, absl::string_view& name) {
+  if (!absl::ConsumePrefix(&name, prefix) || name.size() <= kPlaceDigits ||
+      name[kPlaceDigits] != '.') {
+    return std::nullopt;
+  }
+  std::string place(name.substr(0, kPlaceDigits));
+  name.remove_prefix(kPlaceDigits + 1);
+  return std::all_of(place.begin(), place.end(), absl::ascii_isxdigit)
+             ? std::optional(std::move(place))
+             : std::nullopt;
+}
+
 absl::StatusOr<KeptMemory> MemoryOf(const host::HostSegment& segment, uint64_t bytes) {
   ASSIGN_OR_RETURN(const host::MemoryId id, host::MemoryIdOf(segment.kept()));
   return KeptMemory{.id = id, .bytes = bytes};
@@ -72,7 +86,9 @@ absl::StatusOr<CardFacts> FactsOf(const pipeline::ResidentModel& model,
   facts.headers = model.digests->SaveHeaders();
   facts.policy = policy;
   facts.loaded_at = now;
-  ASSIGN_OR_RETURN(facts.weights, MemoryOf(*model.weights, model.weights->size()));
+  if (model.weights != nullptr) {
+    ASSIGN_OR_RETURN(facts.weights, MemoryOf(*model.weights, model.weights->size()));
+  }
   ASSIGN_OR_RETURN(facts.encoded_index, MemoryOf(*model.encoded_index, model.encoded_index_bytes));
   if (model.small_files != nullptr) {
     ASSIGN_OR_RETURN(facts.small_files, MemoryOf(*model.small_files, model.small_file_bytes));
@@ -89,22 +105,39 @@ absl::StatusOr<CardFacts> FactsOf(const pipeline::ResidentModel& model,
 std::string StoredName::ToString() const { return absl::StrCat(kPrefix, place, ".", TextOf(part)); }
 
 std::optional<StoredName> StoredName::Parse(absl::string_view name) {
-  if (!absl::ConsumePrefix(&name, kPrefix) || name.size() <= kPlaceDigits ||
-      name[kPlaceDigits] != '.') {
+  std::optional<std::string> place = ConsumePlace(kPrefix, name);
+  if (!place.has_value()) {
     return std::nullopt;
   }
-  const absl::string_view place = name.substr(0, kPlaceDigits);
-  const absl::string_view text = name.substr(kPlaceDigits + 1);
   const auto part =
-      std::find_if(kParts.begin(), kParts.end(), [&](Part one) { return TextOf(one) == text; });
-  if (part == kParts.end() || !std::all_of(place.begin(), place.end(), absl::ascii_isxdigit)) {
+      std::find_if(kParts.begin(), kParts.end(), [&](Part one) { return TextOf(one) == name; });
+  if (part == kParts.end()) {
     return std::nullopt;
   }
-  return StoredName{.place = std::string(place), .part = *part};
+  return StoredName{.place = *std::move(place), .part = *part};
 }
 
-// One model's place in the store. Held by its segments, each of which takes its own descriptor out;
-// the last one takes the card out.
+std::string StoredCopyName::ToString() const {
+  return absl::StrCat(kCopyPrefix, place, ".", gpu.ToText());
+}
+
+std::optional<StoredCopyName> StoredCopyName::Parse(absl::string_view name) {
+  absl::string_view rest = name;
+  std::optional<std::string> place = ConsumePlace(kCopyPrefix, rest);
+  if (!place.has_value()) {
+    return std::nullopt;
+  }
+  const absl::StatusOr<GpuId> gpu = GpuId::FromText(rest);
+  if (!gpu.ok()) {
+    return std::nullopt;
+  }
+  StoredCopyName parsed = {.place = *std::move(place), .gpu = *gpu};
+  // By its name it is taken out.
+  return parsed.ToString() == name ? std::optional(std::move(parsed)) : std::nullopt;
+}
+
+// One model's place in the store. Held by its segments, each of which takes its own descriptor out,
+// and by whoever may keep copies there; the last one takes the card out.
 class Shelf::Place {
  public:
   Place(std::shared_ptr<Store> store, std::string name)
@@ -112,8 +145,12 @@ class Shelf::Place {
   ~Place() { Drop(Part::kCard); }
   Place(const Place&) = delete;
 
-  void Put(Part part, const Fd& fd) { store_->Put({name_, part}, fd); }
+  void Put(Part part, const Fd& fd) { store_->Put(StoredName{name_, part}.ToString(), fd); }
   void Drop(Part part) { store_->Drop(StoredName{name_, part}.ToString()); }
+  void PutCopy(const GpuId& gpu, const Fd& fd) {
+    store_->Put(StoredCopyName{name_, gpu}.ToString(), fd);
+  }
+  void DropCopy(const GpuId& gpu) { store_->Drop(StoredCopyName{name_, gpu}.ToString()); }
   // Takes what the card is charged.
   void Charge(host::Reservation card) { card_memory_ = std::move(card); }
 
@@ -133,10 +170,10 @@ Shelf::Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, Enc
   store_->store = store;
 }
 
-void Shelf::Store::Put(const StoredName& name, const Fd& fd) {
+void Shelf::Store::Put(absl::string_view name, const Fd& fd) {
   absl::MutexLock lock(&mutex);
   if (store != nullptr) {
-    store->Store(name.ToString(), fd);
+    store->Store(name, fd);
   }
 }
 
@@ -191,9 +228,22 @@ void Shelf::Kept::Keep(Part part, host::HostSegment& segment) {
 
 void Shelf::Kept::Drop(Part part) { place_->Drop(part); }
 
-absl::StatusOr<std::unique_ptr<Card>> Shelf::Keep(const pipeline::ResidentModel& model,
-                                                  const source::ReadPolicy& policy,
-                                                  absl::Time now) {
+std::shared_ptr<void> Shelf::Kept::KeepCopy(const GpuId& gpu, const Fd& exported) const {
+  if (place_ == nullptr) {
+    return nullptr;
+  }
+  place_->PutCopy(gpu, exported);
+  return HoldCopy(gpu);
+}
+
+std::shared_ptr<void> Shelf::Kept::HoldCopy(const GpuId& gpu) const {
+  return std::shared_ptr<void>(nullptr, [place = place_, gpu](void*) { place->DropCopy(gpu); });
+}
+
+void Shelf::Kept::DropCopy(const GpuId& gpu) { place_->DropCopy(gpu); }
+
+absl::StatusOr<Shelf::Shelved> Shelf::Keep(const pipeline::ResidentModel& model,
+                                           const source::ReadPolicy& policy, absl::Time now) {
   ASSIGN_OR_RETURN(const CardFacts facts, FactsOf(model, policy, now));
   const std::string body = encode_card_(facts);
   host::Reservation charged;
@@ -206,12 +256,14 @@ absl::StatusOr<std::unique_ptr<Card>> Shelf::Keep(const pipeline::ResidentModel&
   Kept kept = PlaceOf(NewPlace(mark_));
   kept.place_->Charge(std::move(charged));
   kept.KeepCard(made.fd);
-  kept.Keep(Part::kWeights, *model.weights);
+  if (model.weights != nullptr) {
+    kept.Keep(Part::kWeights, *model.weights);
+  }
   kept.Keep(Part::kIndex, *model.encoded_index);
   if (model.small_files != nullptr) {
     kept.Keep(Part::kSmallFiles, *model.small_files);
   }
-  return std::move(made.card);
+  return Shelved{.card = std::move(made.card), .place = std::move(kept)};
 }
 
 }  // namespace weightd::cache

@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/fd.h"
+#include "common/gpu_id.h"
 #include "daemon/cache/card.h"
 #include "daemon/cache/card_facts.h"
 #include "daemon/fd_store/fd_store.h"
@@ -36,10 +37,19 @@ struct StoredName {
   static std::optional<StoredName> Parse(absl::string_view name);
 };
 
+// What the descriptor of a copy on a GPU is called: "gpu.", the model's place, the GPU's UUID.
+struct StoredCopyName {
+  std::string place;
+  GpuId gpu;
+
+  std::string ToString() const;
+  static std::optional<StoredCopyName> Parse(absl::string_view name);
+};
+
 // The models that lie in a store of descriptors, so that they outlive this process. Each segment
 // stays there until its memory is gone, drained segments until the last client has let go of them;
-// the card leaves with the last segment. A model that isn't kept is served like any other.
-// Thread-safe.
+// the card leaves with the last segment. A copy on a GPU stays there as long as it is granted. A
+// model that isn't kept is served like any other. Thread-safe.
 class Shelf {
  private:
   class Place;
@@ -52,12 +62,7 @@ class Shelf {
   ~Shelf() { Close(); }
   Shelf(const Shelf&) = delete;
 
-  // For a model in host memory that nobody else has yet. Its card has rank 0. An error if it can't
-  // be kept, for there is no room for its card.
-  absl::StatusOr<std::unique_ptr<Card>> Keep(const pipeline::ResidentModel& model,
-                                             const source::ReadPolicy& policy, absl::Time now);
-
-  // One of an earlier daemon's places, where what checks out stays.
+  // A model's place; of an earlier daemon's, what checks out stays there. None by default.
   class Kept {
    public:
     // `card` is its card's descriptor; null: it has none that checks out.
@@ -65,12 +70,27 @@ class Shelf {
     // Before others see the segment.
     void Keep(Part part, host::HostSegment& segment);
     void Drop(Part part);
+    // It stays while what is returned lives; null if this is no place.
+    std::shared_ptr<void> KeepCopy(const GpuId& gpu, const Fd& exported) const;
+    // The same of one that lies there already. Not stored again: all descriptors of GPUs' memory
+    // may be of one device file, and the store may take the same one for another.
+    std::shared_ptr<void> HoldCopy(const GpuId& gpu) const;
+    void DropCopy(const GpuId& gpu);
 
    private:
     friend class Shelf;
     std::shared_ptr<Place> place_;
   };
   Kept PlaceOf(absl::string_view place);
+
+  struct Shelved {
+    std::shared_ptr<Card> card;
+    Kept place;
+  };
+  // For a model that nobody else has yet. Its card has rank 0. An error if it can't be kept, for
+  // there is no room for its card.
+  absl::StatusOr<Shelved> Keep(const pipeline::ResidentModel& model,
+                               const source::ReadPolicy& policy, absl::Time now);
 
   // Whatever it is.
   void Drop(absl::string_view stored_name);
@@ -93,7 +113,7 @@ class Shelf {
     // Until then (Uptime) nobody waits for it: it didn't answer.
     absl::Duration silent_until ABSL_GUARDED_BY(mutex) = -absl::InfiniteDuration();
 
-    void Put(const StoredName& name, const Fd& fd) ABSL_LOCKS_EXCLUDED(mutex);
+    void Put(absl::string_view name, const Fd& fd) ABSL_LOCKS_EXCLUDED(mutex);
     void Drop(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex);
   };
 

@@ -5,6 +5,7 @@
 #include <google/protobuf/wire_format_lite.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -193,7 +194,9 @@ absl::Status TakeExtents(const v1::ModelCard& proto, cache::CardFacts& facts) {
     return Malformed("half an extent");
   }
   facts.index.extents.reserve(numbers.size() / kNumbersOfExtent);
-  const uint64_t room = facts.weights.bytes;
+  // The index says how long a segment would be that isn't in host memory.
+  const uint64_t room =
+      facts.weights.has_value() ? facts.weights->bytes : std::numeric_limits<uint64_t>::max();
   for (int i = 0; i < numbers.size(); i += kNumbersOfExtent) {
     const uint64_t file = numbers[i];
     const ByteRange bytes = {numbers[i + 1], numbers[i + 2]};
@@ -266,7 +269,9 @@ std::string EncodeCard(const cache::CardFacts& facts) {
   proto.set_any_address(facts.policy.any_address);
   proto.set_unpinned(facts.policy.unpinned);
   proto.set_loaded_at(absl::ToUnixMicros(facts.loaded_at));
-  Fill(facts.weights, *proto.mutable_weights());
+  if (facts.weights.has_value()) {
+    Fill(*facts.weights, *proto.mutable_weights());
+  }
   Fill(facts.encoded_index, *proto.mutable_encoded_index());
   if (facts.small_files.has_value()) {
     Fill(*facts.small_files, *proto.mutable_small_file_memory());
@@ -284,7 +289,9 @@ absl::StatusOr<cache::CardFacts> DecodeCard(absl::string_view body) {
   cache::CardFacts facts;
   ASSIGN_OR_RETURN(facts.index.uri, UriOf(proto.uri()));
   ASSIGN_OR_RETURN(facts.index.revision, RevisionOf(proto.revision()));
-  facts.weights = MemoryOf(proto.weights());
+  if (proto.has_weights()) {
+    facts.weights = MemoryOf(proto.weights());
+  }
   facts.encoded_index = MemoryOf(proto.encoded_index());
   if (proto.has_small_file_memory()) {
     facts.small_files = MemoryOf(proto.small_file_memory());

@@ -59,7 +59,8 @@ void ModelCard(absl::string_view input) {
     const auto again = service::DecodeCard(encoded);
     Require(again.ok() && service::EncodeCard(*again) == encoded, "a card that is read is written");
     for (const pipeline::Extent& extent : facts->index.extents) {
-      Require(extent.offset + extent.bytes.size() <= facts->weights.bytes,
+      Require(!facts->weights.has_value() ||
+                  extent.offset + extent.bytes.size() <= facts->weights->bytes,
               "extents lie in the segment");
     }
   }

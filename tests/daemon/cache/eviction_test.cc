@@ -45,6 +45,23 @@ TEST_F(EvictionOrderTest, UseMovesToTheEnd) {
   EXPECT_EQ(order_.PickVictims(16, Any), Victims({kB, kC, kA}));
 }
 
+TEST_F(EvictionOrderTest, AHoldThatWasNoUseMovesNothing) {
+  order_.Hold(kA);
+  order_.Hold(kB);
+  order_.Hold(kC);
+  for (const EntryId id : {kC, kA, kB}) {
+    order_.UnholdUnused(id);
+  }
+  EXPECT_EQ(order_.PickVictims(1, Any), Victims({kA}));
+  EXPECT_EQ(order_.PickVictims(11, Any), Victims({kA, kB}));
+  // Unless it was used meanwhile.
+  order_.Hold(kA);
+  order_.Hold(kA);
+  order_.Unhold(kA);
+  order_.UnholdUnused(kA);
+  EXPECT_EQ(order_.PickVictims(15, Any), Victims({kB, kC}));
+}
+
 TEST_F(EvictionOrderTest, WhatIsInUseIsNoVictim) {
   order_.Hold(kB);
   order_.Hold(kB);

@@ -132,18 +132,18 @@ TEST_F(HostileStoreTest, OtherMemoryThanTheCards) {
 
 TEST_F(HostileStoreTest, UnsealedMemory) {
   Fd unsealed = Memfd(4, F_SEAL_SHRINK);
-  Rewrite([&](CardFacts& facts) { facts.weights.id = *host::MemoryIdOf(unsealed); });
+  Rewrite([&](CardFacts& facts) { facts.weights->id = *host::MemoryIdOf(unsealed); });
   fds_.Replace(NameOf("weights"), std::move(unsealed));
   ExpectRefused("not sealed");
 }
 
 TEST_F(HostileStoreTest, ShorterMemory) {
-  Rewrite([](CardFacts& facts) { facts.weights.bytes += kPageBytes; });
+  Rewrite([](CardFacts& facts) { facts.weights->bytes += kPageBytes; });
   ExpectRefused("bytes long");
 }
 
 TEST_F(HostileStoreTest, MoreThanAnyMachineHas) {
-  Rewrite([](CardFacts& facts) { facts.weights.bytes = UINT64_MAX; });
+  Rewrite([](CardFacts& facts) { facts.weights->bytes = UINT64_MAX; });
   ExpectRefused("bytes long");
 }
 

@@ -51,7 +51,7 @@ cache::CardFacts Facts() {
   facts.headers = {{.sha256 = "state", .bytes = 40}, {.sha256 = "", .bytes = 8}};
   facts.policy = {.any_path = true, .any_address = false, .unpinned = true};
   facts.loaded_at = absl::FromUnixMicros(1'700'000'000'123'456);
-  facts.weights = {.id = {.device = 1, .inode = 2}, .bytes = 8192};
+  facts.weights = {{.id = {.device = 1, .inode = 2}, .bytes = 8192}};
   facts.encoded_index = {.id = {.device = 1, .inode = 3}, .bytes = 50};
   facts.small_files = {{.id = {.device = 1, .inode = 4}, .bytes = 7}};
   facts.encoded_index_sha256 = std::string(32, 'i');
@@ -105,6 +105,15 @@ TEST(CardCodec, TellsAllThatTheIndexDoesNot) {
   EXPECT_EQ(decoded->encoded_index, facts.encoded_index);
   EXPECT_EQ(decoded->small_files, facts.small_files);
   EXPECT_EQ(decoded->encoded_index_sha256, facts.encoded_index_sha256);
+}
+
+TEST(CardCodec, AModelOnlyOnGpusHasNoWeights) {
+  cache::CardFacts facts = Facts();
+  facts.weights.reset();
+  const auto decoded = DecodeCard(EncodeCard(facts));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_FALSE(decoded->weights.has_value());
+  EXPECT_EQ(decoded->index.extents.size(), 2u);
 }
 
 TEST(CardCodec, EveryCutAndEveryBitIsSurvived) {
