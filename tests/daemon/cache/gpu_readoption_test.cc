@@ -70,7 +70,7 @@ class GpuReadoptionTest : public ReadoptionTest {
 
   std::vector<GpuId> Where(const std::string& name) {
     std::vector<GpuId> gpus;
-    const ModelSnapshot model = cache_->Model(Named(name)).value();
+    const ModelSnapshot model = cache_->Model(Named(name)).value_or(ModelSnapshot());
     for (const GpuCopySnapshot& copy : model.copies) {
       gpus.push_back(copy.gpu);
     }

@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "common/cuda_memory.h"
 #include "common/fd.h"
 #include "common/status.h"
 #include "gtest/gtest.h"
@@ -205,6 +206,8 @@ TEST_F(ImportTest, RoomForWhatTheGpuHasGivenTakesNoWorker) {
   EXPECT_EQ(ReasonOf(gpus_->ReserveHeld(Gpu(), UINT64_MAX).status()), Reason::kVerificationFailed);
   EXPECT_EQ(ReasonOf(gpus_->ReserveHeld(GpuId(), 1).status()), Reason::kDeviceUnavailable);
   // Nothing of it is still to come out of what is free.
+  const auto others = CudaMemory::Create(ClientContext(), 250 * kMiB);
+  ASSERT_TRUE(others.ok()) << others.status();
   EXPECT_TRUE(gpus_->Reserve(Gpu(), 4 * kMiB).ok());
 }
 
