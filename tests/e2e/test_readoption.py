@@ -36,9 +36,15 @@ def kept(daemons: Daemons, keeper: Keeper) -> Daemon:
     return daemons(keeper.config)
 
 
-def restart(daemon: Daemon) -> None:
-    """SIGKILL, and the next one serves at once."""
+def kill(daemon: Daemon) -> None:
+    """SIGKILL, once the keeper has what there is."""
+    wait_until(lambda: not int(daemon.status()["keeper"].get("pending", 0)), "all is kept")
     daemon.kill()
+
+
+def restart(daemon: Daemon) -> None:
+    """The next one serves at once."""
+    kill(daemon)
     begin = time.monotonic()
     daemon.start()
     assert time.monotonic() - begin < READY
@@ -183,7 +189,7 @@ def test_a_source_that_changed_meanwhile_is_noticed(daemons: Daemons, keeper: Ke
     path = small_model(files / "m.safetensors")
     with attach(daemon, path) as model:
         old = model.revision
-    daemon.kill()
+    kill(daemon)
     small_model(files / "new", seed=2).rename(path)
     daemon.start()
     with attach(daemon, path) as model:
@@ -204,7 +210,7 @@ def test_another_config_says_who_sees_what(daemons: Daemons, keeper: Keeper, fil
     first = daemons(named + keeper.config)
     wait_until(lambda: models(first)["m.safetensors"].get("state") == "RESIDENT", "it is preloaded")
     assert models(first)["m.safetensors"]["pinned"]
-    first.kill()
+    kill(first)
     denied = f"listeners: [{{name: all, directory: DIR, access: {{deny: ['file://{path}']}}}}]\n"
     second = daemons(denied.replace("DIR", str(files / "sockets")) + keeper.config, socket_dir=first.socket_dir)
     model = models(second)["m.safetensors"]
@@ -219,7 +225,7 @@ def test_a_smaller_budget_keeps_what_fits(daemons: Daemons, keeper: Keeper, file
     first = daemons(f"host: {{budget: 100MiB}}\n{keeper.config}")
     for i in (1, 2):
         first.ctl("preload", str(even_model(files / f"{i}.safetensors", 40 * MIB, 4, seed=i)))
-    first.kill()
+    kill(first)
     second = daemons(f"host: {{budget: 60MiB}}\n{keeper.config}", socket_dir=first.socket_dir)
     assert models(second).keys() == {"2.safetensors"}
     (line,) = lines_of(second, "model.not_readopted")
@@ -255,7 +261,7 @@ def test_a_hostile_keeper_is_believed_nothing(
     place = card.removesuffix("card")
     kept.ctl("preload", str(good))
     wait_until(lambda: len(keeper.names()) == 6, "both are kept")
-    kept.kill()
+    kill(kept)
     names = keeper.names()
     unsealed = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
     os.truncate(unsealed, 4 * MIB)
