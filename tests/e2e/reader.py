@@ -37,13 +37,18 @@ class Reader:
         self._gpu: FakeGpu | None = None
 
     def attach(
-        self, model: str, device: str | None = None, mode: str = "shared", legacy: bool = False
+        self,
+        model: str,
+        device: str | None = None,
+        mode: str = "shared",
+        legacy: bool = False,
+        timeout: float = 120,
     ) -> dict[str, object]:
         options: dict[str, object] = {"framework": "np"}
         if device is not None:
             driver = os.environ["WEIGHTD_TEST_DRIVER"]
             options = {"device": device, "mode": mode, "legacy": legacy, "cuda_driver": driver}
-        self._model = weightd.attach(model, socket_dir=self._socket_dir, timeout=120, **options)
+        self._model = weightd.attach(model, socket_dir=self._socket_dir, timeout=timeout, **options)
         if device is not None:
             self._gpu = FakeGpu(driver, int(device.removeprefix("cuda:")))
         tensors = self._model.tensors

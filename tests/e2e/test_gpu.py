@@ -161,7 +161,7 @@ def test_a_client_that_waits_hears_of_the_daemons_end(
     monkeypatch.setenv("FAKE_CUDA_COPY_DELAY_US", "2000000")
     daemon = daemons(node.config())
     waiting = readers(daemon)
-    waiting.send("attach", model=str(path), device="cuda:0")
+    waiting.send("attach", model=str(path), device="cuda:0", timeout=20)  # it also waits for the next daemon
     wait_until(lambda: gpus(daemon)[0]["tier"]["loading"], "the copy is made")
     assert daemon.stop() == 0
     assert waiting.answer()["reason"] in ("SHUTTING_DOWN", "DAEMON_UNREACHABLE")
