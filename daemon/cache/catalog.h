@@ -150,6 +150,7 @@ class Catalog {
   SharedCopy RemoveCopy(EntryId id, const GpuId& gpu);
   // Entries that have a copy there.
   std::vector<EntryId> EntriesOn(const GpuId& gpu) const;
+  std::vector<EntryId> EntriesOnlyOnGpus() const;
   // As PickVictims, of one GPU: copies that nobody leases, of models that aren't pinned or
   // `spared`.
   std::vector<EntryId> PickVictimsOn(const GpuId& gpu, uint64_t bytes,

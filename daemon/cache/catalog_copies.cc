@@ -33,6 +33,16 @@ std::vector<EntryId> Catalog::EntriesOn(const GpuId& gpu) const {
   return on;
 }
 
+std::vector<EntryId> Catalog::EntriesOnlyOnGpus() const {
+  std::vector<EntryId> found;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.on_host()) {
+      found.push_back(id);
+    }
+  }
+  return found;
+}
+
 std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes,
                                             absl::FunctionRef<bool(const Entry&)> spared) const {
   const auto order = gpu_orders_.find(gpu);

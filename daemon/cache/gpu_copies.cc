@@ -73,9 +73,21 @@ absl::Status NodeCache::CheckPlacement(const Uri& uri, const Interest& interest)
   return absl::OkStatus();
 }
 
+absl::Status NodeCache::CheckThere(const Entry& entry, const Interest& interest) const {
+  if (entry.on_host() || interest.device.has_value() || !PlacementOf(entry.uri).host) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kPlacementDiffers,
+               absl::StrCat(entry.uri.Redacted(), " is only on GPUs, as its placement was before"),
+               "evict it: it is loaded anew, or attach it to a device");
+}
+
 void NodeCache::Place(EntryId id, Interest interest, Outcomes& outcomes) {
   const Entry& entry = *catalog_.Find(id);
-  absl::Status refusal = CheckLeases(interest);
+  absl::Status refusal = CheckThere(entry, interest);
+  if (refusal.ok()) {
+    refusal = CheckLeases(interest);
+  }
   if (refusal.ok()) {
     refusal = CheckQuota(interest, entry);
   }
@@ -257,11 +269,7 @@ SharedCopy NodeCache::DetachCopy(EntryId id, const GpuId& gpu) {
 
 SharedCopy NodeCache::TakeCopyOut(EntryId id, const GpuId& gpu) {
   SharedCopy copy = DetachCopy(id, gpu);
-  const Entry* entry = catalog_.Find(id);
-  if (entry != nullptr && !entry->on_host() && entry->copies.empty()) {
-    const Uri uri = entry->uri;
-    DropLater(uri, TakeOut(id));
-  }
+  TakeOutIfNowhere({id});
   return copy;
 }
 

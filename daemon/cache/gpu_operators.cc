@@ -237,6 +237,7 @@ void NodeCache::SetPlacements(Placements placements) {
         return !IsPlacedOn(PlacementOf(reload.first), gpu);
       });
     }
+    TakeOutMisplaced(outcomes);
     for (const GpuId& gpu : gpus) {
       if (!stopping_ && !drained_gpus_.contains(gpu)) {
         KeepPlaced(gpu, outcomes);
@@ -244,6 +245,24 @@ void NodeCache::SetPlacements(Placements placements) {
     }
   }
   Tell(std::move(outcomes));
+}
+
+void NodeCache::TakeOutMisplaced(Outcomes& outcomes) {
+  for (const EntryId id : catalog_.EntriesOnlyOnGpus()) {
+    const Entry* entry = catalog_.Find(id);
+    if (entry == nullptr || entry->leases > 0 || !PlacementOf(entry->uri).host) {
+      continue;
+    }
+    const absl::Status why = Error(Reason::kModelNotResident,
+                                   absl::StrCat(entry->uri.Redacted(), " is placed elsewhere now"),
+                                   "ask again: it is loaded anew");
+    StopPromotions([id](const Promotion& promotion) { return promotion.entry == id; }, why,
+                   outcomes);
+    while ((entry = catalog_.Find(id)) != nullptr && !entry->copies.empty()) {
+      DropCopyLater(TakeCopyOut(id, entry->copies.begin()->first));
+    }
+    TakeOutIfNowhere({id});
+  }
 }
 
 void NodeCache::KeepPlacedLater(const GpuId& gpu, const absl::Status& why) {

@@ -88,7 +88,8 @@ bool NodeCache::AwaitDrops(uint64_t drops) {
   if (copies_dropped_ != drops) {
     return true;
   }
-  if (copies_dropping_ == 0) {
+  // What is taken back can be evicted once that has ended.
+  if (copies_dropping_ == 0 && !promotions_.TakesBackAny()) {
     return false;
   }
   copy_dropped_.WaitWithTimeout(&mutex_, kCancellationCheck);

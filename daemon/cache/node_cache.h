@@ -183,7 +183,9 @@ class NodeCache final : public Cache {
   void BecomeCurrent(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // readopt.cc
-  void NoteNotReadopted(const NotReadopted& one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `is_model`: not just one of its copies.
+  void NoteNotReadopted(const NotReadopted& one, bool is_model)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Keeps it for the next daemon, if there is a store.
   Loaded Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy,
               absl::Span<const SharedCopy> copies);
@@ -236,6 +238,9 @@ class NodeCache final : public Cache {
   Placement PlacementOf(const Uri& uri) const ABSL_LOCKS_EXCLUDED(placements_mutex_);
   // What the model's placement rules out.
   absl::Status CheckPlacement(const Uri& uri, const Interest& interest) const;
+  // An error if it is to be in host memory by now, and isn't.
+  absl::Status CheckThere(const Entry& entry, const Interest& interest) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Grants, after the copies that `interest` wants were made.
   void Place(EntryId id, Interest interest, Outcomes& outcomes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -293,6 +298,8 @@ class NodeCache final : public Cache {
   void GpuLost(const GpuId& gpu, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes the copies that placements promise and that aren't there.
   void KeepPlaced(const GpuId& gpu, Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What is only on GPUs, has no leases, and is placed in host memory by now.
+  void TakeOutMisplaced(Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // KeepPlaced after a while, longer each time, unless `why` won't pass.
   void KeepPlacedLater(const GpuId& gpu, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -51,6 +51,11 @@ class Promotions {
     const Shared promotion = Find(entry, gpu);
     return promotion != nullptr && promotion->left.has_value();
   }
+  // Whether any copy is.
+  bool TakesBackAny() const {
+    return std::any_of(promotions_.begin(), promotions_.end(),
+                       [](const Shared& promotion) { return promotion->left.has_value(); });
+  }
   // Whose copies there are on their way so.
   std::vector<EntryId> TakenBackOn(const GpuId& gpu) const {
     std::vector<EntryId> entries;

@@ -43,14 +43,16 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
   const absl::Time now = absl::Now();
   absl::MutexLock lock(&mutex_);
   for (const NotReadopted& one : found.refused) {
-    NoteNotReadopted(one);
+    // Of a copy the model may be elsewhere.
+    NoteNotReadopted(one, /*is_model=*/!one.gpu.has_value());
   }
-  readoption_.readopted += found.models.size();
   for (Readopted& one : found.models) {
     const EntryId id = catalog_.AddReadopted(one.policy, one.model, std::move(one.shelved),
                                              one.loaded_at, now, Uptime());
     const Entry& entry = *catalog_.Find(id);
     Publish(EventKind::kReadopted, entry.uri, entry.revision(), entry.model->charged_bytes());
+    // Else once a copy is back.
+    readoption_.readopted += entry.on_host() ? 1 : 0;
     if (tier_->options().mlock) {
       LockLater(std::move(one.model));
     }
@@ -64,11 +66,12 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
   WakeTickerBefore(Uptime());
 }
 
-void NodeCache::NoteNotReadopted(const NotReadopted& one) {
-  const absl::Status why = Annotate(one.why, absl::StrCat("descriptors ", one.place));
-  ++readoption_.not_readopted;
+void NodeCache::NoteNotReadopted(const NotReadopted& one, bool is_model) {
+  const absl::Status why =
+      one.place.empty() ? one.why : Annotate(one.why, absl::StrCat("descriptors ", one.place));
+  readoption_.not_readopted += is_model ? 1 : 0;
   readoption_.pins_lost += one.pinned ? 1 : 0;
-  if (readoption_.failures.size() < ReadoptionSnapshot::kMostFailures) {
+  if (is_model && readoption_.failures.size() < ReadoptionSnapshot::kMostFailures) {
     readoption_.failures.push_back({.uri = one.uri, .pinned = one.pinned, .why = why});
   }
   events_.Publish({.time = absl::Now(),

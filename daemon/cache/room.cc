@@ -142,7 +142,9 @@ bool NodeCache::AwaitMemory(const Load& load, uint64_t returns) {
   const auto gone = [this](EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return catalog_.Find(id) == nullptr;
   };
-  if (!load_ends && !freeing && locking_ == 0 && !pin_checks_.HoldAny(gone)) {
+  // What is taken back can be evicted once that has ended.
+  if (!load_ends && !freeing && locking_ == 0 && !pin_checks_.HoldAny(gone) &&
+      !promotions_.TakesBackAny()) {
     return false;
   }
   memory_returned_.WaitWithTimeout(&mutex_, kCancellationCheck);

@@ -8,7 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
+#include "daemon/cache/holder.h"
 #include "daemon/cache/node_cache.h"
+#include "daemon/cache/readoption.h"
 
 namespace weightd::cache {
 
@@ -66,12 +68,20 @@ void NodeCache::TakenBack(Promotion& promotion, absl::StatusOr<SharedCopy> copy,
   if (status.ok()) {
     PublishOn(promotion.gpu, EventKind::kReadopted, uri, entry.revision(), (*copy)->bytes());
     catalog_.AddCopy(id, *std::move(copy), std::move(promotion.left->kept));
-  } else {
-    promotion.left->kept.reset();
-    PublishOn(promotion.gpu, EventKind::kNotReadopted, uri, entry.revision(), 0,
-              Annotate(status, "its copy on this GPU"));
+    readoption_.readopted += !entry.on_host() && entry.copies.size() == 1 ? 1 : 0;
   }
   const bool nowhere = !entry.on_host() && entry.copies.empty() && entry.holds == 1;
+  if (!status.ok()) {
+    promotion.left->kept.reset();
+    const bool pinned = entry.card != nullptr && entry.card->pinned_by(Pinner::kOperator);
+    NoteNotReadopted({.place = {},
+                      .uri = uri,
+                      .revision = entry.revision(),
+                      .why = Annotate(status, "its copy on this GPU"),
+                      .pinned = nowhere && pinned,
+                      .gpu = promotion.gpu},
+                     nowhere);
+  }
   for (Interest& interest : std::exchange(promotion.interests, {})) {
     if (!nowhere) {
       Place(id, std::move(interest), outcomes);

@@ -320,6 +320,11 @@ void FakeGpus::FailImports(const GpuId& gpu, absl::Status error) {
   gpus_.at(gpu).import_error = std::move(error);
 }
 
+void FakeGpus::HoldImports(const GpuId& gpu) {
+  absl::MutexLock lock(&mutex_);
+  gpus_.at(gpu).imports_held = true;
+}
+
 void FakeGpus::CloseGate() {
   absl::MutexLock lock(&mutex_);
   open_ = false;
@@ -527,6 +532,7 @@ absl::StatusOr<std::shared_ptr<device::Segment>> FakeGpus::Import(device::Import
                                                                   Cancellation& cancellation) {
   RETURN_IF_ERROR(PassGate(cancellation));
   const GpuId gpu_id = plan.reservation.gpu();
+  RETURN_IF_ERROR(AwaitImports(gpu_id, cancellation));
   int worker = 0;
   {
     absl::MutexLock lock(&mutex_);
@@ -598,6 +604,15 @@ absl::Status FakeGpus::PassGate(Cancellation& cancellation) {
     mutex_.AwaitWithTimeout(absl::Condition(&open), absl::Milliseconds(2));
   }
   --at_gate_;
+  return cancellation.status();
+}
+
+absl::Status FakeGpus::AwaitImports(const GpuId& gpu, Cancellation& cancellation) {
+  absl::MutexLock lock(&mutex_);
+  const auto cancelled = [&cancellation] { return cancellation.cancelled(); };
+  while (gpus_.at(gpu).imports_held && !cancellation.cancelled()) {
+    mutex_.AwaitWithTimeout(absl::Condition(&cancelled), absl::Milliseconds(2));
+  }
   return cancellation.status();
 }
 

@@ -52,6 +52,8 @@ class FakeGpus final : public device::Gpus {
   void FailReserves(const GpuId& gpu, absl::Status error);
   void FailPrivateCopies(const GpuId& gpu, absl::Status error);
   void FailImports(const GpuId& gpu, absl::Status error);
+  // From now on they wait for their cancellation there.
+  void HoldImports(const GpuId& gpu);
   // Finish, CopyPrivately and Import wait until the gate is open, or their cancellation.
   void CloseGate();
   void OpenGate();
@@ -109,10 +111,13 @@ class FakeGpus final : public device::Gpus {
     absl::Status reserve_error;
     absl::Status private_error;
     absl::Status import_error;
+    bool imports_held = false;
   };
 
   absl::Status CheckUsable(const GpuId& gpu) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status PassGate(Cancellation& cancellation) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status AwaitImports(const GpuId& gpu, Cancellation& cancellation)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // What uploads of that worker fail with.
   absl::Status UploadStatus(const GpuId& gpu, int worker) const ABSL_LOCKS_EXCLUDED(mutex_);
   bool Lost(const GpuId& gpu, int worker) const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -221,6 +222,87 @@ TEST_F(GpuReadoptionTest, OneOfTwoCopiesIsEnough) {
   ExpectRefused(kGpu, "something else");
   GrantOn(kOtherGpu, "m", /*may_load=*/false);
   EXPECT_EQ(store_.loads(), 1);
+}
+
+TEST_F(GpuReadoptionTest, OneCopyMayLeaveWhileAnotherIsTakenBack) {
+  const auto evict = [this] {
+    EXPECT_TRUE(cache_->EvictFromGpu(Named("m"), kGpu, /*force=*/false).ok());
+  };
+  const auto drain = [this] { EXPECT_TRUE(cache_->DrainGpu(kGpu, /*force=*/false).ok()); };
+  const auto lose = [this] { gpus_->Lose(kGpu, absl::UnavailableError("gone")); };
+  for (const std::function<void()>& leave :
+       std::vector<std::function<void()>>{evict, drain, lose}) {
+    NextOnGpus(4, OnlyOn({kGpu, kOtherGpu}));
+    Put("m", 4);
+    Load("m");
+    PrepareGpus();
+    gpus_->HoldImports(kOtherGpu);
+    Next(kBudget, OnlyOn({kGpu, kOtherGpu}));
+    AwaitReadopted(2);
+    ASSERT_EQ(Where("m"), std::vector<GpuId>{kGpu});
+    leave();
+    EXPECT_TRUE(IsResident("m")) << "the other copy is on its way";
+    ASSERT_TRUE(cache_->Evict(Named("m"), /*force=*/false).ok());
+    AwaitStored(0);
+    AwaitResidentPages(0);
+  }
+}
+
+TEST_F(GpuReadoptionTest, WhatIsPlacedInHostMemoryByNowIsLoadedAnew) {
+  for (const bool taken_back : {false, true}) {
+    NextOnGpus(4, OnlyOn({kGpu}));
+    Put("m", 4);
+    Load("m");
+    const int loads = store_.loads();
+    PrepareGpus();
+    if (!taken_back) {
+      gpus_->HoldImports(kGpu);
+    }
+    Next(kBudget, OnlyOn({kGpu}));
+    AwaitReadopted(taken_back ? 2 : 1);
+    cache_->SetPlacements({});
+    EXPECT_FALSE(IsResident("m"));
+    const LeaseId lease = Lease("m");
+    EXPECT_EQ(Claim(lease).front().kind, ClaimedHandle::Kind::kHostSegment);
+    EXPECT_EQ(store_.loads(), loads + 1);
+    Release(lease);
+    ASSERT_TRUE(cache_->Evict(Named("m"), false).ok());
+    AwaitStored(0);
+  }
+}
+
+TEST_F(GpuReadoptionTest, WhatIsLeasedOnAGpuAloneIsNotGrantedInHostMemory) {
+  NextOnGpus(4, OnlyOn({kGpu}));
+  Put("m", 4);
+  const Grant grant = GrantOn(kGpu, "m");
+  cache_->SetPlacements({});
+  EXPECT_EQ(ReasonOf(Acquire("m")->Await().status()), Reason::kPlacementDiffers);
+  EXPECT_EQ(Claim(grant.lease).size(), 2u);
+}
+
+TEST_F(GpuReadoptionTest, AModelIsReadoptedOnceACopyIs) {
+  NextOnGpus(4, OnlyOn({kGpu, kOtherGpu}));
+  Put("m", 4);
+  Load("m");
+  ASSERT_TRUE(cache_->Pin(Named("m"), true).ok());
+  PrepareGpus();
+  gpus_->FailImports(kGpu, Error(Reason::kVerificationFailed, "memory of something else"));
+  Next(kBudget, OnlyOn({kGpu, kOtherGpu}));
+  AwaitReadopted(2);
+  trail_->Await(EventKind::kNotReadopted);
+  EXPECT_EQ(cache_->Readoption().readopted, 1u);
+  EXPECT_EQ(cache_->Readoption().not_readopted, 0u);
+  PrepareGpus();
+  for (const GpuId& gpu : {kGpu, kOtherGpu}) {
+    gpus_->FailImports(gpu, Error(Reason::kVerificationFailed, "memory of something else"));
+  }
+  Next(kBudget, OnlyOn({kGpu, kOtherGpu}));
+  EXPECT_TRUE(trail_->Await(EventKind::kNotReadopted).pin_lost);
+  const ReadoptionSnapshot found = cache_->Readoption();
+  EXPECT_EQ(found.readopted, 0u);
+  EXPECT_EQ(found.not_readopted, 1u);
+  EXPECT_EQ(found.pins_lost, 1u);
+  EXPECT_EQ(found.failures.at(0).uri, Named("m"));
 }
 
 TEST_F(GpuReadoptionTest, WhatLeavesItsGpuLeavesTheStore) {
