@@ -22,7 +22,8 @@ class Keeper:
 
     def __enter__(self) -> "Keeper":
         self.process = subprocess.Popen([self._program, "--dir", str(self.folder)])
-        wait_until(self.serves, "the keeper serves")
+        # Some tests kill it as soon as it greets somebody.
+        wait_until(lambda: self.serves() or self._killed(), "the keeper serves")
         return self
 
     def __exit__(
@@ -38,6 +39,9 @@ class Keeper:
         peer.connect(str(self.folder / "keeper.sock"))
         assert peer.recv(4096).startswith(b"KEEPER=1")
         return peer
+
+    def _killed(self) -> bool:
+        return self.process is not None and self.process.poll() == -signal.SIGKILL
 
     def serves(self) -> bool:
         """Whether it takes connections."""
