@@ -15,7 +15,11 @@ absl::Status Drain(const client::AdminClient& daemon, const Arguments& arguments
   }
   ASSIGN_OR_RETURN(const auto drained, daemon.DrainNode(arguments.drain_wait));
   arguments.json ? PrintJson(drained, out) : PrintNodeDrained(drained, out);
-  return absl::OkStatus();
+  // Who restarts the daemon next is to notice. Without a keeper nothing else was to be expected.
+  return drained.handed_over() || !drained.has_keeper()
+             ? absl::OkStatus()
+             : Error(Reason::kDeadline, "the keeper doesn't have all that is resident",
+                     "see to the keeper, and run weightctl drain again");
 }
 
 absl::Status Resume(const client::AdminClient& daemon, const Arguments& arguments,
