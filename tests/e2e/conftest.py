@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from hub_models import Hub  # noqa: E402
+from keepers import Keeper  # noqa: E402
 from processes import INSTRUMENTED, ROOT, Daemon, Nginx, Reader  # noqa: E402
 from shelves import Bucket, Folder, Moto, Rgw, S3Server, Shelf  # noqa: E402
 
@@ -46,6 +47,14 @@ def daemons(tmp_path: pathlib.Path) -> typing.Iterator[typing.Callable[..., Daem
 def daemon(daemons: typing.Callable[..., Daemon]) -> Daemon:
     """A daemon with default settings."""
     return daemons()
+
+
+@pytest.fixture
+def keeper() -> typing.Iterator[Keeper]:
+    """A weightd-keeper that serves."""
+    # A short path: a socket's address has room for 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
+        yield keeper
 
 
 @pytest.fixture

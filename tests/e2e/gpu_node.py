@@ -1,5 +1,6 @@
 """A node with GPUs: the fake driver, in a folder of its own that the daemon and its clients share."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -7,7 +8,8 @@ import subprocess
 import tempfile
 import typing
 
-from processes import ROOT, binary, wait_until
+from models import expected
+from processes import ROOT, Daemon, Reader, binary, wait_until
 
 MIB = 1 << 20
 # The size of a GPU page: device memory is counted in these.
@@ -66,3 +68,25 @@ class GpuNode:
         written = self.folder / "faults.new"
         written.write_text("".join(f"{fault}\n" for fault in faults))
         written.rename(self.folder / "faults")
+
+
+def digest_of(path: pathlib.Path) -> str:
+    """What a reader that is right says."""
+    digest = hashlib.sha256()
+    for _, content in sorted(expected(path).items()):
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def right(reader: Reader, path: pathlib.Path) -> bool:
+    """Whether the model that it attached has the file's bytes."""
+    return bool(reader.ask("digest")["digest"] == digest_of(path))
+
+
+def on_gpu(
+    readers: typing.Callable[[Daemon], Reader], daemon: Daemon, model: object, device: str = "cuda:0", **options: object
+) -> Reader:
+    """A client that has attached."""
+    reader = readers(daemon)
+    reader.ask("attach", model=str(model), device=device, **options)
+    return reader

@@ -8,8 +8,8 @@ import signal
 import typing
 
 import pytest
-from gpu_node import MIB, GpuNode
-from models import even_model, expected, sharded_model, small_model
+from gpu_node import MIB, GpuNode, on_gpu, right
+from models import even_model, sharded_model, small_model
 from processes import Daemon, Nginx, Reader, wait_until
 
 Readers = typing.Callable[[Daemon], Reader]
@@ -31,26 +31,6 @@ def daemon(node: GpuNode, daemons: Daemons) -> Daemon:
 @pytest.fixture
 def path(files: pathlib.Path) -> pathlib.Path:
     return small_model(files / "m.safetensors")
-
-
-def digest_of(path: pathlib.Path) -> str:
-    """What a reader that is right says."""
-    digest = hashlib.sha256()
-    for _, content in sorted(expected(path).items()):
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def right(reader: Reader, path: pathlib.Path) -> bool:
-    """Whether the model that it attached has the file's bytes."""
-    return bool(reader.ask("digest")["digest"] == digest_of(path))
-
-
-def on_gpu(readers: Readers, daemon: Daemon, model: object, device: str = "cuda:0", **options: object) -> Reader:
-    """A client that has attached."""
-    reader = readers(daemon)
-    reader.ask("attach", model=str(model), device=device, **options)
-    return reader
 
 
 def refusal(readers: Readers, daemon: Daemon, model: object, device: str = "cuda:0", **options: object) -> str:

@@ -1,17 +1,15 @@
 """Copies on GPUs outlive the daemon, too: on the fake driver, with the true keeper, daemon, workers and clients."""
 
-import hashlib
 import os
 import pathlib
 import random
-import tempfile
 import typing
 
 import pytest
-from gpu_node import GRANULE, MIB, GpuNode
+from gpu_node import GRANULE, MIB, GpuNode, on_gpu, right
 from keepers import Keeper
 from loglines import line_of, lines_of
-from models import even_model, expected, small_model
+from models import even_model, small_model
 from processes import Daemon, Nginx, Reader, wait_until
 
 Daemons = typing.Callable[..., Daemon]
@@ -26,36 +24,9 @@ def node() -> typing.Iterator[GpuNode]:
 
 
 @pytest.fixture
-def keeper() -> typing.Iterator[Keeper]:
-    # A short path: a socket's address has room for 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
-        yield keeper
-
-
-@pytest.fixture
 def kept(node: GpuNode, daemons: Daemons, keeper: Keeper) -> Daemon:
     """A daemon that keeps its models there."""
     return daemons(node.config(rest=keeper.config))
-
-
-def digest_of(path: pathlib.Path) -> str:
-    """What a reader that is right says."""
-    digest = hashlib.sha256()
-    for _, content in sorted(expected(path).items()):
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def right(reader: Reader, path: pathlib.Path) -> bool:
-    """Whether the model that it attached has the file's bytes."""
-    return bool(reader.ask("digest")["digest"] == digest_of(path))
-
-
-def on_gpu(readers: Readers, daemon: Daemon, model: object, device: str = "cuda:0") -> Reader:
-    """A client that has attached."""
-    reader = readers(daemon)
-    reader.ask("attach", model=str(model), device=device)
-    return reader
 
 
 def copies(keeper: Keeper) -> list[str]:

@@ -26,12 +26,6 @@ F_SEAL_FUTURE_WRITE = 0x10  # of Linux 5.1
 
 
 @pytest.fixture
-def keeper() -> typing.Iterator[Keeper]:
-    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
-        yield keeper
-
-
-@pytest.fixture
 def kept(daemons: Daemons, keeper: Keeper) -> Daemon:
     return daemons(f"cache: {{revalidate: never}}\n{keeper.config}")
 

@@ -3,22 +3,14 @@
 import os
 import pathlib
 import signal
-import tempfile
 import typing
 
-import pytest
 from keepers import Keeper
 from loglines import line_of
 from models import small_model
 from processes import Daemon, wait_until
 
 Daemons = typing.Callable[..., Daemon]
-
-
-@pytest.fixture
-def keeper() -> typing.Iterator[Keeper]:
-    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
-        yield keeper
 
 
 def metric(daemon: Daemon, name: str) -> float | None:

@@ -5,7 +5,6 @@ operator had pinned. It stays as it is; who changes a version adds a file of the
 """
 
 import pathlib
-import tempfile
 import typing
 
 import kept_parts
@@ -19,12 +18,6 @@ from processes import Daemon, wait_until
 MODEL = "file:///srv/models/two/"
 PLACE = "5" * 32
 FILES = sorted(pathlib.Path(__file__).parent.glob("kept_by_version_*.json"))
-
-
-@pytest.fixture
-def keeper() -> typing.Iterator[Keeper]:
-    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
-        yield keeper
 
 
 @pytest.fixture

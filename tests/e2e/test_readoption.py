@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import socket
-import tempfile
 import time
 import typing
 
@@ -21,13 +20,6 @@ Readers = typing.Callable[[Daemon], Reader]
 MIB = 1 << 20
 # What a restart may take.
 READY = PATIENCE if INSTRUMENTED else 2.0
-
-
-@pytest.fixture
-def keeper() -> typing.Iterator[Keeper]:
-    # A short path: a socket's address has room for 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
-        yield keeper
 
 
 @pytest.fixture

@@ -1,22 +1,14 @@
 """Daemons that share one keeper, each with a socket folder of its own."""
 
 import pathlib
-import tempfile
 import typing
 
-import pytest
 from keepers import Keeper
 from loglines import line_of, lines_of
 from models import small_model
 from processes import Daemon
 
 Daemons = typing.Callable[..., Daemon]
-
-
-@pytest.fixture
-def keeper() -> typing.Iterator[Keeper]:
-    with tempfile.TemporaryDirectory(prefix="weightd-") as folder, Keeper(pathlib.Path(folder) / "keeper") as keeper:
-        yield keeper
 
 
 def readopted(daemon: Daemon) -> list[str]:
