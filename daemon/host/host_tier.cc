@@ -296,6 +296,10 @@ void HostTier::Release(const Reservation& reservation) {
 
 void HostTier::Recharge(Reservation& reservation, Charge charge) {
   absl::MutexLock lock(&mutex_);
+  RechargeLocked(reservation, charge);
+}
+
+void HostTier::RechargeLocked(Reservation& reservation, Charge charge) {
   Charged(reservation.charge_) -= reservation.bytes_;
   populated_ -= std::exchange(reservation.populated_, 0);
   reservation.head_start_ = 0;
@@ -326,10 +330,10 @@ void HostTier::Retire(Draining dropped, Reservation reservation) {
     dropped.probe.Reset();  // frees the memory before its charge goes
     return;
   }
-  Recharge(reservation, Charge::kDraining);
+  absl::MutexLock lock(&mutex_);
+  RechargeLocked(reservation, Charge::kDraining);
   // The list keeps the charge from here on: a reservation in it would keep the tier alive for ever.
   reservation.tier_.reset();
-  absl::MutexLock lock(&mutex_);
   draining_.push_back(std::move(dropped));
 }
 

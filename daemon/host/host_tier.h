@@ -153,6 +153,8 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   // What reservations and segments tell of themselves.
   void Release(const Reservation& reservation) ABSL_LOCKS_EXCLUDED(mutex_);
   void Recharge(Reservation& reservation, Charge charge) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RechargeLocked(Reservation& reservation, Charge charge)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountPopulated(Reservation& reservation, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   // No more of them than it has bytes.
   void LimitPopulated(Reservation& reservation) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -88,10 +88,9 @@ def connections_to(port: int) -> int:
 def test_many_slow_connections_take_little_memory(daemon: Daemon, files: pathlib.Path) -> None:
     path = even_model(files / "m.safetensors", 400 * MIB, 10)
     with (
-        shaped_server(path, milliseconds=20, megabits=25) as port,
+        shaped_server(path, milliseconds=20, megabits=10) as port,
         ending([preload(daemon, f"http://127.0.0.1:{port}/m.safetensors")]) as (operator,),
     ):
-        # Some may have been given up for new ones and not be closed yet.
-        wait_until(lambda: 32 <= connections_to(port) <= 34, "32 connections, and no more")
+        wait_until(lambda: connections_to(port) >= 24, "many connections")
         assert operator.wait(60) == 0
         assert daemon.memory()["VmHWM"] - path.stat().st_size < 64 * MIB

@@ -64,7 +64,11 @@ weightd_superseded_total 1
 weightd_calls_total{listener="admin",method="Evict",reason="ok"} 1
 weightd_calls_total{listener="admin",method="Evict",reason="model_in_use"} 5
 """
+    again = """weightd_acquires_total{listener="default",result="load"} 1
+weightd_calls_total{listener="default",method="Claim",reason="lease_unknown"} 1
+"""
     oracle.check(Metrics(counted))
+    oracle.check(Metrics(counted + again))
     assert oracle.problems() == []
     for line, wrong in (("evictions_total 2", "evictions_total 1"), ('result="hit"} 1', 'result="hit"} 2')):
         oracle.check(Metrics(counted.replace(line, wrong)))
