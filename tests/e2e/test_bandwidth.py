@@ -84,13 +84,28 @@ def connections_to(port: int) -> int:
     return sum(line.split()[2].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
 
 
+def most_connections(operator: subprocess.Popen[str], port: int) -> int:
+    """That there were at once until the operator's command ended well."""
+    most = 0
+    end = time.monotonic() + 60
+    while operator.poll() is None and time.monotonic() < end:
+        most = max(most, connections_to(port))
+    assert operator.wait(1) == 0
+    return most
+
+
 @pytest.mark.plain_only
 def test_many_slow_connections_take_little_memory(daemon: Daemon, files: pathlib.Path) -> None:
     path = even_model(files / "m.safetensors", 400 * MIB, 10)
-    with (
-        shaped_server(path, milliseconds=20, megabits=10) as port,
-        ending([preload(daemon, f"http://127.0.0.1:{port}/m.safetensors")]) as (operator,),
-    ):
-        wait_until(lambda: connections_to(port) >= 24, "many connections")
-        assert operator.wait(60) == 0
+    with shaped_server(path, milliseconds=20, megabits=25) as port:
+        uri = f"http://127.0.0.1:{port}/m.safetensors"
+        # On a busy machine more of them may not look worth it; the next load begins with what the last one had.
+        for _ in range(5):
+            with ending([preload(daemon, uri)]) as (operator,):
+                most = most_connections(operator, port)
+            if most >= 24:
+                break
+            daemon.ctl("evict", uri)
+        # Some may have been given up for new ones and not be closed yet.
+        assert 24 <= most <= 40
         assert daemon.memory()["VmHWM"] - path.stat().st_size < 64 * MIB
