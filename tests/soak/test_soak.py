@@ -80,7 +80,7 @@ def test_growth_is_told_from_noise() -> None:
         return [Sample(i, d, k << 10, 0) for i, (d, k) in enumerate(zip(descriptors, kib, strict=True))]
 
     assert grows(samples([40, 44, 41, 43, 42, 41], [100, 140, 104, 96, 120, 110])) == []
-    assert len(grows(samples([40, 41, 42, 43, 44, 45], [100, 400, 700, 1000, 1300, 1600]))) == 2
+    assert len(grows(samples([40, 41, 42, 43, 44, 45], [100, 600, 1100, 1600, 2100, 2600]))) == 2
     up_and_down = [15544, 16092, 15620, 16164, 16260, 17808, 16776, 17832, 16576, 15656, 16112, 17388]
     assert grows(samples([46] * 12, up_and_down)) == []
     assert len(grows(samples([46] * 12, [kib + 200 * i for i, kib in enumerate(up_and_down)]))) == 1
