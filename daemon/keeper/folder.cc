@@ -108,4 +108,22 @@ Fd Folder::Listen(std::string& problem) {
   return listening;
 }
 
+bool Folder::IsFound() const {
+  struct stat found{};
+  const std::string path = path_ + "/" + std::string(fd_store::kKeeperSocket);
+  return lstat(path.c_str(), &found) == 0 && found.st_dev == device_ && found.st_ino == inode_;
+}
+
+Fd Folder::ListenAgain(std::string& problem) {
+  struct stat ours{};
+  struct stat found{};
+  // In another folder another keeper may serve.
+  if (fstat(folder_.get(), &ours) != 0 || stat(path_.c_str(), &found) != 0 ||
+      ours.st_dev != found.st_dev || ours.st_ino != found.st_ino) {
+    problem = path_ + " was removed or replaced";
+    return {};
+  }
+  return Listen(problem);
+}
+
 }  // namespace weightd::keeper

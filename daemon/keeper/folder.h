@@ -27,6 +27,11 @@ class Folder {
   // listens. Invalid, with `problem` in words, if there can't be one.
   Fd Listen(std::string& problem);
 
+  // Whether the socket that Listen made is still where others look for it.
+  bool IsFound() const;
+  // As Listen, in the place of one that isn't.
+  Fd ListenAgain(std::string& problem);
+
  private:
   std::string path_;
   Fd folder_;

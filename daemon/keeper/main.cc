@@ -55,6 +55,26 @@ static size_t RaiseLimit() {
   return all > weightd::keeper::kOwnFds ? all - weightd::keeper::kOwnFds : 0;
 }
 
+// Whether its socket, which was removed or replaced, is in its place again. Says so, `told` for
+// once.
+static bool FoundAgain(weightd::keeper::Folder& folder, weightd::Fd& socket, bool& told) {
+  std::string problem;
+  weightd::Fd again = folder.ListenAgain(problem);
+  if (again.valid()) {
+    socket = std::move(again);
+    std::fputs("weightd-keeper: its socket was removed or replaced, and is in its place again\n",
+               stderr);
+    return true;
+  }
+  if (!std::exchange(told, true)) {
+    std::fprintf(stderr,
+                 "weightd-keeper: its socket was removed or replaced, and no daemon finds it any "
+                 "more: %s. Start it again; this one ends once nobody is connected\n",
+                 problem.c_str());
+  }
+  return false;
+}
+
 static int Keep(const std::string& path) {
   // Nobody reads through /proc what we hold.
   prctl(PR_SET_DUMPABLE, 0);
@@ -80,8 +100,13 @@ static int Keep(const std::string& path) {
   }
   std::fprintf(stderr, "weightd-keeper: serves %s, room for %zu descriptors\n", path.c_str(),
                limit);
-  weightd::keeper::Server(std::move(listening), limit).Serve(stop.get());
-  return EXIT_SUCCESS;
+  const auto find = [&folder, told = false](weightd::Fd& socket) mutable {
+    return folder.IsFound() || FoundAgain(folder, socket, told);
+  };
+  return weightd::keeper::Server(std::move(listening), limit).Serve(stop.get(), find)
+             ? EXIT_SUCCESS
+             : Fail("ends: nobody is connected, and nobody can find it any more: start it again",
+                    kExitUnavailable);
 }
 
 static constexpr std::string_view kDirIs = "--dir=";

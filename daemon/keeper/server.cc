@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -13,6 +15,16 @@
 
 namespace weightd::keeper {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Between two looks whether it is found.
+constexpr std::chrono::milliseconds kPause(1000);
+
+int Until(Clock::time_point time) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - Clock::now());
+  return std::max(0, static_cast<int>(left.count()));
+}
 
 std::string ErrorAnswer(std::string_view word, std::string_view message) {
   return "ERROR=" + std::string(word) + "\nMESSAGE=" + std::string(message);
@@ -27,28 +39,44 @@ bool IsAllowed(int socket) {
 
 }  // namespace
 
-void Server::Serve(int stop) {
+bool Server::Serve(int stop, const Find& find) {
+  Clock::time_point next_look = Clock::now() + kPause;
   while (true) {
-    std::vector<pollfd> waits = {{stop, POLLIN, 0}, {listening_.get(), POLLIN, 0}};
+    std::vector<pollfd> waits = {{stop, POLLIN, 0}, {deaf_ ? -1 : listening_.get(), POLLIN, 0}};
     for (const Connection& connection : connections_) {
       const int event = connection.busy() ? POLLOUT : POLLIN;
       waits.push_back({connection.socket.get(), static_cast<short>(event), 0});
     }
-    poll(waits.data(), waits.size(), -1);
+    if (poll(waits.data(), waits.size(), Until(next_look)) < 0) {
+      continue;
+    }
     if (waits[0].revents != 0) {
-      return;
+      return true;
     }
     ++round_;
-    size_t i = 2;
-    for (auto connection = connections_.begin(); connection != connections_.end(); ++i) {
-      const bool lives =
-          waits[i].revents == 0 || Attend(*connection, (waits[i].revents & POLLIN) != 0);
-      connection = lives ? std::next(connection) : connections_.erase(connection);
-    }
+    AttendAll(waits);
     BeginLists();
     if (waits[1].revents != 0) {
       Accept();
     }
+    if (Clock::now() >= next_look) {
+      next_look = Clock::now() + kPause;
+      deaf_ = false;
+      if (!find(listening_) && connections_.empty()) {
+        return false;
+      }
+    }
+  }
+}
+
+// Connections are in the order of what was waited for, behind two others.
+void Server::AttendAll(const std::vector<pollfd>& waits) {
+  size_t i = 2;
+  for (auto connection = connections_.begin(); connection != connections_.end(); ++i) {
+    const bool lives =
+        waits[i].revents == 0 || Attend(*connection, (waits[i].revents & POLLIN) != 0);
+    deaf_ = deaf_ && lives;
+    connection = lives ? std::next(connection) : connections_.erase(connection);
   }
 }
 
@@ -64,6 +92,7 @@ void Server::BeginLists() {
 void Server::Accept() {
   Fd socket(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!socket.valid()) {
+    deaf_ = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
     return;
   }
   if (!IsAllowed(socket.get())) {

@@ -1,12 +1,16 @@
 #ifndef WEIGHTD_DAEMON_KEEPER_SERVER_H_
 #define WEIGHTD_DAEMON_KEEPER_SERVER_H_
 
+#include <poll.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/fd.h"
 #include "daemon/keeper/packet.h"
@@ -28,8 +32,12 @@ class Server {
   // `listening` is non-blocking.
   Server(Fd listening, size_t limit) : listening_(std::move(listening)), shelf_(limit) {}
 
-  // Serves until `stop` is readable.
-  void Serve(int stop);
+  // Whether others find the keeper where it listens; may have it listen elsewhere for that.
+  using Find = std::function<bool(Fd& listening)>;
+
+  // Serves until `stop` is readable; or, which is false, until nobody is connected and nobody can
+  // be any more. `find` is asked every second.
+  bool Serve(int stop, const Find& find = [](Fd&) { return true; });
 
  private:
   // How far it is in telling a client what there is.
@@ -54,6 +62,7 @@ class Server {
     bool busy() const { return list.has_value() || !answer.empty(); }
   };
 
+  void AttendAll(const std::vector<pollfd>& waits);
   void Accept();
   void MakeRoom();
   // False once the connection is over.
@@ -63,7 +72,9 @@ class Server {
   void BeginLists();
   void Answer(Connection& connection, Packet packet);
 
-  const Fd listening_;
+  Fd listening_;
+  // There was no descriptor for one who connected: until there may be, nobody else is let in.
+  bool deaf_ = false;
   Shelf shelf_;
   std::list<Connection> connections_;
   uint64_t round_ = 0;

@@ -129,6 +129,8 @@ void KeeperProcess::Kill() {
   EXPECT_EQ(EndOf(std::exchange(pid_, 0)), -SIGKILL);
 }
 
+pid_t KeeperProcess::Abandon() { return std::exchange(pid_, 0); }
+
 int KeeperProcess::Stop() {
   kill(pid_, SIGTERM);
   return EndOf(std::exchange(pid_, 0));

@@ -33,6 +33,8 @@ class KeeperProcess {
   void Start();
   // SIGKILL, and its end.
   void Kill();
+  // Leaves it alone, the caller's to end; Start then begins another.
+  pid_t Abandon();
   // SIGTERM; what it ended with.
   int Stop();
   // SIGSTOP and SIGCONT.

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -9,17 +10,24 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <deque>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/fd.h"
 #include "common/fd_passing.h"
 #include "daemon/fd_store/keeper_protocol.h"
@@ -295,6 +303,63 @@ TEST(Keeper, IsAloneInItsFolder) {
   keeper.Kill();
   keeper.Start();
   EXPECT_THAT(ListOf(keeper), IsEmpty());
+}
+
+TEST(Keeper, IsFoundAgainAfterItsSocketWasRemoved) {
+  const KeeperProcess keeper;
+  const RawPeer daemon = Connect(keeper);
+  const Fd file = FileWith("text");
+  EXPECT_EQ(daemon.Ask(StoreRequest("m"), {file.get()}), "OK=1");
+  for (int times = 0; times < 2; ++times) {
+    ASSERT_EQ(unlink(keeper.socket().c_str()), 0);
+    while (!RawPeer(keeper.socket()).connected()) {
+      ASSERT_EQ(kill(keeper.pid(), 0), 0);
+    }
+    EXPECT_THAT(ListOf(keeper), ElementsAre(Pair("m", "text")));
+  }
+  EXPECT_EQ(daemon.Ask(RemoveRequest("m")), "OK=1") << "whoever was connected still is";
+}
+
+TEST(Keeper, EndsOnceNobodyCanFindItAndNobodyIsConnected) {
+  KeeperProcess keeper;
+  std::optional<RawPeer> daemon = Connect(keeper);
+  ASSERT_EQ(rename(keeper.folder().c_str(), (keeper.folder() + ".gone").c_str()), 0);
+  const pid_t lost = keeper.Abandon();
+  keeper.Start();
+  const Fd file = FileWith("text");
+  // Longer than it takes to notice.
+  absl::SleepFor(absl::Milliseconds(1500));
+  EXPECT_EQ(daemon->Ask(StoreRequest("m"), {file.get()}), "OK=1");
+  daemon.reset();
+  int status = 0;
+  ASSERT_EQ(waitpid(lost, &status, 0), lost);
+  EXPECT_EQ(WEXITSTATUS(status), 69);
+  EXPECT_THAT(ListOf(keeper), IsEmpty()) << "the other one's socket is let alone";
+}
+
+TEST(Keeper, RestsWhileItHasNoDescriptorForOneMore) {
+  const KeeperProcess keeper;
+  std::optional<RawPeer> first = Connect(keeper);
+  const auto files =
+      std::filesystem::directory_iterator(absl::StrCat("/proc/", keeper.pid(), "/fd"));
+  const auto taken = static_cast<rlim_t>(std::distance(begin(files), end(files)));
+  const rlimit none_left = {taken, taken};
+  ASSERT_EQ(prlimit(keeper.pid(), RLIMIT_NOFILE, &none_left, nullptr), 0);
+  const RawPeer second(keeper.socket());
+  ASSERT_TRUE(second.connected());
+  clockid_t clock = 0;
+  ASSERT_EQ(clock_getcpuclockid(keeper.pid(), &clock), 0);
+  const auto used = [clock] {
+    timespec time{};
+    clock_gettime(clock, &time);
+    return absl::DurationFromTimespec(time);
+  };
+  const absl::Duration before = used();
+  absl::SleepFor(absl::Milliseconds(500));  // what is measured
+  EXPECT_LT(used() - before, absl::Milliseconds(100));
+  EXPECT_EQ(first->Ask(RemoveRequest("m")), "OK=1");
+  first.reset();
+  EXPECT_THAT(second.Hear().bytes, StartsWith("KEEPER=1"));
 }
 
 TEST(Keeper, EndsCleanlyWhenTold) {
