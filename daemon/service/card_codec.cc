@@ -1,8 +1,6 @@
 #include "daemon/service/card_codec.h"
 
 #include <google/protobuf/arena.h>
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/wire_format_lite.h>
 
 #include <algorithm>
 #include <limits>
@@ -20,6 +18,7 @@
 #include "common/uri.h"
 #include "daemon/host/kept_memory.h"
 #include "daemon/pipeline/model.h"
+#include "daemon/service/message_count.h"
 #include "daemon/source/checksum.h"
 #include "daemon/source/source.h"
 #include "daemon/source/trail.h"
@@ -28,9 +27,15 @@
 namespace weightd::service {
 namespace {
 
-// Files, checks and the like: more than models have. A message in memory takes a hundred times the
-// two bytes that an empty one takes in a body.
-constexpr int kMostMessages = 200'000;
+// Files, checks, redirects and the like: more than models have.
+constexpr int64_t kMostMessages = 200'000;
+constexpr MessageShape kTrail = {};
+constexpr MessageShape::Below kOfFile[] = {{8, &kTrail}};
+constexpr MessageShape kFile = {kOfFile};
+constexpr MessageShape::Below kOfSmallFile[] = {{1, &kFile}};
+constexpr MessageShape kSmallFile = {kOfSmallFile};
+constexpr MessageShape::Below kOfCard[] = {{3, &kFile}, {4, &kFile}, {5, &kSmallFile}};
+constexpr MessageShape kCard = {kOfCard};
 constexpr int kNumbersOfExtent = 4;
 constexpr size_t kRevisionDigits = 64;
 
@@ -103,22 +108,6 @@ void FillProofs(const pipeline::ModelIndex& index, v1::ModelCard& proto) {
   tensors.set_unverified(index.tensor_proof.unverified);
   tensors.set_unauthenticated(index.tensor_proof.unauthenticated);
   proto.set_pinned_to_version(index.pinned_to_version);
-}
-
-bool HasFewMessages(absl::string_view body) {
-  using google::protobuf::internal::WireFormatLite;
-  google::protobuf::io::CodedInputStream input(reinterpret_cast<const uint8_t*>(body.data()),
-                                               static_cast<int>(body.size()));
-  int messages = 0;
-  // Those of a trail lie one level deeper; there are few of them in any file.
-  while (const uint32_t tag = input.ReadTag()) {
-    messages +=
-        WireFormatLite::GetTagWireType(tag) == WireFormatLite::WIRETYPE_LENGTH_DELIMITED ? 1 : 0;
-    if (messages > kMostMessages || !WireFormatLite::SkipField(&input, tag)) {
-      return false;
-    }
-  }
-  return true;
 }
 
 absl::StatusOr<Uri> UriOf(const std::string& text) {
@@ -283,7 +272,8 @@ std::string EncodeCard(const cache::CardFacts& facts) {
 absl::StatusOr<cache::CardFacts> DecodeCard(absl::string_view body) {
   google::protobuf::Arena arena;
   v1::ModelCard& proto = *google::protobuf::Arena::CreateMessage<v1::ModelCard>(&arena);
-  if (!HasFewMessages(body) || !proto.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
+  if (!HasFewMessages(body, kCard, kMostMessages) ||
+      !proto.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
     return Malformed("no ModelCard");
   }
   cache::CardFacts facts;

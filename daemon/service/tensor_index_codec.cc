@@ -3,7 +3,7 @@
 #include <google/protobuf/arena.h>
 
 #include <algorithm>
-#include <limits>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -12,11 +12,26 @@
 #include "common/ids.h"
 #include "common/status.h"
 #include "common/utf8.h"
+#include "daemon/service/message_count.h"
 
 namespace weightd::service {
 namespace {
 
 constexpr const char* kAsStored = "as-stored";
+
+// More than the headers of a model's files may take.
+constexpr size_t kMostIndexBytes = 256 << 20;
+// The least that a tensor takes, or anything else that there are many of. In memory it takes 25
+// times as much at the most.
+constexpr size_t kLeastBytes = 6;
+constexpr int64_t kMessagesInAny = 1000;
+constexpr MessageShape::Below kOfPiece[] = {{1, nullptr}, {3, nullptr}, {4, nullptr}, {9, nullptr}};
+constexpr MessageShape kPiece = {kOfPiece};
+constexpr MessageShape::Below kOfLayout[] = {{2, &kPiece}};
+constexpr MessageShape kLayout = {kOfLayout};
+constexpr MessageShape kVerification = {};
+constexpr MessageShape::Below kOfIndex[] = {{4, &kLayout}, {7, &kVerification}};
+constexpr MessageShape kIndex = {kOfIndex};
 
 void Fill(const pipeline::Piece& piece, v1::TensorPiece& proto) {
   proto.set_name(piece.name);
@@ -149,7 +164,8 @@ std::string EncodeTensorIndex(const pipeline::ModelIndex& index) {
 absl::StatusOr<pipeline::ModelIndex> DecodeTensorIndex(absl::string_view bytes) {
   google::protobuf::Arena arena;
   v1::TensorIndex& proto = *google::protobuf::Arena::CreateMessage<v1::TensorIndex>(&arena);
-  if (bytes.size() > std::numeric_limits<int>::max() ||
+  const auto most = static_cast<int64_t>(bytes.size() / kLeastBytes) + kMessagesInAny;
+  if (bytes.size() > kMostIndexBytes || !HasFewMessages(bytes, kIndex, most) ||
       !proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return Malformed("no TensorIndex");
   }

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "common/status.h"
 #include "common/uri.h"
 #include "daemon/service/tensor_index_codec.h"
@@ -173,6 +175,14 @@ TEST(CardCodec, MessagesAreCountedBeforeTheyTakeMemory) {
     body.append("\x1a\x00", 2);
   }
   EXPECT_FALSE(DecodeCard(body).ok());
+  // The same in a file's trail.
+  v1::ModelCard card;
+  ASSERT_TRUE(card.ParseFromString(EncodeCard(Facts())));
+  for (int i = 0; i < 1'000'000; ++i) {
+    card.mutable_files(0)->mutable_trail()->add_places();
+  }
+  EXPECT_TRUE(
+      absl::StrContains(DecodeCard(card.SerializeAsString()).status().message(), "no ModelCard"));
 }
 
 pipeline::ModelIndex Index() {
@@ -212,6 +222,38 @@ TEST(TensorIndexCodec, DecodesWhatItEncodes) {
     EXPECT_EQ(decoded->pieces[i].device_offset, index.pieces[i].device_offset);
     EXPECT_EQ(decoded->pieces[i].nbytes, index.pieces[i].nbytes);
   }
+}
+
+TEST(TensorIndexCodec, MessagesAreCountedBeforeTheyTakeMemory) {
+  const auto refused = [](const std::function<void(v1::TensorIndex&)>& add) {
+    v1::TensorIndex index;
+    EXPECT_TRUE(index.ParseFromString(EncodeTensorIndex(Index())));
+    for (int i = 0; i < 100'000; ++i) {
+      add(index);
+    }
+    const absl::Status status = DecodeTensorIndex(index.SerializeAsString()).status();
+    return absl::StrContains(status.message(), "no TensorIndex");
+  };
+  EXPECT_TRUE(refused([](v1::TensorIndex& index) { index.mutable_layout()->add_pieces(); }));
+  EXPECT_TRUE(refused([](v1::TensorIndex& index) { index.add_files(); }));
+  EXPECT_TRUE(refused([](v1::TensorIndex& index) { index.add_small_files(); }));
+  EXPECT_TRUE(
+      refused([](v1::TensorIndex& index) { index.mutable_verification()->add_checks(""); }));
+  EXPECT_TRUE(refused([](v1::TensorIndex& index) { index.mutable_verification()->add_files(); }));
+  EXPECT_TRUE(refused([](v1::TensorIndex& index) {
+    index.mutable_layout()->mutable_pieces(0)->add_derived_from("");
+  }));
+}
+
+TEST(TensorIndexCodec, TheSmallestTensorsThereAreAreManyEnough) {
+  pipeline::ModelIndex index = Index();
+  index.pieces.clear();
+  for (int i = 0; i < 50'000; ++i) {
+    index.pieces.push_back({.name = absl::StrFormat("%05d", i), .dtype = DType::kU8, .shape = {0}});
+  }
+  const auto decoded = DecodeTensorIndex(EncodeTensorIndex(index));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->pieces.size(), 50'000u);
 }
 
 TEST(TensorIndexCodec, RefusesWhatNoDaemonWrites) {
