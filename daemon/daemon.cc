@@ -203,7 +203,7 @@ absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_
 absl::Status Daemon::StartListeners(const v1::Config& config) {
   in_flight_ = std::make_unique<service::UserShares>(service::DescriptorsInFlight(),
                                                      service::UserShares::Users::kSeveral);
-  const v1::Config fitting = WithinDescriptors(config);
+  const v1::Config fitting = WithinDescriptors(config, gpus_->List().size());
   for (const v1::ListenerConfig& listener : fitting.listeners()) {
     RETURN_IF_ERROR(Annotate(StartListener(listener), absl::StrCat("listener ", listener.name())));
   }

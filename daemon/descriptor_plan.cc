@@ -19,6 +19,9 @@ constexpr uint64_t kOfConnection = 2;
 constexpr uint64_t kOfModel = 3;
 // Where a keeper has them and the model's card, those that go there again should it come back.
 constexpr uint64_t kOfKeptModel = 4;
+// Of a copy on a GPU: what it was exported as, and the keeper's of that.
+constexpr uint64_t kOfCopy = 1;
+constexpr uint64_t kOfKeptCopy = 1;
 constexpr uint64_t kModels = 64;
 constexpr uint64_t kFilesOfLoad = 8;
 constexpr uint64_t kAdminConnections = 64;
@@ -33,9 +36,20 @@ uint32_t Share(uint32_t wanted, uint64_t available, uint64_t needed) {
       std::min<uint64_t>(wanted, std::max(kLeast, wanted * available / needed)));
 }
 
+// Of those of the list, as they are placed; of the others one each, if there is a GPU.
+uint64_t CopiesOf(const v1::Config& config, uint64_t gpus) {
+  uint64_t copies = gpus > 0 ? kModels : 0;
+  for (const v1::ModelConfig& model : config.models()) {
+    const auto& placed = model.placement().gpus();
+    const bool everywhere = std::find(placed.begin(), placed.end(), "all") != placed.end();
+    copies += everywhere ? gpus : std::min<uint64_t>(gpus, static_cast<uint64_t>(placed.size()));
+  }
+  return copies;
+}
+
 }  // namespace
 
-DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t limit) {
+DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t gpus, uint64_t limit) {
   DescriptorPlan plan;
   plan.limit = limit;
   for (const v1::ListenerConfig& listener : config.listeners()) {
@@ -43,10 +57,13 @@ DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t limit) {
   }
   const auto stores = static_cast<uint64_t>(config.sources().s3().stores_size());
   const auto models = static_cast<uint64_t>(config.models_size());
-  const uint64_t of_model = kOfModel + (config.keeper_dir().empty() ? 0 : kOfKeptModel);
+  const bool kept = !config.keeper_dir().empty();
+  const uint64_t of_model = kOfModel + (kept ? kOfKeptModel : 0);
+  const uint64_t of_copy = kOfCopy + (kept ? kOfKeptCopy : 0);
   plan.others =
       kProcess + kOfConnection * kAdminConnections + kFilesOfLoad * config.cache().max_loads() +
-      config.sources().http().connections() * (1 + stores) + of_model * (kModels + models);
+      config.sources().http().connections() * (1 + stores) + of_model * (kModels + models) +
+      of_copy * CopiesOf(config, gpus);
   if (!config.admin().tcp().address().empty()) {
     plan.others += kOfAdminTcpConnection * kAdminConnections;
   }
@@ -68,12 +85,12 @@ void LowerToFit(const DescriptorPlan& plan, v1::Config& config) {
   }
 }
 
-v1::Config WithinDescriptors(v1::Config config) {
+v1::Config WithinDescriptors(v1::Config config, uint64_t gpus) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
     return config;
   }
-  const DescriptorPlan plan = PlanDescriptors(config, limit.rlim_cur);
+  const DescriptorPlan plan = PlanDescriptors(config, gpus, limit.rlim_cur);
   if (plan.fits()) {
     return config;
   }

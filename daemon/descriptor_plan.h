@@ -18,15 +18,15 @@ struct DescriptorPlan {
   uint64_t needed() const { return listeners + others; }
   bool fits() const { return needed() <= limit; }
 };
-// `limit` is RLIMIT_NOFILE.
-DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t limit);
+// `gpus` is how many GPUs the node has, `limit` RLIMIT_NOFILE.
+DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t gpus, uint64_t limit);
 
 // Lowers max_connections and max_sessions of all listeners by the same share, so that the rest
 // has what it may need; a quarter of the limit is theirs in any case.
 void LowerToFit(const DescriptorPlan& plan, v1::Config& config);
 
 // `config` with listeners that fit into this process' limit. Says in the log if they were lowered.
-v1::Config WithinDescriptors(v1::Config config);
+v1::Config WithinDescriptors(v1::Config config, uint64_t gpus);
 
 }  // namespace weightd
 

@@ -16,14 +16,14 @@ constexpr char kTwoListeners[] =
     "  - {name: b, directory: /run/b, max_connections: 100, max_sessions: 4}\n";
 
 TEST(DescriptorPlan, CountsConnectionsTwiceAndSessions) {
-  const DescriptorPlan plan = PlanDescriptors(Parsed(kTwoListeners), 1 << 20);
+  const DescriptorPlan plan = PlanDescriptors(Parsed(kTwoListeners), 0, 1 << 20);
   EXPECT_EQ(plan.listeners, 2 * 1100 + 204);
   EXPECT_TRUE(plan.fits());
 }
 
 TEST(DescriptorPlan, CountsWhatElseIsConfigured) {
   const auto others = [](const std::string& text) {
-    return PlanDescriptors(Parsed(text), 1024).others;
+    return PlanDescriptors(Parsed(text), 0, 1024).others;
   };
   const uint64_t least = others("");
   EXPECT_LT(least, 1024);
@@ -33,12 +33,24 @@ TEST(DescriptorPlan, CountsWhatElseIsConfigured) {
   EXPECT_GT(others("keeper_dir: /run/keeper\n"), least);
 }
 
+TEST(DescriptorPlan, CountsCopiesOnGpus) {
+  const auto others = [](const std::string& text, uint64_t gpus) {
+    return PlanDescriptors(Parsed(text), gpus, 1024).others;
+  };
+  const std::string placed = "models: [{name: m, uri: /m, placement: {gpus: [all]}}]\n";
+  const std::string kept = "keeper_dir: /run/keeper\n";
+  EXPECT_GT(others("", 1), others("", 0)) << "clients' copies";
+  EXPECT_EQ(others(placed, 8) - others(placed, 1), 7);
+  EXPECT_EQ(others(kept + placed, 8) - others(kept + placed, 1), 2 * 7)
+      << "each is the keeper's, too";
+}
+
 TEST(DescriptorPlan, LowersListenersByTheSameShare) {
   v1::Config config = Parsed(kTwoListeners);
-  const DescriptorPlan plan = PlanDescriptors(config, 1024);
+  const DescriptorPlan plan = PlanDescriptors(config, 0, 1024);
   ASSERT_FALSE(plan.fits());
   LowerToFit(plan, config);
-  EXPECT_LE(PlanDescriptors(config, 1024).needed(), 1024);
+  EXPECT_LE(PlanDescriptors(config, 0, 1024).needed(), 1024);
   EXPECT_NEAR(config.listeners(0).max_connections(), 10.0 * config.listeners(1).max_connections(),
               10);
   EXPECT_EQ(config.listeners(1).max_sessions(), 2) << "enough for two users";
@@ -46,15 +58,15 @@ TEST(DescriptorPlan, LowersListenersByTheSameShare) {
 
 TEST(DescriptorPlan, LeavesListenersAQuarter) {
   v1::Config config = Parsed(kTwoListeners);
-  LowerToFit(PlanDescriptors(config, 256), config);
-  const uint64_t listeners = PlanDescriptors(config, 256).listeners;
+  LowerToFit(PlanDescriptors(config, 0, 256), config);
+  const uint64_t listeners = PlanDescriptors(config, 0, 256).listeners;
   EXPECT_LE(listeners, 64 + 4);
   EXPECT_GT(listeners, 48);
 }
 
 TEST(DescriptorPlan, ChangesNothingThatFits) {
   v1::Config config = Parsed(kTwoListeners);
-  LowerToFit(PlanDescriptors(config, 1 << 20), config);
+  LowerToFit(PlanDescriptors(config, 0, 1 << 20), config);
   EXPECT_EQ(config.listeners(0).max_connections(), 1000);
 }
 
