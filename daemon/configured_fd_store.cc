@@ -1,8 +1,10 @@
 #include "daemon/configured_fd_store.h"
 
 #include <filesystem>
+#include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
@@ -41,6 +43,19 @@ fd_store::Observer LogOf(const std::string& keeper) {
   return observer;
 }
 
+std::filesystem::path Absolute(const std::string& folder) {
+  std::error_code error;
+  return std::filesystem::absolute(folder, error).lexically_normal();
+}
+
+std::string MarkOf(const std::filesystem::path& folder) {
+  // One with a slash at its end has no last part.
+  return cache::OwnerMark((folder.has_filename() ? folder : folder.parent_path()).string());
+}
+
+// Of builds that didn't follow symbolic links.
+std::string FormerMark(const v1::Config& config) { return MarkOf(Absolute(config.socket_dir())); }
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config& config,
@@ -50,9 +65,8 @@ absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config&
   options.inherited = std::move(inherited);
   options.notify_socket = notify_socket;
   options.keeper_dir = config.keeper_dir();
-  options.is_ours = [mark = StoreMark(config)](absl::string_view name) {
-    return !cache::IsOthers(name, mark);
-  };
+  options.is_ours = [marks = std::vector<std::string>{StoreMark(config), FormerMark(config)}](
+                        absl::string_view name) { return !cache::IsOthers(name, marks); };
   // The manager goes first, and is known by its socket.
   options.observer = LogOf(options.ForManager() ? notify_socket : config.keeper_dir());
   return fd_store::Open(std::move(options));
@@ -60,9 +74,9 @@ absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config&
 
 std::string StoreMark(const v1::Config& config) {
   std::error_code error;
-  const auto folder = std::filesystem::absolute(config.socket_dir(), error).lexically_normal();
-  // One with a slash at its end has no last part.
-  return cache::OwnerMark((folder.has_filename() ? folder : folder.parent_path()).string());
+  // It need not be there yet.
+  const auto folder = std::filesystem::weakly_canonical(Absolute(config.socket_dir()), error);
+  return MarkOf(error ? Absolute(config.socket_dir()) : folder);
 }
 
 v1::KeeperStatus KeeperStatusOf(const fd_store::FdStore& store) {

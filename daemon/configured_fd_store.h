@@ -19,7 +19,8 @@ absl::StatusOr<std::unique_ptr<fd_store::FdStore>> OpenFdStore(const v1::Config&
                                                                const std::string& notify_socket,
                                                                fd_store::Inherited inherited);
 
-// What marks this daemon's descriptors there: cache::OwnerMark of its socket folder.
+// What marks this daemon's descriptors there: cache::OwnerMark of its socket folder, by whatever
+// symbolic links the config has it.
 std::string StoreMark(const v1::Config& config);
 
 // For operators. `store` isn't null.

@@ -1,13 +1,14 @@
 #include "daemon/cache/owner_mark.h"
 
+#include <algorithm>
 #include <cstddef>
-#include <vector>
+#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "daemon/cache/stored_name.h"
 #include "daemon/source/checksum.h"
 
 namespace weightd::cache {
@@ -15,7 +16,6 @@ namespace {
 
 constexpr char kMarked = 'F';
 constexpr size_t kMarkDigits = 16;
-constexpr size_t kPlaceDigits = 32;
 
 }  // namespace
 
@@ -26,11 +26,12 @@ std::string OwnerMark(absl::string_view socket_dir) {
                       absl::AsciiStrToUpper(digest.substr(0, kMarkDigits - 1)));
 }
 
-bool IsOthers(absl::string_view stored_name, absl::string_view mark) {
-  // As StoredName: what it is of, its place, and which part.
-  const std::vector<absl::string_view> words = absl::StrSplit(stored_name, '.');
-  return words.size() == 3 && words[1].size() == kPlaceDigits && words[1][0] == kMarked &&
-         !absl::StartsWith(words[1], mark);
+bool IsOthers(absl::string_view stored_name, absl::Span<const std::string> marks) {
+  const std::optional<NameWords> words = NameWords::In(stored_name);
+  return words.has_value() && words->place[0] == kMarked &&
+         std::none_of(marks.begin(), marks.end(), [&](const std::string& mark) {
+           return absl::StartsWith(words->place, mark);
+         });
 }
 
 }  // namespace weightd::cache

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 // Several daemons may use one keeper. Each knows what is its own, and what an earlier daemon in its
 // place left, by the socket folder that they serve: the first digits of a place in the store are a
@@ -16,9 +17,9 @@ namespace weightd::cache {
 // Of whoever serves that folder: 16 hexadecimal digits.
 std::string OwnerMark(absl::string_view socket_dir);
 
-// Whether a descriptor in the store is another daemon's, by its name; not so of what no daemon
-// would call so.
-bool IsOthers(absl::string_view stored_name, absl::string_view mark);
+// Whether a descriptor in the store is another daemon's than those that `marks` are of, by its
+// name; not so of what no daemon would call so.
+bool IsOthers(absl::string_view stored_name, absl::Span<const std::string> marks);
 
 }  // namespace weightd::cache
 

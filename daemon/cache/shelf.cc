@@ -1,14 +1,11 @@
 #include "daemon/cache/shelf.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "common/byte_range.h"
 #include "common/status.h"
@@ -20,28 +17,11 @@
 namespace weightd::cache {
 namespace {
 
-constexpr absl::string_view kPrefix = "host.";
-constexpr absl::string_view kCopyPrefix = "gpu.";
-constexpr size_t kPlaceDigits = 32;
 // How long who needs memory waits for the keeper, and how long nobody does once it was too slow.
 constexpr absl::Duration kSettlePatience = absl::Seconds(1);
 constexpr absl::Duration kSilence = absl::Seconds(10);
 // Smaller cards belong to the daemon's own memory, not to the budget.
 constexpr uint64_t kUncountedBytes = 1 << 20;
-
-absl::string_view TextOf(Part part) {
-  switch (part) {
-    case Part::kCard:
-      return "card";
-    case Part::kWeights:
-      return "weights";
-    case Part::kIndex:
-      return "index";
-    case Part::kSmallFiles:
-      break;
-  }
-  return "files";
-}
 
 std::string NewPlace(absl::string_view mark) {
   std::random_device random;
@@ -51,19 +31,6 @@ std::string NewPlace(absl::string_view mark) {
   }
   place.resize(kPlaceDigits);
   return place;
-}
-
-// After the prefix, and the dot after it; nothing if there is none.
-std::optional<std::string> ConsumePlace(absl::string_view prefix, absl::string_view& name) {
-  if (!absl::ConsumePrefix(&name, prefix) || name.size() <= kPlaceDigits ||
-      name[kPlaceDigits] != '.') {
-    return std::nullopt;
-  }
-  std::string place(name.substr(0, kPlaceDigits));
-  name.remove_prefix(kPlaceDigits + 1);
-  return std::all_of(place.begin(), place.end(), absl::ascii_isxdigit)
-             ? std::optional(std::move(place))
-             : std::nullopt;
 }
 
 absl::StatusOr<KeptMemory> MemoryOf(const host::HostSegment& segment, uint64_t bytes) {
@@ -101,40 +68,6 @@ absl::StatusOr<CardFacts> FactsOf(const pipeline::ResidentModel& model,
 }
 
 }  // namespace
-
-std::string StoredName::ToString() const { return absl::StrCat(kPrefix, place, ".", TextOf(part)); }
-
-std::optional<StoredName> StoredName::Parse(absl::string_view name) {
-  std::optional<std::string> place = ConsumePlace(kPrefix, name);
-  if (!place.has_value()) {
-    return std::nullopt;
-  }
-  const auto part =
-      std::find_if(kParts.begin(), kParts.end(), [&](Part one) { return TextOf(one) == name; });
-  if (part == kParts.end()) {
-    return std::nullopt;
-  }
-  return StoredName{.place = *std::move(place), .part = *part};
-}
-
-std::string StoredCopyName::ToString() const {
-  return absl::StrCat(kCopyPrefix, place, ".", gpu.ToText());
-}
-
-std::optional<StoredCopyName> StoredCopyName::Parse(absl::string_view name) {
-  absl::string_view rest = name;
-  std::optional<std::string> place = ConsumePlace(kCopyPrefix, rest);
-  if (!place.has_value()) {
-    return std::nullopt;
-  }
-  const absl::StatusOr<GpuId> gpu = GpuId::FromText(rest);
-  if (!gpu.ok()) {
-    return std::nullopt;
-  }
-  StoredCopyName parsed = {.place = *std::move(place), .gpu = *gpu};
-  // By its name it is taken out.
-  return parsed.ToString() == name ? std::optional(std::move(parsed)) : std::nullopt;
-}
 
 // One model's place in the store. Held by its segments, each of which takes its own descriptor out,
 // and by whoever may keep copies there; the last one takes the card out.

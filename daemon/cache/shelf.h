@@ -1,9 +1,7 @@
 #ifndef WEIGHTD_DAEMON_CACHE_SHELF_H_
 #define WEIGHTD_DAEMON_CACHE_SHELF_H_
 
-#include <array>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -15,6 +13,7 @@
 #include "common/gpu_id.h"
 #include "daemon/cache/card.h"
 #include "daemon/cache/card_facts.h"
+#include "daemon/cache/stored_name.h"
 #include "daemon/fd_store/fd_store.h"
 #include "daemon/host/host_segment.h"
 #include "daemon/host/host_tier.h"
@@ -22,29 +21,6 @@
 #include "daemon/source/source.h"
 
 namespace weightd::cache {
-
-// A model's memfds.
-enum class Part { kCard, kWeights, kIndex, kSmallFiles };
-inline constexpr std::array kParts = {Part::kCard, Part::kWeights, Part::kIndex, Part::kSmallFiles};
-
-// What a descriptor in the store is called: "host.", the model's place there (32 hexadecimal
-// digits, never used again), and the part.
-struct StoredName {
-  std::string place;
-  Part part = Part::kCard;
-
-  std::string ToString() const;
-  static std::optional<StoredName> Parse(absl::string_view name);
-};
-
-// What the descriptor of a copy on a GPU is called: "gpu.", the model's place, the GPU's UUID.
-struct StoredCopyName {
-  std::string place;
-  GpuId gpu;
-
-  std::string ToString() const;
-  static std::optional<StoredCopyName> Parse(absl::string_view name);
-};
 
 // The models that lie in a store of descriptors, so that they outlive this process. Each segment
 // stays there until its memory is gone, drained segments until the last client has let go of them;

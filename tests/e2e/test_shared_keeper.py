@@ -33,6 +33,22 @@ def test_each_takes_back_its_own(daemons: Daemons, keeper: Keeper, files: pathli
         assert not lines_of(daemon, "model.not_readopted")
 
 
+def test_a_folder_is_the_same_by_whatever_link_it_is_reached(
+    daemons: Daemons, keeper: Keeper, files: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    by_link = daemons(keeper.config, socket_dir=tmp_path / "link" / "run")
+    by_link.ctl("preload", str(small_model(files / "a.safetensors")))
+    assert by_link.ctl_json("drain")["handed_over"]
+    by_link.kill()
+    plainly = daemons(keeper.config, socket_dir=tmp_path / "real" / "run")
+    assert readopted(plainly) == ["a.safetensors"]
+    plainly.kill()
+    by_link.start()
+    assert readopted(by_link) == ["a.safetensors"]
+
+
 def test_what_one_lets_go_of_is_gone_though_another_has_seen_it(
     daemons: Daemons, keeper: Keeper, files: pathlib.Path
 ) -> None:

@@ -19,9 +19,11 @@ TEST(OwnerMark, TellsFoldersApart) {
   EXPECT_EQ(ours, OwnerMark("/run/weightd"));
   const std::string theirs = OwnerMark("/run/other");
   EXPECT_NE(ours, theirs);
-  EXPECT_FALSE(IsOthers(Name(ours), ours));
-  EXPECT_TRUE(IsOthers(Name(theirs), ours));
-  EXPECT_TRUE(IsOthers(Name(theirs, "card"), ours));
+  EXPECT_FALSE(IsOthers(Name(ours), {ours}));
+  EXPECT_TRUE(IsOthers(Name(theirs), {ours}));
+  EXPECT_TRUE(IsOthers(Name(theirs, "card"), {ours}));
+  EXPECT_FALSE(IsOthers(Name(theirs), {ours, theirs}));
+  EXPECT_TRUE(IsOthers(Name(theirs, "of-a-later-build"), {ours}));
 }
 
 TEST(OwnerMark, StaysTheSameFromBuildToBuild) {
@@ -31,9 +33,9 @@ TEST(OwnerMark, StaysTheSameFromBuildToBuild) {
 TEST(OwnerMark, WhatHasNoneIsAnybodys) {
   const std::string ours = OwnerMark("/run/weightd");
   // As builds wrote them that gave no marks.
-  EXPECT_FALSE(IsOthers("host.f0123456789abcdef0123456789abcde.weights", ours));
+  EXPECT_FALSE(IsOthers("host.f0123456789abcdef0123456789abcde.weights", {ours}));
   for (const char* none : {"", "host", "host.F", "host.F.card", "x.y.z.w", "foreign"}) {
-    EXPECT_FALSE(IsOthers(none, ours)) << none;
+    EXPECT_FALSE(IsOthers(none, {ours})) << none;
   }
 }
 
