@@ -23,22 +23,38 @@ constexpr absl::Duration kFlushPatience = absl::Seconds(2);
 
 fd_store::Observer LogOf(const std::string& keeper) {
   fd_store::Observer observer;
-  observer.on_away = [keeper](const absl::Status& why) {
+  observer.on_away = [keeper](const absl::Status& why, fd_store::Charges ours) {
     Log(LogLevel::kWarning, "keeper.away",
-        {{"keeper", keeper}, {"error", why.message()}, {"hint", HintOf(why)}});
+        {{"keeper", keeper},
+         {"error", why.message()},
+         {"models", ours.models},
+         {"descriptors", ours.descriptors},
+         {"hint", HintOf(why)}});
   };
-  observer.on_back = [keeper](size_t descriptors) {
-    Log(LogLevel::kInfo, "keeper.back", {{"keeper", keeper}, {"descriptors", descriptors}});
+  observer.on_back = [keeper](fd_store::Charges ours) {
+    Log(LogLevel::kInfo, "keeper.back",
+        {{"keeper", keeper}, {"models", ours.models}, {"descriptors", ours.descriptors}});
   };
-  observer.on_refused = [](absl::string_view name, const absl::Status& why) {
+  observer.on_refused = [](absl::string_view name, absl::string_view model,
+                           const absl::Status& why) {
     Log(LogLevel::kWarning, "keeper.refused",
-        {{"name", name}, {"error", why.message()}, {"hint", HintOf(why)}});
+        {{"model", model}, {"name", name}, {"error", why.message()}, {"hint", HintOf(why)}});
   };
   observer.on_others = [keeper](size_t descriptors) {
-    Log(LogLevel::kInfo, "keeper.others", {{"keeper", keeper}, {"descriptors", descriptors}});
+    Log(LogLevel::kInfo, "keeper.others",
+        {{"keeper", keeper},
+         {"descriptors", descriptors},
+         {"hint",
+          "nothing while daemons of other socket folders use it; what such a folder's last daemon "
+          "left stays until the keeper ends"}});
   };
-  observer.on_let_go = [keeper](size_t descriptors) {
-    Log(LogLevel::kWarning, "keeper.let_go", {{"keeper", keeper}, {"descriptors", descriptors}});
+  observer.on_late = [keeper](size_t descriptors) {
+    Log(LogLevel::kWarning, "keeper.late",
+        {{"keeper", keeper},
+         {"descriptors", descriptors},
+         {"hint",
+          "it was away or hung as this daemon started: see why, for what was asked for "
+          "meanwhile was loaded again"}});
   };
   return observer;
 }
@@ -92,11 +108,17 @@ v1::KeeperStatus KeeperStatusOf(const fd_store::FdStore& store) {
 }
 
 void FlushFdStore(fd_store::FdStore* store) {
-  if (store != nullptr && !store->Flush(absl::Now() + kFlushPatience)) {
-    Log(LogLevel::kWarning, "keeper.unfinished",
-        {{"message",
-          "it has not confirmed everything: the next daemon may have to load some again"}});
+  if (store == nullptr || store->Flush(absl::Now() + kFlushPatience)) {
+    return;
   }
+  const fd_store::StoreStatus status = store->status();
+  Log(LogLevel::kWarning, "keeper.unfinished",
+      {{"keeper", status.place},
+       {"message", "it has not confirmed everything: the next daemon may have to load some again"},
+       {"descriptors", status.pending + status.refused},
+       {"hint", status.reachable
+                    ? "run weightctl drain before the daemon ends: it waits for the keeper"
+                    : "see to the keeper: keeper.away says what is wrong with it"}});
 }
 
 }  // namespace weightd

@@ -175,16 +175,19 @@ absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_
   loader.staging_bytes = config.gpu().ring();
   loader_ = pipeline::MakeModelLoader(&sources_, service::EncodeTensorIndex, std::move(loader));
   const auto host_tier = std::make_shared<host::HostTier>(std::move(tier));
-  cache_ = cache::Cache::Create({.revalidate = RevalidateInterval(config.cache()),
-                                 .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
-                                 .max_loads = static_cast<int>(config.cache().max_loads()),
-                                 .quotas = QuotasOf(config),
-                                 .fd_store = fd_store,
-                                 .store_mark = StoreMark(config),
-                                 .encode_card = service::EncodeCard,
-                                 .decode_card = service::DecodeCard,
-                                 .decode_index = service::DecodeTensorIndex},
-                                host_tier, loader_.get(), gpus_.get());
+  cache_ = cache::Cache::Create(
+      {.revalidate = RevalidateInterval(config.cache()),
+       .unclaimed_lease = ToDuration(config.cache().unclaimed_lease()),
+       .max_loads = static_cast<int>(config.cache().max_loads()),
+       .quotas = QuotasOf(config),
+       .fd_store = fd_store,
+       .store_mark = StoreMark(config),
+       .encode_card = service::EncodeCard,
+       .decode_card = service::DecodeCard,
+       .decode_index = service::DecodeTensorIndex,
+       .pinned_by_config = [this](const Uri& model) { return models_.Pins(model); },
+       .verify_of = [this](const Uri& model) { return models_.RulesOf(model).verify; }},
+      host_tier, loader_.get(), gpus_.get());
   line_writing_ = cache_->events().Subscribe(
       [this](const cache::Event& event) { event_lines_.Happened(event); });
   counting_ = cache_->events().Subscribe(

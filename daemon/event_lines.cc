@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "common/ids.h"
+#include "common/status.h"
 #include "common/uri.h"
 
 namespace weightd {
@@ -67,10 +68,18 @@ Line LineOf(cache::EventKind kind) {
   return {LogLevel::kWarning, "event.unknown"};
 }
 
+// What the next daemon finds, or this one did: nobody else tells what to do about it.
+bool IsOfTheKeeper(cache::EventKind kind) {
+  return kind == cache::EventKind::kNotReadopted || kind == cache::EventKind::kNotKept;
+}
+
 }  // namespace
 
 EventLine EventLineOf(const cache::Event& event) {
-  const Line line = LineOf(event.kind);
+  Line line = LineOf(event.kind);
+  if (event.unknown_descriptors > 0) {
+    line.name = "keeper.unknown";
+  }
   // The loss of a GPU is of no model.
   std::vector<LogField> fields;
   if (event.uri != Uri()) {
@@ -85,6 +94,9 @@ EventLine EventLineOf(const cache::Event& event) {
   }
   if (!event.error.ok()) {
     fields.emplace_back("error", event.error.message());
+    if (IsOfTheKeeper(event.kind)) {
+      fields.emplace_back("hint", HintOf(event.error));
+    }
   } else if (event.lease == LeaseId() && event.bytes > 0) {
     fields.emplace_back("bytes", event.bytes);
   }

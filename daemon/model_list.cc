@@ -31,6 +31,9 @@ absl::StatusOr<ModelList::Rules> ModelList::RulesIn(const v1::Config& config) {
     for (const std::string& pin : model.sha256()) {
       RETURN_IF_ERROR(AddPin(pin, of_model.pins));
     }
+    if (model.pin()) {
+      rules.pinned.insert(uri.ToString());
+    }
   }
   return rules;
 }
@@ -99,6 +102,11 @@ pipeline::LoadRules ModelList::RulesOf(const Uri& model) const {
   }
   const auto found = rules->of_models.find(model.ToString());
   return found == rules->of_models.end() ? rules->by_default : found->second;
+}
+
+bool ModelList::Pins(const Uri& model) const {
+  absl::MutexLock lock(&mutex_);
+  return rules_->pinned.contains(model.ToString());
 }
 
 }  // namespace weightd

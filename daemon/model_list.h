@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ class ModelList {
 
   const service::ModelNames& names() const { return names_; }
   pipeline::LoadRules RulesOf(const Uri& model) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Pins(const Uri& model) const ABSL_LOCKS_EXCLUDED(mutex_);
   // While promises are kept: how far.
   std::vector<v1::ConfiguredModel> Snapshot() const { return promises_->Snapshot(); }
 
@@ -53,6 +55,7 @@ class ModelList {
   struct Rules {
     std::map<std::string, pipeline::LoadRules> of_models;
     pipeline::LoadRules by_default;
+    std::set<std::string> pinned;
   };
 
   static absl::StatusOr<Rules> RulesIn(const v1::Config& config);

@@ -28,6 +28,9 @@ std::string WhyNotHandedOver(const v1::DrainNodeResponse& drained) {
              : absl::StrCat(place, " has not confirmed everything: drain again");
 }
 
+// The answer has no room for it.
+constexpr char kNotReachable[] = ", not reachable (keeper.away in the daemon's log says why)";
+
 }  // namespace
 
 std::string KeeperText(const v1::GetStatusResponse& status) {
@@ -35,7 +38,7 @@ std::string KeeperText(const v1::GetStatusResponse& status) {
     return "none: models end with the daemon";
   }
   const v1::KeeperStatus& keeper = status.keeper();
-  std::string text = absl::StrCat(keeper.place(), keeper.reachable() ? "" : ", not reachable", ": ",
+  std::string text = absl::StrCat(keeper.place(), keeper.reachable() ? "" : kNotReachable, ": ",
                                   Counted(keeper.stored(), "descriptor"));
   const auto add = [&text](uint64_t count, absl::string_view what) {
     if (count > 0) {
@@ -60,8 +63,9 @@ std::string ReadoptionText(const v1::Readoption& readoption) {
 }
 
 std::string NotReadoptedText(const v1::NotReadopted& one) {
-  return absl::StrCat(one.model().empty() ? "a model" : one.model(),
-                      one.pinned() ? " (pinned)" : "", ": ", one.error().message());
+  const std::string model =
+      one.model().empty() ? "" : absl::StrCat(one.model(), one.pinned() ? " (pinned)" : "", ": ");
+  return absl::StrCat(model, one.error().message());
 }
 
 void PrintNodeDrained(const v1::DrainNodeResponse& drained, std::ostream& out) {

@@ -65,6 +65,12 @@ struct CacheOptions {
   EncodeCard encode_card = {};
   DecodeCard decode_card = {};
   pipeline::DecodeIndex decode_index = {};
+  // Whether the config wants the model pinned; thread-safe.
+  std::function<bool(const Uri&)> pinned_by_config = {};
+  // How closely the config has the model's checksums looked at; thread-safe.
+  std::function<pipeline::VerifyPolicy(const Uri&)> verify_of = [](const Uri&) {
+    return pipeline::VerifyPolicy::kFast;
+  };
 };
 
 // Where on this node's GPUs a client wants a model.
@@ -195,8 +201,10 @@ class Cache {
   // Cancels all loads and waits for them. All waits were destroyed before, or get kShuttingDown.
   virtual ~Cache() = default;
 
-  // Makes models of what an earlier daemon left in the store. Before anybody is served, and before
-  // placements and promises of the config are told. Reads no model's bytes: takes milliseconds.
+  // Makes models of what an earlier daemon left in the store, and later of what the store had not
+  // given by then, but for those that are here or being loaded by that time. Once, before anybody
+  // is served, and before placements and promises of the config are told. Reads no model's bytes:
+  // takes milliseconds.
   virtual void Readopt(std::vector<fd_store::StoredFd> stored) = 0;
 
   // From now on until ResumeLoads no load starts, whoever asks for it: kShuttingDown, for which

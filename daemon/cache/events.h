@@ -75,6 +75,8 @@ struct Event {
   std::optional<Holder> client = {};
   // Of what was not readopted: an operator had pinned it.
   bool pin_lost = false;
+  // Of what was not readopted: so many descriptors that are of no model.
+  uint64_t unknown_descriptors = 0;
 };
 
 // Passes events on to whoever listens at the moment. Thread-safe.

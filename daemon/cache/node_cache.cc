@@ -67,6 +67,7 @@ NodeCache::~NodeCache() {
   }
   // First: what ends from here on is the next daemon's.
   if (shelf_ != nullptr) {
+    options_.fd_store->OnLate(nullptr);
     shelf_->Close();
   }
   const absl::Status reason = ShuttingDown();

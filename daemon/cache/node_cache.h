@@ -40,6 +40,7 @@ absl::Status Drained(const GpuId& gpu);
 absl::Status NodeDraining(const Uri& uri);
 
 struct NotReadopted;
+struct Readopted;
 
 // The Cache. Its parts, by file:
 //   requests.cc      Acquire, Preload, leases
@@ -69,7 +70,8 @@ class NodeCache final : public Cache {
             pipeline::ModelLoader* loader, device::Gpus* gpus);
   ~NodeCache() override;
 
-  void Readopt(std::vector<fd_store::StoredFd> stored) override;
+  void Readopt(std::vector<fd_store::StoredFd> stored) override
+      ABSL_LOCKS_EXCLUDED(room_mutex_, mutex_);
   absl::StatusOr<StoppedLoads> StopLoads(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mutex_);
   bool ResumeLoads() override ABSL_LOCKS_EXCLUDED(mutex_);
   bool LoadsStopped() const override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -183,6 +185,11 @@ class NodeCache final : public Cache {
   void BecomeCurrent(EntryId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // readopt.cc
+  void ReadoptNow(std::vector<fd_store::StoredFd> stored) ABSL_LOCKS_EXCLUDED(room_mutex_, mutex_);
+  void Add(Readopted one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // For one that is here already, or being loaded; takes all of it but its copies.
+  void LeaveBehind(Readopted& one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteUnknown(const std::vector<std::string>& names) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // `is_model`: not just one of its copies.
   void NoteNotReadopted(const NotReadopted& one, bool is_model)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

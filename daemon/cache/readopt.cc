@@ -2,17 +2,28 @@
 // descriptors, see Shelf, and those of them that become models again, see Readoption.
 
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/status.h"
 #include "daemon/cache/node_cache.h"
 #include "daemon/cache/readoption.h"
 
 namespace weightd::cache {
+namespace {
+
+constexpr ptrdiff_t kNamesToTell = 5;
+constexpr absl::string_view kLoadedAgain =
+    "nothing: it was let go of, and is loaded again when somebody asks for it";
+
+}  // namespace
 
 Loaded NodeCache::Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy,
                        absl::Span<const SharedCopy> copies) {
@@ -38,26 +49,35 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
   if (shelf_ == nullptr) {
     return;
   }
-  cache::Readoption found(tier_, gpus_, shelf_.get(), options_.decode_card, options_.decode_index);
+  ReadoptNow(std::move(stored));
+  options_.fd_store->OnLate(
+      [this](std::vector<fd_store::StoredFd> late) { ReadoptNow(std::move(late)); });
+}
+
+void NodeCache::ReadoptNow(std::vector<fd_store::StoredFd> stored) {
+  // Dropped without a lock.
+  std::vector<LeftCopy> not_wanted;
+  // A load that looks for room finds it before or after these are here.
+  absl::MutexLock room(&room_mutex_);
+  cache::Readoption found(tier_, gpus_, shelf_.get(),
+                          {.decode_card = options_.decode_card,
+                           .decode_index = options_.decode_index,
+                           .pinned_by_config = options_.pinned_by_config,
+                           .verify_of = options_.verify_of});
   found.Run(std::move(stored));
-  const absl::Time now = absl::Now();
   absl::MutexLock lock(&mutex_);
+  NoteUnknown(found.unknown);
   for (const NotReadopted& one : found.refused) {
     // Of a copy the model may be elsewhere.
     NoteNotReadopted(one, /*is_model=*/!one.gpu.has_value());
   }
   for (Readopted& one : found.models) {
-    const EntryId id = catalog_.AddReadopted(one.policy, one.model, std::move(one.shelved),
-                                             one.loaded_at, now, Uptime());
-    const Entry& entry = *catalog_.Find(id);
-    Publish(EventKind::kReadopted, entry.uri, entry.revision(), entry.model->charged_bytes());
-    // Else once a copy is back.
-    readoption_.readopted += entry.on_host() ? 1 : 0;
-    if (tier_->options().mlock) {
-      LockLater(std::move(one.model));
-    }
-    for (LeftCopy& copy : one.copies) {
-      TakeBackLater(id, std::move(copy));
+    const Uri& uri = one.model->index.uri;
+    if (catalog_.Find(uri) != nullptr || flights_.contains(uri.ToString())) {
+      LeaveBehind(one);
+      std::move(one.copies.begin(), one.copies.end(), std::back_inserter(not_wanted));
+    } else {
+      Add(std::move(one));
     }
   }
   if (!found.leaving.empty()) {
@@ -66,9 +86,68 @@ void NodeCache::Readopt(std::vector<fd_store::StoredFd> stored) {
   WakeTickerBefore(Uptime());
 }
 
+void NodeCache::Add(Readopted one) {
+  const EntryId id = catalog_.AddReadopted(one.policy, one.model, std::move(one.shelved),
+                                           one.loaded_at, absl::Now(), Uptime());
+  const Entry& entry = *catalog_.Find(id);
+  Publish(EventKind::kReadopted, entry.uri, entry.revision(), entry.model->charged_bytes());
+  // Else once a copy is back.
+  readoption_.readopted += entry.on_host() ? 1 : 0;
+  if (tier_->options().mlock) {
+    LockLater(std::move(one.model));
+  }
+  for (LeftCopy& copy : one.copies) {
+    TakeBackLater(id, std::move(copy));
+  }
+}
+
+void NodeCache::LeaveBehind(Readopted& one) {
+  const Uri uri = one.model->index.uri;
+  const Entry* const here = catalog_.Find(uri);
+  const bool pinned = one.shelved.card->pinned_by(Pinner::kOperator);
+  if (here != nullptr && pinned) {
+    SetPinned(*here, Pinner::kOperator, true);
+  }
+  NoteNotReadopted({.place = {},
+                    .uri = uri,
+                    .revision = one.model->index.revision,
+                    .why = Error(Reason::kDaemonUnreachable,
+                                 "the store answered only after it had been asked for and loaded "
+                                 "again",
+                                 "see to the keeper, which was away or hung at the daemon's start"),
+                    .pinned = here == nullptr && pinned},
+                   /*is_model=*/true);
+  one.shelved.card->SetRank(0);
+  WakeTickerBefore(Uptime());
+  departures_.DropLater(departures_.Announce(uri, std::move(one.model)));
+}
+
+void NodeCache::NoteUnknown(const std::vector<std::string>& names) {
+  if (names.empty()) {
+    return;
+  }
+  readoption_.unknown += names.size();
+  const auto some = names.begin() + std::min<ptrdiff_t>(std::ssize(names), kNamesToTell);
+  readoption_.unknown_why = Error(
+      Reason::kVerificationFailed,
+      absl::StrCat("descriptors in the store that are of no model: ", readoption_.unknown, ": ",
+                   absl::StrJoin(names.begin(), some, ", "), some == names.end() ? "" : ", …"),
+      "they were let go of: find out who else stores there");
+  events_.Publish({.time = absl::Now(),
+                   .kind = EventKind::kNotReadopted,
+                   .uri = {},
+                   .revision = {},
+                   .lease = {},
+                   .error = readoption_.unknown_why,
+                   .unknown_descriptors = names.size()});
+}
+
 void NodeCache::NoteNotReadopted(const NotReadopted& one, bool is_model) {
-  const absl::Status why =
+  absl::Status why =
       one.place.empty() ? one.why : Annotate(one.why, absl::StrCat("descriptors ", one.place));
+  if (HintOf(why).empty()) {
+    why = Error(ReasonOf(why), why.message(), kLoadedAgain);
+  }
   readoption_.not_readopted += is_model ? 1 : 0;
   readoption_.pins_lost += one.pinned ? 1 : 0;
   if (is_model && readoption_.failures.size() < ReadoptionSnapshot::kMostFailures) {

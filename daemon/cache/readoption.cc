@@ -6,11 +6,8 @@
 #include <optional>
 #include <tuple>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/byte_range.h"
-#include "common/printable_text.h"
 #include "common/status.h"
 #include "daemon/host/holders.h"
 #include "daemon/host/kept_memory.h"
@@ -51,51 +48,17 @@ std::optional<KeptMemory> MemoryIn(const CardFacts& facts, Part part) {
   return facts.small_files;
 }
 
-// The names' own rule: others can't be taken out, since nobody can have put them there.
-bool IsName(absl::string_view name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-  });
-}
-
 }  // namespace
 
 Readoption::Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus, Shelf* shelf,
-                       const DecodeCard& decode_card, const pipeline::DecodeIndex& decode_index)
-    : tier_(std::move(tier)),
-      gpus_(gpus),
-      shelf_(shelf),
-      decode_card_(decode_card),
-      decode_index_(decode_index) {}
-
-std::map<std::string, Readoption::Place> Readoption::SortByPlace(
-    std::vector<fd_store::StoredFd> stored) {
-  std::map<std::string, Place> places;
-  for (fd_store::StoredFd& one : stored) {
-    if (std::optional<StoredName> name = StoredName::Parse(one.name)) {
-      places[name->place].fds.emplace(name->part, std::move(one.fd));
-      continue;
-    }
-    if (std::optional<StoredCopyName> name = StoredCopyName::Parse(one.name)) {
-      places[name->place].copies.emplace(name->gpu, std::move(one.fd));
-      continue;
-    }
-    refused.push_back({.place = PrintableText(one.name),
-                       .uri = {},
-                       .revision = {},
-                       .why = Refused("no descriptor of a model is called so")});
-    if (IsName(one.name)) {
-      shelf_->Drop(one.name);
-    }
-  }
-  return places;
-}
+                       Means means)
+    : tier_(std::move(tier)), gpus_(gpus), shelf_(shelf), means_(std::move(means)) {}
 
 void Readoption::Run(std::vector<fd_store::StoredFd> stored) {
   std::vector<Candidate> candidates = ReadCards(SortByPlace(std::move(stored)));
-  // First what can't be freed anyway, then what is pinned, then what was used last.
+  // First what can't be freed anyway, then what is pinned, by whomever, then what was used last.
   const auto order = [](const Candidate& candidate) {
-    return std::tuple(candidate.held, candidate.pinned, candidate.last_used_at);
+    return std::tuple(candidate.held, candidate.wanted, candidate.last_used_at);
   };
   std::sort(candidates.begin(), candidates.end(),
             [&](const Candidate& a, const Candidate& b) { return order(a) > order(b); });
@@ -106,66 +69,8 @@ void Readoption::Run(std::vector<fd_store::StoredFd> stored) {
             [](const Readopted& a, const Readopted& b) { return a.last_used_at < b.last_used_at; });
 }
 
-std::vector<Readoption::Candidate> Readoption::ReadCards(std::map<std::string, Place> places) {
-  std::vector<Candidate> candidates;
-  for (auto& [place, found] : places) {
-    absl::StatusOr<Candidate> candidate = ReadCard(place, std::move(found.fds));
-    if (candidate.ok()) {
-      candidates.push_back(*std::move(candidate));
-      candidates.back().copies = std::move(found.copies);
-      continue;
-    }
-    refused.push_back({.place = place, .uri = {}, .revision = {}, .why = candidate.status()});
-    Shelf::Kept kept = shelf_->PlaceOf(place);
-    for (const Part part : kParts) {
-      kept.Drop(part);
-    }
-    for (const auto& [gpu, fd] : found.copies) {
-      kept.DropCopy(gpu);
-    }
-  }
-  absl::flat_hash_map<std::string, uint64_t> highest;
-  for (const Candidate& candidate : candidates) {
-    uint64_t& rank = highest[candidate.facts.index.uri.ToString()];
-    rank = std::max(rank, candidate.card->rank());
-  }
-  for (Candidate& candidate : candidates) {
-    // Each rank is one model's; should two have the same, one of them.
-    uint64_t& rank = highest[candidate.facts.index.uri.ToString()];
-    candidate.current = rank > 0 && candidate.card->rank() == rank;
-    rank = candidate.current ? 0 : rank;
-  }
-  return candidates;
-}
-
-absl::StatusOr<Readoption::Candidate> Readoption::ReadCard(absl::string_view place, Fds fds) {
-  Candidate candidate;
-  candidate.place = std::string(place);
-  const auto card = fds.find(Part::kCard);
-  if (card == fds.end()) {
-    return Refused("it has no card");
-  }
-  if (fds.count(Part::kCard) > 1) {
-    return Refused("it has several cards");
-  }
-  absl::StatusOr<Card::Found> found = Card::Open(card->second);
-  if (!found.ok()) {
-    return Annotate(found.status(), WordFor(Part::kCard));
-  }
-  candidate.card = std::move(found->card);
-  candidate.pinned = candidate.card->pinned_by(Pinner::kOperator);
-  candidate.last_used_at = candidate.card->last_used_at();
-  ASSIGN_OR_RETURN(candidate.facts, decode_card_(found->body));
-  const auto weights = fds.find(Part::kWeights);
-  candidate.held = weights != fds.end() && candidate.facts.weights.has_value() &&
-                   host::CheckSealed(weights->second, candidate.facts.weights->bytes).ok() &&
-                   host::HeldByOthers(weights->second);
-  candidate.fds = std::move(fds);
-  return candidate;
-}
-
 void Readoption::Take(Candidate candidate) {
-  Shelf::Kept kept = shelf_->PlaceOf(candidate.place);
+  Shelf::Kept kept = shelf_->PlaceOf(candidate.place, candidate.facts.index.uri.Redacted());
   kept.KeepCard(candidate.fds.find(Part::kCard)->second);
   Segments segments;
   NotReadopted refusal = {.place = candidate.place,
@@ -222,21 +127,17 @@ absl::Status Readoption::TakeParts(Candidate& candidate, Shelf::Kept& kept, Segm
                                    : absl::OkStatus());
       continue;
     }
-    auto segment = TakePart(candidate, part, *memory, kept);
-    if (segment.ok()) {
-      segments[part] = *std::move(segment);
-    } else {
+    const absl::Status taken = TakePart(candidate, part, *memory, kept, segments);
+    why.Update(Annotate(taken, WordFor(part)));
+    if (!segments.contains(part)) {
       kept.Drop(part);
-      why.Update(Annotate(segment.status(), WordFor(part)));
     }
   }
   return why;
 }
 
-absl::StatusOr<std::shared_ptr<host::HostSegment>> Readoption::TakePart(Candidate& candidate,
-                                                                        Part part,
-                                                                        const KeptMemory& memory,
-                                                                        Shelf::Kept& kept) {
+absl::Status Readoption::TakePart(Candidate& candidate, Part part, const KeptMemory& memory,
+                                  Shelf::Kept& kept, Segments& segments) {
   const auto [first, last] = candidate.fds.equal_range(part);
   for (auto fd = first; fd != last; ++fd) {
     ASSIGN_OR_RETURN(const host::MemoryId id, host::MemoryIdOf(fd->second));
@@ -246,20 +147,38 @@ absl::StatusOr<std::shared_ptr<host::HostSegment>> Readoption::TakePart(Candidat
   }
   const uint64_t bytes = AlignUp(memory.bytes, kPageBytes);
   RETURN_IF_ERROR(host::CheckSealed(first->second, bytes));
-  ASSIGN_OR_RETURN(host::Reservation room, tier_->ReserveFilled(bytes));
+  ASSIGN_OR_RETURN(Room room, RoomFor(first->second, bytes));
   const pipeline::ModelIndex& index = candidate.facts.index;
   const std::string label = pipeline::SegmentLabel(index.uri, index.revision);
-  ASSIGN_OR_RETURN(std::shared_ptr<host::HostSegment> segment,
-                   host::HostSegment::Adopt(part == Part::kWeights ? label
-                                            : part == Part::kIndex ? absl::StrCat(label, " index")
-                                                                   : absl::StrCat(label, " files"),
-                                            std::move(first->second), bytes, std::move(room),
-                                            candidate.card->holders()));
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<host::HostSegment> segment,
+      host::HostSegment::Adopt(part == Part::kWeights ? label
+                               : part == Part::kIndex ? absl::StrCat(label, " index")
+                                                      : absl::StrCat(label, " files"),
+                               std::move(first->second), bytes, std::move(room.reservation),
+                               candidate.card->holders()));
   if (std::distance(first, last) > 1) {
     kept.Drop(part);  // Others, opened by themselves, would hold the memory for ever.
   }
   kept.Keep(part, *segment);
-  return segment;
+  segments[part] = std::move(segment);
+  return room.refusal;
+}
+
+absl::StatusOr<Readoption::Room> Readoption::RoomFor(const Fd& memory, uint64_t bytes) {
+  absl::StatusOr<host::Reservation> room = tier_->ReserveFilled(bytes);
+  if (room.ok()) {
+    return Room{.reservation = *std::move(room), .refusal = {}};
+  }
+  if (!host::HeldByOthers(memory)) {
+    return room.status();
+  }
+  return Room{.reservation = tier_->ReserveHeld(bytes),
+              .refusal = Error(ReasonOf(room.status()),
+                               absl::StrCat(room.status().message(),
+                                            "; clients still map it: it drains, and counts "
+                                            "until they have let go of it"),
+                               "end those clients, or raise the host budget in the config")};
 }
 
 std::vector<LeftCopy> Readoption::TakeCopies(Candidate& candidate, Shelf::Kept& kept,
@@ -316,7 +235,7 @@ absl::StatusOr<SharedModel> Readoption::Assemble(Candidate& candidate, const Seg
   if (source::HashOf(source::ChecksumKind::kSha256, text) != facts.encoded_index_sha256) {
     return Refused("the digest of its index is wrong");
   }
-  ASSIGN_OR_RETURN(pipeline::ModelIndex decoded, decode_index_(text));
+  ASSIGN_OR_RETURN(pipeline::ModelIndex decoded, means_.decode_index(text));
   model.index = std::move(facts.index);
   const uint64_t segment_bytes =
       model.weights != nullptr ? model.weights->size() : decoded.segment_bytes;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +24,7 @@
 #include "daemon/cache/catalog.h"
 #include "daemon/cache/left_copy.h"
 #include "daemon/cache/shelf.h"
+#include "daemon/cache/stored_name.h"
 #include "daemon/device/gpus.h"
 #include "daemon/fd_store/fd_store.h"
 #include "daemon/host/host_segment.h"
@@ -67,18 +69,28 @@ struct NotReadopted {
 // all: dropping it would give nothing back. For the same reason it makes no room for loads later
 // (ComesFree), and an operator's eviction lets it drain.
 //
-// For one thread, before anybody else uses the tier.
+// What they map and there is no room for drains, and is charged though the budget is too small.
+//
+// For one thread.
 class Readoption {
  public:
+  struct Means {
+    DecodeCard decode_card;
+    pipeline::DecodeIndex decode_index;
+    // Null: nothing is.
+    std::function<bool(const Uri&)> pinned_by_config;
+    std::function<pipeline::VerifyPolicy(const Uri&)> verify_of;
+  };
   // `gpus` is null on a node without GPUs.
-  Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus, Shelf* shelf,
-             const DecodeCard& decode_card, const pipeline::DecodeIndex& decode_index);
+  Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus, Shelf* shelf, Means means);
 
   void Run(std::vector<fd_store::StoredFd> stored);
 
   // What came of it. Models are least recently used first; no two are of one URI.
   std::vector<Readopted> models;
   std::vector<NotReadopted> refused;
+  // What descriptors were called that are of no model.
+  std::vector<std::string> unknown;
   // To be dropped, which frees memory that nobody maps and may take a while.
   std::vector<std::shared_ptr<host::HostSegment>> leaving;
 
@@ -99,21 +111,32 @@ class Readoption {
     // What the card said when it was read: somebody else may change it.
     bool pinned = false;
     absl::Time last_used_at;
+    // By an operator or the config.
+    bool wanted = false;
     bool held = false;
     bool current = false;
   };
   using Segments = std::map<Part, std::shared_ptr<host::HostSegment>>;
+  struct Room {
+    host::Reservation reservation;
+    // It is not the budget's: the memory may only drain there.
+    absl::Status refusal;
+  };
 
-  // By place; what is called otherwise is refused.
+  // left_places.cc
+  // By place; what is called otherwise is unknown.
   std::map<std::string, Place> SortByPlace(std::vector<fd_store::StoredFd> stored);
   std::vector<Candidate> ReadCards(std::map<std::string, Place> places);
   absl::StatusOr<Candidate> ReadCard(absl::string_view place, Fds fds);
+
+  // readoption.cc
   void Take(Candidate candidate);
   // Those that check out, kept; an error if any doesn't.
   absl::Status TakeParts(Candidate& candidate, Shelf::Kept& kept, Segments& segments);
-  absl::StatusOr<std::shared_ptr<host::HostSegment>> TakePart(Candidate& candidate, Part part,
-                                                              const KeptMemory& memory,
-                                                              Shelf::Kept& kept);
+  // May be among the segments though it is refused: then it drains.
+  absl::Status TakePart(Candidate& candidate, Part part, const KeptMemory& memory,
+                        Shelf::Kept& kept, Segments& segments);
+  absl::StatusOr<Room> RoomFor(const Fd& memory, uint64_t bytes);
   // Those that there is room for; the others are refused. They may be none.
   std::vector<LeftCopy> TakeCopies(Candidate& candidate, Shelf::Kept& kept,
                                    const pipeline::ModelIndex& index);
@@ -124,8 +147,7 @@ class Readoption {
   const std::shared_ptr<host::HostTier> tier_;
   device::Gpus* const gpus_;
   Shelf* const shelf_;
-  const DecodeCard& decode_card_;
-  const pipeline::DecodeIndex& decode_index_;
+  const Means means_;
 };
 
 }  // namespace weightd::cache

@@ -22,14 +22,14 @@ bool WantsRoom(const absl::Status& status) {
 // How many bytes must come free before the tier can have succeeded, at the least; 0 if enough came
 // free since it refused.
 uint64_t Shortfall(const host::HostTier& tier, const absl::Status& refusal, uint64_t bytes) {
-  uint64_t room = 0;
   if (ReasonOf(refusal) == Reason::kHostMemoryShort) {
-    room = tier.options().available_memory().value_or(0);
-  } else {
-    const host::HostUsage usage = tier.usage();
-    room = usage.budget - usage.resident - usage.loading - usage.draining;
+    const uint64_t room = tier.options().available_memory().value_or(0);
+    return room < bytes ? bytes - room : 0;
   }
-  return room < bytes ? bytes - room : 0;
+  const host::HostUsage usage = tier.usage();
+  // More than the budget, where clients hold what an earlier daemon left.
+  const uint64_t taken = usage.resident + usage.loading + usage.draining;
+  return taken + bytes > usage.budget ? taken + bytes - usage.budget : 0;
 }
 
 }  // namespace

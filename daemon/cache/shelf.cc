@@ -73,15 +73,15 @@ absl::StatusOr<CardFacts> FactsOf(const pipeline::ResidentModel& model,
 // and by whoever may keep copies there; the last one takes the card out.
 class Shelf::Place {
  public:
-  Place(std::shared_ptr<Store> store, std::string name)
-      : store_(std::move(store)), name_(std::move(name)) {}
+  Place(std::shared_ptr<Store> store, std::string name, std::string model)
+      : store_(std::move(store)), name_(std::move(name)), model_(std::move(model)) {}
   ~Place() { Drop(Part::kCard); }
   Place(const Place&) = delete;
 
-  void Put(Part part, const Fd& fd) { store_->Put(StoredName{name_, part}.ToString(), fd); }
+  void Put(Part part, const Fd& fd) { store_->Put(StoredName{name_, part}.ToString(), fd, model_); }
   void Drop(Part part) { store_->Drop(StoredName{name_, part}.ToString()); }
   void PutCopy(const GpuId& gpu, const Fd& fd) {
-    store_->Put(StoredCopyName{name_, gpu}.ToString(), fd);
+    store_->Put(StoredCopyName{name_, gpu}.ToString(), fd, model_);
   }
   void DropCopy(const GpuId& gpu) { store_->Drop(StoredCopyName{name_, gpu}.ToString()); }
   // Takes what the card is charged.
@@ -90,6 +90,7 @@ class Shelf::Place {
  private:
   const std::shared_ptr<Store> store_;
   const std::string name_;
+  const std::string model_;
   host::Reservation card_memory_;
 };
 
@@ -103,10 +104,10 @@ Shelf::Shelf(fd_store::FdStore* store, std::shared_ptr<host::HostTier> tier, Enc
   store_->store = store;
 }
 
-void Shelf::Store::Put(absl::string_view name, const Fd& fd) {
+void Shelf::Store::Put(absl::string_view name, const Fd& fd, absl::string_view model) {
   absl::MutexLock lock(&mutex);
   if (store != nullptr) {
-    store->Store(name, fd);
+    store->Store(name, fd, model);
   }
 }
 
@@ -145,9 +146,9 @@ void Shelf::Close() {
 
 void Shelf::Drop(absl::string_view stored_name) { store_->Drop(stored_name); }
 
-Shelf::Kept Shelf::PlaceOf(absl::string_view place) {
+Shelf::Kept Shelf::PlaceOf(absl::string_view place, std::string model) {
   Kept kept;
-  kept.place_ = std::make_shared<Place>(store_, std::string(place));
+  kept.place_ = std::make_shared<Place>(store_, std::string(place), std::move(model));
   return kept;
 }
 
@@ -186,7 +187,7 @@ absl::StatusOr<Shelf::Shelved> Shelf::Keep(const pipeline::ResidentModel& model,
   }
   ASSIGN_OR_RETURN(Card::Made made,
                    Card::Make(pipeline::SegmentLabel(model.index.uri, model.index.revision), body));
-  Kept kept = PlaceOf(NewPlace(mark_));
+  Kept kept = PlaceOf(NewPlace(mark_), model.index.uri.Redacted());
   kept.place_->Charge(std::move(charged));
   kept.KeepCard(made.fd);
   if (model.weights != nullptr) {

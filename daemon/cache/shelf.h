@@ -57,7 +57,8 @@ class Shelf {
     friend class Shelf;
     std::shared_ptr<Place> place_;
   };
-  Kept PlaceOf(absl::string_view place);
+  // `model` is what people are told its descriptors are of.
+  Kept PlaceOf(absl::string_view place, std::string model = {});
 
   struct Shelved {
     std::shared_ptr<Card> card;
@@ -89,7 +90,8 @@ class Shelf {
     // Until then (Uptime) nobody waits for it: it didn't answer.
     absl::Duration silent_until ABSL_GUARDED_BY(mutex) = -absl::InfiniteDuration();
 
-    void Put(absl::string_view name, const Fd& fd) ABSL_LOCKS_EXCLUDED(mutex);
+    void Put(absl::string_view name, const Fd& fd, absl::string_view model)
+        ABSL_LOCKS_EXCLUDED(mutex);
     void Drop(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex);
   };
 

@@ -106,6 +106,9 @@ struct ReadoptionSnapshot {
   uint64_t pins_lost = 0;
   // The first kMostFailures of them.
   std::vector<Failure> failures = {};
+  // Descriptors that are of no model, and what they were called; OK if there were none.
+  uint64_t unknown = 0;
+  absl::Status unknown_why = {};
 
   static constexpr size_t kMostFailures = 20;
 };

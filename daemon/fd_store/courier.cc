@@ -20,9 +20,16 @@ constexpr absl::Duration kTakeBackPatience = absl::Seconds(2);
 // Between attempts to reach a keeper that is away.
 constexpr absl::Duration kFirstPause = absl::Milliseconds(20);
 constexpr absl::Duration kLongestPause = absl::Seconds(1);
+// Between looks whether the keeper can still be found.
+constexpr int kCheckMs = 1000;
 
 absl::Status BadName() {
   return Error(Reason::kInvalidArgument, "its name is not 1-255 of A-Z a-z 0-9 . _ -");
+}
+
+// Whether there is nothing but the keeper to wait for.
+bool EndsByItself(const absl::Status& away) {
+  return ReasonOf(away) != Reason::kNotAllowed && ReasonOf(away) != Reason::kUnsupported;
 }
 
 absl::Status NoRoom(size_t limit) {
@@ -61,12 +68,20 @@ std::vector<StoredFd> Courier::TakeBack() {
   return std::exchange(found_, {});
 }
 
-void Courier::Store(absl::string_view name, const Fd& fd) {
+void Courier::OnLate(Take take) {
+  {
+    absl::MutexLock late(&late_mutex_);
+    take_late_ = std::move(take);
+  }
+  Wake();
+}
+
+void Courier::Store(absl::string_view name, const Fd& fd, absl::string_view model) {
   absl::StatusOr<Fd> copy = fd.Duplicate();
   absl::Status refused = IsName(std::string(name)) ? copy.status() : BadName();
   if (refused.ok()) {
     absl::MutexLock lock(&mutex_);
-    const Journal::Added added = journal_.Add(name, *std::move(copy));
+    const Journal::Added added = journal_.Add(name, *std::move(copy), model);
     if (added == Journal::Added::kThereAlready) {
       return;
     }
@@ -76,7 +91,7 @@ void Courier::Store(absl::string_view name, const Fd& fd) {
   if (refused.ok()) {
     Wake();
   } else {
-    observer_.on_refused(name, refused);
+    observer_.on_refused(name, model, refused);
   }
 }
 
@@ -131,7 +146,9 @@ absl::Status Courier::Serve() {
   }
   RETURN_IF_ERROR(carrier_->Open());
   while (!stopping()) {
+    RETURN_IF_ERROR(carrier_->Check());
     RETURN_IF_ERROR(ListOnce());
+    GiveLate();
     RETURN_IF_ERROR(DoAll());
     IsBack();
     RETURN_IF_ERROR(WaitForWork());
@@ -148,11 +165,7 @@ absl::Status Courier::ListOnce() {
   }
   ASSIGN_OR_RETURN(std::vector<StoredFd> found, carrier_->List());
   LeaveOthers(found);
-  if (!KeepFound(found)) {
-    RETURN_IF_ERROR(LetGo(found));
-  }
-  absl::MutexLock lock(&mutex_);
-  listed_ = true;
+  KeepFound(std::move(found));
   return absl::OkStatus();
 }
 
@@ -168,28 +181,29 @@ void Courier::LeaveOthers(std::vector<StoredFd>& found) {
   }
 }
 
-absl::Status Courier::LetGo(const std::vector<StoredFd>& found) {
-  for (const StoredFd& stored : found) {
-    RETURN_IF_ERROR(carrier_->Remove(stored.name));
-  }
-  if (!found.empty()) {
-    observer_.on_let_go(found.size());
-  }
-  return absl::OkStatus();
-}
-
-bool Courier::KeepFound(std::vector<StoredFd>& found) {
+void Courier::KeepFound(std::vector<StoredFd> found) {
   absl::MutexLock lock(&mutex_);
-  if (taken_back_) {
-    return false;
-  }
   for (const StoredFd& stored : found) {
     if (absl::StatusOr<Fd> copy = stored.fd.Duplicate(); copy.ok()) {
       journal_.AddStored(stored.name, *std::move(copy));
     }
   }
   found_ = std::move(found);
-  return true;
+  listed_ = true;
+}
+
+void Courier::GiveLate() {
+  absl::MutexLock late(&late_mutex_);
+  std::vector<StoredFd> found;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (take_late_ == nullptr || !taken_back_ || found_.empty()) {
+      return;
+    }
+    found = std::exchange(found_, {});
+  }
+  observer_.on_late(found.size());
+  take_late_(std::move(found));
 }
 
 absl::Status Courier::DoAll() {
@@ -214,7 +228,12 @@ absl::Status Courier::Do(const Journal::Task& task) {
   absl::Status done = task.entry == nullptr ? carrier_->Remove(task.name)
                                             : carrier_->Store(task.name, task.entry->fd);
   if (IsRefusal(done)) {
-    observer_.on_refused(task.name, done);
+    std::string model;
+    {
+      absl::MutexLock lock(&mutex_);
+      model = journal_.ModelOf(task.name);
+    }
+    observer_.on_refused(task.name, model, done);
   }
   absl::MutexLock lock(&mutex_);
   storing_ = false;
@@ -231,32 +250,38 @@ absl::Status Courier::Do(const Journal::Task& task) {
 }
 
 bool Courier::Lost(const absl::Status& why) {
+  bool first = false;
   bool news = false;
+  Charges ours;
   {
     absl::MutexLock lock(&mutex_);
     journal_.StoreAll();
     reached_ = false;
     attempt_failed_ = attempt_;
     unsettled_ = !journal_.done();
-    news = !std::exchange(lost_, true);
+    first = !std::exchange(lost_, true);
+    // One that is not trusted, say, after it was away: that ends by itself no more.
+    news = first || (!EndsByItself(why) && ReasonOf(why) != told_);
+    told_ = news ? ReasonOf(why) : told_;
+    ours = OursLocked();
   }
   if (news) {
-    observer_.on_away(why);
+    observer_.on_away(why, ours);
   }
-  return news;
+  return first;
 }
 
 void Courier::IsBack() {
   bool news = false;
-  size_t descriptors = 0;
+  Charges ours;
   {
     absl::MutexLock lock(&mutex_);
     reached_ = true;
     news = std::exchange(lost_, false);
-    descriptors = journal_.size();
+    ours = OursLocked();
   }
   if (news) {
-    observer_.on_back(descriptors);
+    observer_.on_back(ours);
   }
 }
 
@@ -264,10 +289,13 @@ void Courier::Wake() const { eventfd_write(wake_.get(), 1); }
 
 absl::Status Courier::WaitForWork() const {
   pollfd waits[] = {{wake_.get(), POLLIN, 0}, {carrier_->lost(), POLLIN, 0}};
-  while (poll(waits, 2, -1) < 0 && errno == EINTR) {
+  // One that shows nothing can't be looked for either.
+  const int patience = carrier_->lost() < 0 ? -1 : kCheckMs;
+  while (poll(waits, 2, patience) < 0 && errno == EINTR) {
   }
   if (waits[1].revents != 0) {
-    return Error(Reason::kDaemonUnreachable, "it hung up");
+    return Error(Reason::kDaemonUnreachable, "it hung up",
+                 "see that weightd-keeper runs: once it does, all is stored there");
   }
   eventfd_t times = 0;
   eventfd_read(wake_.get(), &times);

@@ -2,6 +2,7 @@
 #define WEIGHTD_DAEMON_FD_STORE_FD_STORE_H_
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,18 @@ class FdStore {
   // What is there from an earlier daemon; each is given once, before the first Store.
   virtual std::vector<StoredFd> TakeBack() = 0;
 
+  // What TakeBack didn't wait for, for the keeper was away or hung, is given to `take` once it is
+  // known, by a thread of the store; what nobody takes stays for the next daemon. `take` may call
+  // Store and Remove. Null: to nobody from here on; returns when no call is under way.
+  using Take = std::function<void(std::vector<StoredFd>)>;
+  virtual void OnLate([[maybe_unused]] Take take) {}
+
   // Stores a duplicate of `fd` (the same open file description) under `name`; several may have one
-  // name. Returns at once: a thread of the store brings it there, and again whenever the keeper was
-  // away. Names: 1-255 of [A-Za-z0-9._-].
-  virtual void Store(absl::string_view name, const Fd& fd) = 0;
+  // name. `model` is what people are told it is of; empty: of none. Returns at once: a thread of
+  // the store brings it there, and again whenever the keeper was away. Names: 1-255 of
+  // [A-Za-z0-9._-].
+  virtual void Store(absl::string_view name, const Fd& fd, absl::string_view model) = 0;
+  void Store(absl::string_view name, const Fd& fd) { Store(name, fd, {}); }
 
   // Forgets all of that name. Unknown names are fine.
   virtual void Remove(absl::string_view name) = 0;

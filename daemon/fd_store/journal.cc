@@ -17,7 +17,23 @@ size_t Journal::pending() const { return CountHeld(pending_); }
 
 size_t Journal::refused() const { return CountHeld(refused_); }
 
-Journal::Added Journal::Add(absl::string_view name, Fd fd) {
+size_t Journal::models() const {
+  std::set<absl::string_view> models;
+  for (const auto& [name, model] : models_) {
+    models.insert(model);
+  }
+  return models.size();
+}
+
+std::string Journal::ModelOf(absl::string_view name) const {
+  const auto found = models_.find(name);
+  return found == models_.end() ? "" : found->second;
+}
+
+Journal::Added Journal::Add(absl::string_view name, Fd fd, absl::string_view model) {
+  if (!model.empty()) {
+    models_[std::string(name)] = std::string(model);
+  }
   const auto entry = std::make_shared<const Entry>(Entry{std::string(name), std::move(fd)});
   const Added added = Insert(entry);
   if (added == Added::kNew) {
@@ -50,6 +66,9 @@ Journal::Added Journal::Insert(const std::shared_ptr<const Entry>& entry) {
 void Journal::Remove(absl::string_view name) {
   const auto [first, end] = entries_.equal_range(name);
   entries_.erase(first, end);
+  if (const auto model = models_.find(name); model != models_.end()) {
+    models_.erase(model);
+  }
   turned_away_.erase(turned_away_.lower_bound(name), turned_away_.upper_bound(name));
   if (std::find(removals_.begin(), removals_.end(), name) == removals_.end()) {
     removals_.emplace_back(name);

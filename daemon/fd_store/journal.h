@@ -39,12 +39,16 @@ class Journal {
   size_t pending() const;
   // Of these, the ones that the keeper has no room for.
   size_t refused() const;
+  // Models that any of them are of, as far as that was said.
+  size_t models() const;
+  // Empty if that wasn't said.
+  std::string ModelOf(absl::string_view name) const;
   // Of others: what there was no room for here.
   size_t turned_away() const { return turned_away_.size(); }
 
   enum class Added { kNew, kThereAlready, kFull };
   // To be stored, unless this open file is under that name already.
-  Added Add(absl::string_view name, Fd fd);
+  Added Add(absl::string_view name, Fd fd, absl::string_view model = {});
   // The same of one that the keeper has.
   Added AddStored(absl::string_view name, Fd fd);
   void Remove(absl::string_view name);
@@ -69,6 +73,8 @@ class Journal {
 
   const size_t limit_;
   Entries entries_;
+  // By name.
+  std::map<std::string, std::string, std::less<>> models_;
   std::deque<std::string> removals_;
   // Entries that were removed meanwhile may be among them.
   std::deque<std::shared_ptr<const Entry>> pending_;

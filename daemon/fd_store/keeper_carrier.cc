@@ -22,14 +22,29 @@ namespace {
 // A keeper answers at once.
 constexpr int kPatienceMs = 5000;
 
-absl::Status Gone(absl::string_view why) { return Error(Reason::kDaemonUnreachable, why); }
+absl::Status Gone(absl::string_view why) {
+  return Error(Reason::kDaemonUnreachable, why,
+               "see to weightd-keeper: once it answers, all is stored there");
+}
+
+std::string PathIn(const std::string& folder) {
+  return absl::StrCat(folder, "/", std::string(kKeeperSocket));
+}
+
+// For who has to look what is in the way to it.
+absl::Status NoWay(int error_number, absl::string_view what, const std::string& folder) {
+  const absl::Status status = ErrnoError(error_number, what);
+  return Error(
+      ReasonOf(status), status.message(),
+      absl::StrCat("start weightd-keeper --dir ", folder, ", or correct keeper_dir of the config"));
+}
 
 bool IsTrusted(uid_t user) { return user == geteuid() || user == 0; }
 
 absl::Status CheckFolder(const std::string& folder) {
   struct stat found{};
   if (stat(folder.c_str(), &found) != 0) {
-    return ErrnoError(errno, absl::StrCat("stat ", folder));
+    return NoWay(errno, absl::StrCat("stat ", folder), folder);
   }
   if (!S_ISDIR(found.st_mode) || !IsTrusted(found.st_uid) ||
       (found.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
@@ -51,8 +66,10 @@ absl::Status CheckPeer(const Fd& socket) {
     return ErrnoError(errno, "ask who the keeper is");
   }
   if (!IsTrusted(peer.uid)) {
-    return Error(Reason::kNotAllowed, absl::StrCat("the keeper is user ", peer.uid,
-                                                   ", neither root nor the daemon's user"));
+    return Error(
+        Reason::kNotAllowed,
+        absl::StrCat("the keeper is user ", peer.uid, ", neither root nor the daemon's user"),
+        "run weightd-keeper as the daemon's user, or as root");
   }
   return absl::OkStatus();
 }
@@ -63,7 +80,9 @@ absl::Status StatusOf(const std::string& answer) {
   const std::string message(FieldOf(answer, "MESSAGE").value_or(""));
   const std::string text = absl::StrCat("the keeper says ", word, ": ", message);
   if (word == kFull) {
-    return Error(Reason::kTooManyRequests, text);
+    return Error(Reason::kTooManyRequests, text,
+                 "raise the keeper's hard limit of open files (ulimit -Hn), or end daemons that "
+                 "share it: what isn't stored the next daemon loads again");
   }
   return word == kMalformed || word == kUnknown ? Error(Reason::kInvalidArgument, text)
                                                 : Gone(text);
@@ -95,23 +114,52 @@ absl::Status KeeperCarrier::Open() {
   if (!version.has_value()) {
     return StatusOf(greeting.bytes);
   }
-  return *version == kKeeperVersion
-             ? absl::OkStatus()
-             : Error(Reason::kUnsupported, absl::StrCat("the keeper speaks version ", *version,
-                                                        " of the protocol, we ", kKeeperVersion));
+  return *version == kKeeperVersion ? absl::OkStatus()
+                                    : Error(Reason::kUnsupported,
+                                            absl::StrCat("the keeper speaks version ", *version,
+                                                         " of the protocol, we ", kKeeperVersion),
+                                            "run a weightd-keeper of this release");
 }
 
 absl::Status KeeperCarrier::Connect() {
-  const std::string path = absl::StrCat(folder_, "/", std::string(kKeeperSocket));
+  const std::string path = PathIn(folder_);
+  ASSIGN_OR_RETURN(place_, Look());
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
   socket_.Reset(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket_.valid() ||
       connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return ErrnoError(errno, absl::StrCat("connect to ", path));
+    return NoWay(errno, absl::StrCat("connect to ", path), folder_);
   }
-  return absl::OkStatus();
+  // If it was replaced meanwhile, whom we are connected to is anybody's guess.
+  return Check();
+}
+
+absl::StatusOr<KeeperCarrier::Place> KeeperCarrier::Look() const {
+  const std::string path = PathIn(folder_);
+  struct stat found{};
+  if (lstat(path.c_str(), &found) != 0) {
+    return NoWay(errno, absl::StrCat("stat ", path), folder_);
+  }
+  return Place{.device = found.st_dev, .inode = found.st_ino};
+}
+
+absl::Status KeeperCarrier::Check() {
+  const absl::StatusOr<Place> now = Look();
+  if (!now.ok()) {
+    return Error(Reason::kDaemonUnreachable,
+                 absl::StrCat("its socket was removed, and no next daemon would find it: ",
+                              now.status().message()),
+                 absl::StrCat("restart weightd-keeper --dir ", folder_,
+                              ", unless it serves there again by itself"));
+  }
+  return now->device == place_.device && now->inode == place_.inode
+             ? absl::OkStatus()
+             : Error(Reason::kDaemonUnreachable,
+                     absl::StrCat("another socket lies at ", PathIn(folder_),
+                                  " by now, where the next daemon looks"),
+                     "nothing, if another keeper took its place: all is stored there");
 }
 
 absl::StatusOr<std::vector<StoredFd>> KeeperCarrier::List() {

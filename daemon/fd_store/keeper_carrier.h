@@ -1,6 +1,8 @@
 #ifndef WEIGHTD_DAEMON_FD_STORE_KEEPER_CARRIER_H_
 #define WEIGHTD_DAEMON_FD_STORE_KEEPER_CARRIER_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -34,12 +36,19 @@ class KeeperCarrier final : public Carrier {
   // Each request was answered.
   absl::Status Settle() override { return absl::OkStatus(); }
   int lost() const override { return socket_.get(); }
+  absl::Status Check() override;
   void Interrupt() override;
 
  private:
   KeeperCarrier(std::string folder, Fd interrupted)
       : folder_(std::move(folder)), interrupted_(std::move(interrupted)) {}
 
+  // Which socket lies at a path. While we are connected to it, no other one has its inode.
+  struct Place {
+    dev_t device = 0;
+    ino_t inode = 0;
+  };
+  absl::StatusOr<Place> Look() const;
   absl::Status Connect();
   absl::Status Ask(absl::string_view request, int fd);
   absl::StatusOr<Packet> Hear();
@@ -49,6 +58,8 @@ class KeeperCarrier final : public Carrier {
   const std::string folder_;
   const Fd interrupted_;
   Fd socket_;
+  // Where we connected to it.
+  Place place_;
 };
 
 }  // namespace weightd::fd_store

@@ -103,9 +103,18 @@ absl::StatusOr<Reservation> HostTier::ReserveFilled(uint64_t bytes) {
   const uint64_t wanted = AlignUp(bytes, kPageBytes);
   absl::MutexLock lock(&mutex_);
   RETURN_IF_ERROR(CheckBudget(wanted));
-  Reservation reservation(shared_from_this(), wanted);
+  return ChargeFilled(wanted);
+}
+
+Reservation HostTier::ReserveHeld(uint64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  return ChargeFilled(AlignUp(bytes, kPageBytes));
+}
+
+Reservation HostTier::ChargeFilled(uint64_t bytes) {
+  Reservation reservation(shared_from_this(), bytes);
   reservation.charge_ = Charge::kResident;
-  Charged(Charge::kResident) += wanted;
+  Charged(Charge::kResident) += bytes;
   return reservation;
 }
 

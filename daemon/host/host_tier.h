@@ -83,7 +83,8 @@ struct DrainingSegment {
   std::vector<std::string> holders;
 };
 
-// Bytes; resident + loading + draining never exceeds budget.
+// Bytes; resident + loading + draining never exceeds budget, but by what clients held before this
+// daemon began.
 struct HostUsage {
   uint64_t budget = 0;
   uint64_t resident = 0;
@@ -110,6 +111,10 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
   // For memory that is filled already, by an earlier daemon: only the budget is asked, since the
   // machine counts it as taken. Resident from the start.
   absl::StatusOr<Reservation> ReserveFilled(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For memory that clients hold, whether the budget has room for it or not: beyond the budget
+  // nothing else is reserved until it is free.
+  Reservation ReserveHeld(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Makes some more memory ready. False if there is nothing to do: all of it is, or loads run, or
   // there is no room. For a thread that has time; see ReadyKeeper.
@@ -147,6 +152,7 @@ class HostTier : public std::enable_shared_from_this<HostTier> {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void SetReady(std::unique_ptr<ReadyMemory> ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(reserving_)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  Reservation ChargeFilled(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   HostUsage UsageLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t& Charged(Charge charge) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

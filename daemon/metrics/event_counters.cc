@@ -26,9 +26,13 @@ constexpr std::array kLoadEnds = {Reason::kUnspecified,        Reason::kInvalidU
                                   Reason::kShuttingDown,       Reason::kInternal};
 
 // Why models of an earlier daemon are not served by this one, or its own not by the next.
-constexpr std::array kNotReadoptedFor = {Reason::kVerificationFailed, Reason::kUnsupported,
-                                         Reason::kBudgetExceeded,     Reason::kHostMemoryShort,
-                                         Reason::kTooManyRequests,    Reason::kInternal};
+constexpr std::array kNotReadoptedFor = {Reason::kVerificationFailed,
+                                         Reason::kUnsupported,
+                                         Reason::kBudgetExceeded,
+                                         Reason::kHostMemoryShort,
+                                         Reason::kTooManyRequests,
+                                         Reason::kDaemonUnreachable,
+                                         Reason::kInternal};
 constexpr std::array kNotKeptFor = {Reason::kBudgetExceeded, Reason::kHostMemoryShort,
                                     Reason::kTooManyRequests, Reason::kInternal};
 
@@ -86,6 +90,9 @@ EventCounters::EventCounters(prometheus::Registry& registry,
               .Add({})),
       not_readopted_(Counter(registry, "weightd_not_readopted_total",
                              "What an earlier daemon left and this one could not use, by reason.")),
+      unknown_descriptors_(Counter(registry, "weightd_unknown_descriptors_total",
+                                   "Descriptors in the store that are of no model.")
+                               .Add({})),
       pins_lost_(Counter(registry, "weightd_pins_lost_total",
                          "Operators' pins of models that an earlier daemon left and this one could "
                          "not use.")
@@ -147,6 +154,10 @@ void EventCounters::Happened(const cache::Event& event) {
       gpu_losses_.Add({{"gpu", event.gpu->ToText()}}).Increment();
       break;
     case cache::EventKind::kNotReadopted:
+      if (event.unknown_descriptors > 0) {
+        unknown_descriptors_.Increment(static_cast<double>(event.unknown_descriptors));
+        break;
+      }
       not_readopted_.Add({{"reason", LabelOf(ReasonOf(event.error))}}).Increment();
       pins_lost_.Increment(event.pin_lost ? 1 : 0);
       break;

@@ -54,6 +54,7 @@ class EventCounters {
   prometheus::Counter& evicted_bytes_;
   prometheus::Counter& superseded_;
   Counters& not_readopted_;
+  prometheus::Counter& unknown_descriptors_;
   prometheus::Counter& pins_lost_;
   Counters& not_kept_;
   Counters& gpu_copies_;

@@ -132,6 +132,9 @@ v1::Readoption ToProto(const cache::ReadoptionSnapshot& readoption) {
     added.set_pinned(failure.pinned);
     *added.mutable_error() = ToErrorDetail(failure.why, added.model());
   }
+  if (readoption.unknown > 0) {
+    *proto.add_failures()->mutable_error() = ToErrorDetail(readoption.unknown_why, "");
+  }
   return proto;
 }
 

@@ -50,6 +50,20 @@ TEST(EventLine, OfTheNodeItselfHasNoModel) {
   EXPECT_EQ(LineOf(event), "T info    node.resumed");
 }
 
+TEST(EventLine, SaysWhatToDoAboutWhatAnEarlierDaemonLeft) {
+  cache::Event event = LoadOf(cache::EventKind::kNotReadopted);
+  event.request_id = "";
+  event.error = Error(Reason::kVerificationFailed, "no card", "nothing");
+  EXPECT_EQ(LineOf(event),
+            "T warning model.not_readopted model=\"https://host/m\" error=\"no card\" "
+            "hint=\"nothing\"");
+  event.uri = Uri();
+  event.unknown_descriptors = 2;
+  event.error = Error(Reason::kVerificationFailed, "2 descriptors", "find out whose");
+  EXPECT_EQ(LineOf(event),
+            "T warning keeper.unknown error=\"2 descriptors\" hint=\"find out whose\"");
+}
+
 TEST(EventLine, SaysWhatWasLoadedAndWhyNot) {
   cache::Event finished = LoadOf(cache::EventKind::kLoadFinished);
   finished.bytes = 4096;

@@ -153,7 +153,8 @@ def test_a_keeper_full_of_other_memory_is_believed_nothing(
     keeper.store("gpu.nonsense", held)
     os.close(held)
     kept.start()
-    wait_until(lambda: len(lines_of(kept, "model.not_readopted")) == 7, "all are refused")
+    wait_until(lambda: len(lines_of(kept, "model.not_readopted")) == 6, "all are refused")
+    assert "gpu.nonsense" in line_of(kept, "keeper.unknown")["error"]
     assert not lines_of(kept, "model.readopted", gpu=node.uuid(0))
     for why in ("not what a GPU exports", "its mark is missing", "several descriptors", "another GPU", "no GPU"):
         assert any(why in line["error"] for line in lines_of(kept, "model.not_readopted")), why

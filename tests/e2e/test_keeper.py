@@ -43,7 +43,9 @@ def test_the_log_says_when_the_keeper_is_away_and_back(daemons: typing.Callable[
     daemon = daemons(f"keeper_dir: {keeper.folder}")
     assert not lines_of(daemon, "keeper.away")
     assert keeper.end() == 0
-    assert line_of(daemon, "keeper.away")["keeper"] == str(keeper.folder)
+    away = line_of(daemon, "keeper.away")
+    assert away["keeper"] == str(keeper.folder)
+    assert away["error"] == "it hung up" and away["hint"]
     keeper.start()
     assert line_of(daemon, "keeper.back")["descriptors"] == 0
     assert keeper.end(signal.SIGKILL) == -signal.SIGKILL

@@ -3,12 +3,13 @@
 import os
 import pathlib
 import signal
+import tempfile
 import typing
 
 from keepers import Keeper
 from loglines import line_of
 from models import small_model
-from processes import Daemon, wait_until
+from processes import PATIENCE, Daemon, wait_until
 
 Daemons = typing.Callable[..., Daemon]
 
@@ -62,12 +63,68 @@ def test_models_that_do_not_come_back_are_told_and_counted(
     keeper.remove(weights)
     keeper.store("garbage", os.memfd_create("garbage"))
     daemon.start()
-    assert metric(daemon, 'weightd_not_readopted_total{reason="verification_failed"}') == 2
+    assert metric(daemon, 'weightd_not_readopted_total{reason="verification_failed"}') == 1
+    assert metric(daemon, "weightd_unknown_descriptors_total") == 1
     assert metric(daemon, 'weightd_not_readopted_total{reason="budget_exceeded"}') == 0
     assert metric(daemon, "weightd_pins_lost_total") == 1
     assert metric(daemon, "weightd_readopted_models") == 1
     said = daemon.ctl("status").stdout
-    assert "readopted    1 model, 2 not, 1 pin lost\n" in said
+    assert "readopted    1 model, 1 not, 1 pin lost\n" in said
     assert f"  not        file://{bad} (pinned): descriptors " in said and "its weights: not there" in said
+    assert "  not        descriptors in the store that are of no model: 1: garbage\n" in said
     readoption = daemon.status()["readoption"]
-    assert [failure["pinned"] for failure in readoption["failures"]] == [False, True]
+    assert [failure.get("pinned", False) for failure in readoption["failures"]] == [True, False]
+    assert line_of(daemon, "model.not_readopted")["hint"]
+    assert "garbage" in line_of(daemon, "keeper.unknown")["error"]
+
+
+def test_models_of_a_keeper_that_hung_at_the_start_come_back(
+    daemons: Daemons, keeper: Keeper, files: pathlib.Path
+) -> None:
+    daemon = daemons(f"cache: {{revalidate: never}}\n{keeper.config}")
+    missed, loaded = small_model(files / "missed.safetensors"), small_model(files / "loaded.safetensors", seed=2)
+    daemon.ctl("preload", "--pin", str(missed))
+    daemon.ctl("preload", "--pin", str(loaded))
+    wait_until(lambda: len(keeper.names()) == 6, "both are kept")
+    daemon.kill()
+    assert keeper.process is not None
+    keeper.process.send_signal(signal.SIGSTOP)
+    daemon.start()
+    assert daemon.ctl_json("ls").get("models", []) == []
+    daemon.ctl("preload", str(loaded))
+    keeper.process.send_signal(signal.SIGCONT)
+    assert line_of(daemon, "keeper.late")["descriptors"] == 6
+    assert line_of(daemon, "model.readopted")["model"] == f"file://{missed}"
+    assert line_of(daemon, "model.not_readopted")["model"] == f"file://{loaded}"
+    said = daemon.ctl("status").stdout
+    assert "readopted    1 model, 1 not\n" in said, said
+    assert f"  not        file://{loaded}: " in said
+    models = {model["model"]: model for model in daemon.ctl_json("ls")["models"]}
+    assert models[f"file://{missed}"]["readopted"] and models[f"file://{missed}"]["pinned"]
+    assert models[f"file://{loaded}"]["pinned"] and not models[f"file://{loaded}"].get("readopted")
+    assert metric(daemon, "weightd_pins_lost_total") == 0
+    wait_until(lambda: len(keeper.names()) == 6, "each is kept once")
+
+
+def test_what_a_keeper_that_nobody_finds_holds_is_stored_anew(
+    daemons: Daemons, keeper: Keeper, files: pathlib.Path
+) -> None:
+    daemon = daemons(keeper.config)
+    daemon.ctl("preload", str(small_model(files / "m.safetensors")))
+    wait_until(lambda: len(keeper.names()) == 3, "the model is kept")
+    with tempfile.TemporaryDirectory(prefix="weightd-") as aside:
+        keeper.folder.rename(pathlib.Path(aside) / "keeper")
+        away = line_of(daemon, "keeper.away")
+        assert "its socket was removed" in away["error"] and (away["models"], away["descriptors"]) == (1, 3)
+        assert "not reachable (keeper.away in the daemon's log says why)" in daemon.ctl("status").stdout
+        lost = keeper.process
+        assert lost is not None
+        with keeper:
+            assert line_of(daemon, "keeper.back")["models"] == 1
+            wait_until(lambda: len(keeper.names()) == 3, "the model is kept again")
+            assert lost.wait(PATIENCE) == 69
+            daemon.kill()
+            daemon.start()
+            assert daemon.status()["readoption"]["readopted"] == 1
+        keeper.process = None
+        keeper.__enter__()

@@ -114,6 +114,7 @@ def test_each_metric_is_moved_by_what_it_counts(world: World, tmp_path: pathlib.
             "weightd_readopted_models",
             "weightd_not_readopted_total",
             "weightd_pins_lost_total",
+            "weightd_unknown_descriptors_total",
             "weightd_not_kept_total",
         }
         for step in steps(world.node):

@@ -11,7 +11,7 @@ import typing
 import pytest
 import weightd
 from keepers import Keeper
-from loglines import lines_of
+from loglines import line_of, lines_of
 from models import even_model, sharded_model, small_model
 from processes import INSTRUMENTED, PATIENCE, Daemon, Nginx, Reader, wait_until
 
@@ -265,6 +265,8 @@ def test_a_hostile_keeper_is_believed_nothing(
     kept.start()
     assert models(kept).keys() == {"good.safetensors"}
     lines = lines_of(kept, "model.not_readopted")
+    assert "descriptors in the store that are of no model: 1: garbage" in line_of(kept, "keeper.unknown")["error"]
+    del hostile["garbage"]
     assert len(lines) == len(hostile) + 1
     for name in [*hostile, place]:
         assert sum(name.removeprefix("host.").split(".")[0] in line["error"] for line in lines) == 1

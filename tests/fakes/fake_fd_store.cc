@@ -24,10 +24,38 @@ std::vector<fd_store::StoredFd> FakeFdStore::TakeBack() {
   for (const auto& [name, fd] : fds_) {
     stored.push_back({name, fd.Duplicate().value()});
   }
+  if (hangs_) {
+    late_ = std::exchange(stored, {});
+  }
   return stored;
 }
 
-void FakeFdStore::Store(absl::string_view name, const Fd& fd) {
+void FakeFdStore::OnLate(Take take) {
+  absl::MutexLock late(&late_mutex_);
+  take_late_ = std::move(take);
+}
+
+void FakeFdStore::Hang() {
+  absl::MutexLock lock(&mutex_);
+  hangs_ = true;
+}
+
+bool FakeFdStore::Answer() {
+  absl::MutexLock late(&late_mutex_);
+  std::vector<fd_store::StoredFd> stored;
+  {
+    absl::MutexLock lock(&mutex_);
+    hangs_ = false;
+    stored = std::exchange(late_, {});
+  }
+  if (take_late_ == nullptr) {
+    return false;
+  }
+  take_late_(std::move(stored));
+  return true;
+}
+
+void FakeFdStore::Store(absl::string_view name, const Fd& fd, absl::string_view /*model*/) {
   absl::MutexLock lock(&mutex_);
   const auto [first, last] = fds_.equal_range(std::string(name));
   for (auto known = first; known != last; ++known) {

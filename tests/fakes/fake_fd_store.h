@@ -18,8 +18,17 @@ namespace weightd::fakes {
 class FakeFdStore final : public fd_store::FdStore {
  public:
   std::vector<fd_store::StoredFd> TakeBack() override ABSL_LOCKS_EXCLUDED(mutex_);
-  void Store(absl::string_view name, const Fd& fd) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnLate(Take take) override ABSL_LOCKS_EXCLUDED(late_mutex_);
+  using FdStore::Store;
+  void Store(absl::string_view name, const Fd& fd, absl::string_view model) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void Remove(absl::string_view name) override ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The next TakeBack gives nothing, as that of a keeper that hangs.
+  void Hang() ABSL_LOCKS_EXCLUDED(mutex_);
+  // It answers: what was there when it was asked is given to whoever takes it. False if nobody
+  // does.
+  bool Answer() ABSL_LOCKS_EXCLUDED(late_mutex_, mutex_);
 
   // Of all that is there, sorted.
   std::vector<std::string> Names() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -31,7 +40,12 @@ class FakeFdStore final : public fd_store::FdStore {
   void Replace(absl::string_view name, Fd fd) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // Held while it takes.
+  absl::Mutex late_mutex_;
+  Take take_late_ ABSL_GUARDED_BY(late_mutex_);
   mutable absl::Mutex mutex_;
+  bool hangs_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<fd_store::StoredFd> late_ ABSL_GUARDED_BY(mutex_);
   std::multimap<std::string, Fd> fds_ ABSL_GUARDED_BY(mutex_);
 };
 

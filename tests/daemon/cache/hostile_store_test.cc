@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/fd.h"
 #include "daemon/cache/card.h"
 #include "daemon/cache/card_facts.h"
@@ -61,7 +62,13 @@ TEST_F(HostileStoreTest, NamesThatAreNone) {
     fds_.Store(name, fds_.Find(NameOf("weights")));
   }
   Next();
-  EXPECT_EQ(trail_->Count(EventKind::kNotReadopted), 7);
+  const Event unknown = trail_->Await(EventKind::kNotReadopted);
+  EXPECT_EQ(unknown.unknown_descriptors, 7u);
+  EXPECT_TRUE(absl::StrContains(unknown.error.message(), "of no model: 7: "));
+  EXPECT_TRUE(absl::StrContains(unknown.error.message(), "host.0.card, "));
+  EXPECT_EQ(trail_->Count(EventKind::kNotReadopted), 1);
+  EXPECT_EQ(cache_->Readoption().not_readopted, 0u) << "they are no models";
+  EXPECT_EQ(cache_->Readoption().unknown, 7u);
   EXPECT_TRUE(IsResident("m"));
   EXPECT_EQ(fds_.Names().size(), 3u);
 }
@@ -86,6 +93,7 @@ TEST_F(HostileStoreTest, APinThatIsLostIsCounted) {
 TEST_F(HostileStoreTest, OfManyFailuresTheFirstAreTold) {
   for (int i = 0; i < 30; ++i) {
     fds_.Store(absl::StrCat("garbage", i), Memfd(1, 0));
+    fds_.Store(absl::StrFormat("host.%032d.weights", i), Memfd(1, 0));
   }
   Next();
   EXPECT_EQ(cache_->Readoption().readopted, 1u);

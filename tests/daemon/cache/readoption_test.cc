@@ -246,6 +246,72 @@ TEST_F(ReadoptionTest, ASmallerBudgetTakesWhatIsMappedThenWhatIsPinnedThenWhatWa
   AwaitStored(9);
 }
 
+TEST_F(ReadoptionTest, WhatIsMappedAndHasNoRoomDrainsBeyondTheBudget) {
+  Put("mapped", 40, 1);
+  std::vector<ClaimedHandle> mapped = Claim(Lease("mapped"));
+  ASSERT_TRUE(cache_->Pin(Named("mapped"), true).ok());
+  for (int daemon = 0; daemon < 2; ++daemon) {
+    Next(/*budget=*/20);
+    EXPECT_FALSE(IsResident("mapped"));
+    AwaitDraining(41);
+    EXPECT_EQ(cache_->HeldBy("test").draining, 41 * kPageBytes);
+    EXPECT_EQ(cache_->Draining().size(), 2u);
+    EXPECT_EQ(fds_.Names().size(), 3u) << "the next daemon has to know, too";
+  }
+  Next(/*budget=*/20);
+  Put("small", 9, 2);
+  EXPECT_EQ(ReasonOf(Preload("small")->Await().status()), Reason::kBudgetExceeded);
+  mapped.clear();
+  AwaitDraining(0);
+  AwaitStored(0);
+  Load("small");
+  EXPECT_EQ(UsedPages(), 10u);
+}
+
+TEST_F(ReadoptionTest, ItIsToldThatSomethingDrainsBeyondTheBudget) {
+  Put("mapped", 40, 1);
+  const std::vector<ClaimedHandle> mapped = Claim(Lease("mapped"));
+  ASSERT_TRUE(cache_->Pin(Named("mapped"), true).ok());
+  Next(/*budget=*/20);
+  EXPECT_TRUE(absl::StrContains(Complaint(), "clients still map it: it drains")) << Complaint();
+  const ReadoptionSnapshot readoption = cache_->Readoption();
+  ASSERT_EQ(readoption.failures.size(), 1u);
+  EXPECT_EQ(readoption.failures[0].uri, Named("mapped"));
+  EXPECT_EQ(readoption.pins_lost, 1u);
+  EXPECT_EQ(HintOf(readoption.failures[0].why),
+            "end those clients, or raise the host budget in the config");
+}
+
+TEST_F(ReadoptionTest, LoadsMakeRoomBesideWhatDrainsBeyondTheBudget) {
+  Put("drains", 40, 1);
+  Put("stays", 20, 2);
+  const std::vector<ClaimedHandle> drains = Claim(Lease("drains"));
+  std::vector<ClaimedHandle> stays = Claim(Lease("stays"));
+  Next(/*budget=*/60);
+  EXPECT_TRUE(IsResident("stays"));
+  AwaitDraining(41);
+  EXPECT_EQ(UsedPages(), 62u);
+  stays.clear();
+  Put("small", 9, 3);
+  Load("small");
+  EXPECT_FALSE(IsResident("stays"));
+  EXPECT_EQ(UsedPages(), 51u);
+}
+
+TEST_F(ReadoptionTest, WhatTheConfigPinsGoesBeforeWhatWasUsedLast) {
+  Put("configured", 20, 1);
+  Put("new", 22, 2);
+  Load("configured");
+  Load("new");
+  const auto options = [] {
+    return CacheOptions{
+        .pinned_by_config = [](const Uri& uri) { return uri == Named("configured"); }};
+  };
+  Next(/*budget=*/30, options());
+  EXPECT_TRUE(IsResident("configured"));
+  EXPECT_FALSE(IsResident("new"));
+}
+
 TEST_F(ReadoptionTest, NoStoreNoKeeping) {
   Stop();
   tier_.reset();

@@ -90,6 +90,21 @@ TEST(Journal, TakesNoMoreThanItsLimit) {
   EXPECT_EQ(journal.turned_away(), 0);
 }
 
+TEST(Journal, KnowsWhatModelsDescriptorsAreOf) {
+  Journal journal(10);
+  const Fd taken_back = FileWith("0");
+  journal.AddStored("old", taken_back.Duplicate().value());
+  EXPECT_EQ(journal.models(), 0);
+  EXPECT_EQ(journal.Add("old", taken_back.Duplicate().value(), "one"), Added::kThereAlready);
+  journal.Add("m", FileWith("1"), "one");
+  journal.Add("n", FileWith("2"), "other");
+  EXPECT_EQ(journal.models(), 2);
+  EXPECT_EQ(journal.ModelOf("old"), "one");
+  EXPECT_EQ(journal.ModelOf("unknown"), "");
+  journal.Remove("n");
+  EXPECT_EQ(journal.models(), 1);
+}
+
 TEST(Journal, CountsWhatIsNotStored) {
   Journal journal(10);
   journal.AddStored("old", FileWith("0"));

@@ -11,8 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/fd.h"
@@ -62,6 +64,36 @@ class KeeperStoreTest : public ::testing::Test {
   Listed Held() { return TakeBack(*OpenStore()); }
 
   static bool Flush(FdStore& store) { return store.Flush(absl::Now() + kPatience); }
+
+  // What a store gives late.
+  class Late {
+   public:
+    explicit Late(FdStore& store) : store_(store) {
+      store.OnLate([this](const std::vector<StoredFd>& stored) {
+        absl::MutexLock lock(&mutex_);
+        for (const StoredFd& one : stored) {
+          taken_.emplace_back(one.name, TextOf(one.fd));
+        }
+      });
+    }
+    ~Late() { Stop(); }
+    void Stop() { store_.OnLate(nullptr); }
+    // Until there is some, or too long.
+    Listed Await() {
+      absl::MutexLock lock(&mutex_);
+      const auto some = [this] {
+        mutex_.AssertReaderHeld();
+        return !taken_.empty();
+      };
+      mutex_.AwaitWithTimeout(absl::Condition(&some), kPatience);
+      return taken_;
+    }
+
+   private:
+    FdStore& store_;
+    absl::Mutex mutex_;
+    Listed taken_ ABSL_GUARDED_BY(mutex_);
+  };
 
   Watcher watcher_;
   KeeperProcess keeper_;
@@ -207,7 +239,7 @@ TEST_F(KeeperStoreTest, TwoDaemonsLeaveEachOthersAlone) {
   EXPECT_THAT(Held(), ElementsAre(Pair("b.1", "2")));
 }
 
-TEST_F(KeeperStoreTest, OthersAreNotLetGoByADaemonThatComesTooLate) {
+TEST_F(KeeperStoreTest, OthersAreNotGivenLateEither) {
   {
     const auto a = OpenStore("a.");
     a->Store("a.1", FileWith("1"));
@@ -220,10 +252,11 @@ TEST_F(KeeperStoreTest, OthersAreNotLetGoByADaemonThatComesTooLate) {
   keeper_.Freeze();
   const auto b = OpenStore("b.");
   EXPECT_THAT(TakeBack(*b), IsEmpty());
+  Late late(*b);
   keeper_.Thaw();
-  EXPECT_TRUE(watcher_.Heard("let go: 1"));
-  EXPECT_TRUE(Flush(*b));
-  EXPECT_THAT(Held(), ElementsAre(Pair("a.1", "1")));
+  EXPECT_THAT(late.Await(), ElementsAre(Pair("b.1", "old")));
+  EXPECT_TRUE(watcher_.Heard("others: 1", 2));
+  EXPECT_THAT(Held(), UnorderedElementsAre(Pair("a.1", "1"), Pair("b.1", "old")));
 }
 
 TEST_F(KeeperStoreTest, TellsHowItIs) {
@@ -265,7 +298,7 @@ TEST_F(KeeperStoreTest, AKeeperThatWasAwayAMomentAgoIsAskedAgain) {
   }
 }
 
-TEST_F(KeeperStoreTest, WhatComesTooLateToBeTakenBackIsLetGo) {
+TEST_F(KeeperStoreTest, WhatComesTooLateToBeTakenBackIsGivenLater) {
   {
     const auto first = OpenStore();
     first->Store("m", FileWith("old"));
@@ -276,10 +309,82 @@ TEST_F(KeeperStoreTest, WhatComesTooLateToBeTakenBackIsLetGo) {
   const auto store = OpenStore();
   EXPECT_THAT(TakeBack(*store), IsEmpty());
   store->Store("m", FileWith("new"));
+  Late late(*store);
   keeper_.Thaw();
-  EXPECT_TRUE(watcher_.Heard("let go: 2"));
+  EXPECT_THAT(late.Await(), ElementsAre(Pair("m", "old"), Pair("n", "old")));
+  EXPECT_TRUE(watcher_.Heard("late: 2"));
+  store->Remove("n");
   EXPECT_TRUE(Flush(*store));
-  EXPECT_THAT(Held(), ElementsAre(Pair("m", "new")));
+  EXPECT_THAT(Held(), ElementsAre(Pair("m", "old"), Pair("m", "new")));
+  // It is this daemon's now, as if it had been in time.
+  keeper_.Kill();
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 2"));
+  EXPECT_THAT(Held(), UnorderedElementsAre(Pair("m", "old"), Pair("m", "new")));
+}
+
+TEST_F(KeeperStoreTest, WhatNobodyTakesLateStaysForTheNextDaemon) {
+  {
+    const auto first = OpenStore();
+    first->Store("m", FileWith("1"));
+    EXPECT_TRUE(Flush(*first));
+  }
+  keeper_.Freeze();
+  {
+    const auto store = OpenStore();
+    EXPECT_THAT(TakeBack(*store), IsEmpty());
+    Late late(*store);
+    late.Stop();
+    keeper_.Thaw();
+    EXPECT_TRUE(Flush(*store));
+    store->Store("n", FileWith("2"));
+    EXPECT_TRUE(Flush(*store));
+  }
+  EXPECT_THAT(Held(), ElementsAre(Pair("m", "1"), Pair("n", "2")));
+}
+
+TEST_F(KeeperStoreTest, ASocketThatWasRemovedIsToldAndComesBack) {
+  const auto store = OpenStore();
+  (void)store->TakeBack();
+  store->Store("m", FileWith("1"));
+  EXPECT_TRUE(Flush(*store));
+  ASSERT_EQ(unlink(keeper_.socket().c_str()), 0);
+  // Or that another one lies there, if the keeper was faster.
+  EXPECT_TRUE(watcher_.Heard("away: "));
+  EXPECT_TRUE(watcher_.Heard("back: 1"));
+  EXPECT_THAT(Held(), ElementsAre(Pair("m", "1")));
+}
+
+TEST_F(KeeperStoreTest, AllIsStoredInAKeeperThatTookTheFoldersPlace) {
+  const auto store = OpenStore();
+  (void)store->TakeBack();
+  store->Store("m", FileWith("1"));
+  EXPECT_TRUE(Flush(*store));
+  const pid_t first = keeper_.Abandon();
+  ASSERT_EQ(rename(keeper_.folder().c_str(), (keeper_.folder() + ".gone").c_str()), 0);
+  EXPECT_TRUE(watcher_.Heard("away: its socket was removed"));
+  EXPECT_FALSE(store->status().reachable);
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 1"));
+  EXPECT_TRUE(store->status().reachable);
+  EXPECT_THAT(Held(), ElementsAre(Pair("m", "1")));
+  int status = 0;
+  EXPECT_EQ(waitpid(first, &status, 0), first);
+  EXPECT_EQ(WEXITSTATUS(status), 69) << "nobody finds it any more";
+}
+
+TEST_F(KeeperStoreTest, AReasonThatAnOperatorHasToEndIsToldAgain) {
+  keeper_.Kill();
+  const auto store = OpenStore();
+  store->Store("m", FileWith("1"), "file:///m");
+  EXPECT_TRUE(watcher_.Heard("away: connect to "));
+  ASSERT_EQ(chmod(keeper_.folder().c_str(), 0777), 0);
+  EXPECT_TRUE(watcher_.Heard("away: " + keeper_.folder()));
+  EXPECT_TRUE(absl::EndsWith(watcher_.lines().back(), "; 1 models")) << watcher_.lines().back();
+  EXPECT_THAT(watcher_.lines(), SizeIs(2));
+  ASSERT_EQ(chmod(keeper_.folder().c_str(), 0700), 0);
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 1"));
 }
 
 TEST_F(KeeperStoreTest, TwoDaemonsShareItDuringAHandOver) {
@@ -430,9 +535,9 @@ TEST_F(SmallKeeperTest, WhatHasNoRoomIsStoredOnceThereIsSome) {
   options.observer = watcher_.observer();
   const auto store = std::move(Open(std::move(options))).value();
   for (const char* name : {"a", "b", "c"}) {
-    store->Store(name, FileWith(name));
+    store->Store(name, FileWith(name), "file:///m");
   }
-  EXPECT_TRUE(watcher_.Heard("refused: c: the keeper says FULL: no room"));
+  EXPECT_TRUE(watcher_.Heard("refused: c of file:///m: the keeper says FULL: no room"));
   EXPECT_TRUE(store->Flush(absl::Now() + kPatience));
   EXPECT_EQ(store->status().stored, 2);
   EXPECT_EQ(store->status().refused, 1);

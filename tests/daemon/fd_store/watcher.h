@@ -18,15 +18,17 @@ class Watcher {
  public:
   Observer observer() {
     Observer observer;
-    observer.on_away = [this](const absl::Status& why) {
-      Add(absl::StrCat("away: ", why.message()));
+    observer.on_away = [this](const absl::Status& why, Charges ours) {
+      Add(absl::StrCat("away: ", why.message(), "; ", ours.models, " models"));
     };
-    observer.on_back = [this](size_t count) { Add(absl::StrCat("back: ", count)); };
-    observer.on_refused = [this](absl::string_view name, const absl::Status& why) {
-      Add(absl::StrCat("refused: ", name, ": ", why.message()));
+    observer.on_back = [this](Charges ours) { Add(absl::StrCat("back: ", ours.descriptors)); };
+    observer.on_refused = [this](absl::string_view name, absl::string_view model,
+                                 const absl::Status& why) {
+      Add(absl::StrCat("refused: ", name, model.empty() ? "" : absl::StrCat(" of ", model), ": ",
+                       why.message()));
     };
     observer.on_others = [this](size_t count) { Add(absl::StrCat("others: ", count)); };
-    observer.on_let_go = [this](size_t count) { Add(absl::StrCat("let go: ", count)); };
+    observer.on_late = [this](size_t count) { Add(absl::StrCat("late: ", count)); };
     return observer;
   }
 

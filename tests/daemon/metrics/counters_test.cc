@@ -44,6 +44,16 @@ TEST_F(CountersTest, WhatIsLostFromOneDaemonToTheNext) {
   EXPECT_TRUE(Shows("weightd_not_readopted_total{reason=\"verification_failed\"} 2"));
   EXPECT_TRUE(Shows("weightd_pins_lost_total 1"));
   EXPECT_TRUE(Shows("weightd_not_kept_total{reason=\"budget_exceeded\"} 1"));
+  EXPECT_TRUE(Shows("weightd_unknown_descriptors_total 0"));
+  counters_.Happened({.time = {},
+                      .kind = cache::EventKind::kNotReadopted,
+                      .uri = {},
+                      .revision = {},
+                      .lease = {},
+                      .error = Error(Reason::kVerificationFailed, "no"),
+                      .unknown_descriptors = 3});
+  EXPECT_TRUE(Shows("weightd_unknown_descriptors_total 3"));
+  EXPECT_TRUE(Shows("weightd_not_readopted_total{reason=\"verification_failed\"} 2"));
 }
 
 }  // namespace
