@@ -40,6 +40,18 @@ absl::Time PastTime(int64_t micros) {
   return std::min(absl::FromUnixMicros(std::max<int64_t>(micros, 0)), absl::Now());
 }
 
+uint32_t StrictnessOf(pipeline::VerifyPolicy policy) {
+  switch (policy) {
+    case pipeline::VerifyPolicy::kNever:
+      return 1;
+    case pipeline::VerifyPolicy::kFast:
+      return 2;
+    case pipeline::VerifyPolicy::kFull:
+      break;
+  }
+  return 3;
+}
+
 absl::Status Refused(absl::string_view why) { return Error(Reason::kVerificationFailed, why); }
 
 }  // namespace
@@ -47,7 +59,8 @@ absl::Status Refused(absl::string_view why) { return Error(Reason::kVerification
 struct Card::Page {
   char magic[sizeof(kMagic)];
   uint32_t version;
-  uint32_t unused;
+  // Strictness, from 1 on; 0: not said.
+  uint32_t verified_as;
   uint64_t body_bytes;
   char body_sha256[kDigestBytes];
   // These change.
@@ -134,6 +147,24 @@ void Card::SetPinned(Pinner pinner, bool pinned) {
   const uint64_t bit = uint64_t{1} << static_cast<int>(pinner);
   const uint64_t pins = Read(page().pins);
   Write(page().pins, pinned ? pins | bit : pins & ~bit);
+}
+
+pipeline::VerifyPolicy Card::verified_as() const {
+  const uint32_t said = Read(page().verified_as);
+  for (const pipeline::VerifyPolicy policy :
+       {pipeline::VerifyPolicy::kNever, pipeline::VerifyPolicy::kFull}) {
+    if (said == StrictnessOf(policy)) {
+      return policy;
+    }
+  }
+  return pipeline::VerifyPolicy::kFast;
+}
+void Card::SetVerifiedAs(pipeline::VerifyPolicy policy) {
+  Write(page().verified_as, StrictnessOf(policy));
+}
+
+bool IsAsStrict(pipeline::VerifyPolicy one, pipeline::VerifyPolicy other) {
+  return StrictnessOf(one) >= StrictnessOf(other);
 }
 
 uint64_t Card::uses() const { return Read(page().uses); }

@@ -12,6 +12,7 @@
 #include "common/fd.h"
 #include "common/mapping.h"
 #include "daemon/cache/holder.h"
+#include "daemon/pipeline/model.h"
 
 namespace weightd::cache {
 
@@ -54,6 +55,11 @@ class Card {
   absl::Time checked_at() const;
   void SetCheckedAt(absl::Time time);
 
+  // How closely the load that brought it looked at tensors' checksums, at the least; as by default
+  // if the card is of a build that didn't say.
+  pipeline::VerifyPolicy verified_as() const;
+  void SetVerifiedAs(pipeline::VerifyPolicy policy);
+
   // Listeners whose clients were given its memory. What doesn't fit is not remembered.
   std::vector<std::string> holders() const;
   void AddHolder(absl::string_view listener);
@@ -67,6 +73,9 @@ class Card {
   // The last one that was added: most are added again and again.
   std::string last_holder_;
 };
+
+// Whether `one` looks at checksums as closely as `other`, or more so.
+bool IsAsStrict(pipeline::VerifyPolicy one, pipeline::VerifyPolicy other);
 
 struct Card::Made {
   std::unique_ptr<Card> card;

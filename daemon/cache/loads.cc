@@ -76,6 +76,7 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
   }
   RETURN_IF_ERROR(load.cancellation.status());
   ASSIGN_OR_RETURN(const pipeline::Destinations destinations, DestinationsOf(load));
+  const pipeline::VerifyPolicy verify = options_.verify_of(load.uri);
   ASSIGN_OR_RETURN(pipeline::ResidentModel loaded,
                    loader_->Load(
                        resolved, load.policy, key,
@@ -83,7 +84,7 @@ absl::Status NodeCache::Attempt(Load& load, const std::optional<pipeline::ModelK
                        destinations, load.progress, load.cancellation));
   LoadedCopies copies = {.segments = std::move(loaded.copies),
                          .failures = std::move(loaded.copy_failures)};
-  Loaded kept = Keep(std::move(loaded), NewsPolicy(load.policy), copies.segments);
+  Loaded kept = Keep(std::move(loaded), NewsPolicy(load.policy), verify, copies.segments);
 
   Outcomes outcomes;
   {

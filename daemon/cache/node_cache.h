@@ -194,8 +194,9 @@ class NodeCache final : public Cache {
   void NoteNotReadopted(const NotReadopted& one, bool is_model)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Keeps it for the next daemon, if there is a store.
+  // `asked` is what the config said of its checksums before it was loaded.
   Loaded Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy,
-              absl::Span<const SharedCopy> copies);
+              pipeline::VerifyPolicy asked, absl::Span<const SharedCopy> copies);
   void LockLater(SharedModel model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Lock(const std::weak_ptr<const pipeline::ResidentModel>& model) ABSL_LOCKS_EXCLUDED(mutex_);
 

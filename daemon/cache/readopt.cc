@@ -26,7 +26,7 @@ constexpr absl::string_view kLoadedAgain =
 }  // namespace
 
 Loaded NodeCache::Keep(pipeline::ResidentModel model, const source::ReadPolicy& policy,
-                       absl::Span<const SharedCopy> copies) {
+                       pipeline::VerifyPolicy asked, absl::Span<const SharedCopy> copies) {
   const bool kept_on_gpu = std::any_of(copies.begin(), copies.end(), [](const SharedCopy& copy) {
     return copy->handles() == device::Handles::kDescriptor;
   });
@@ -34,7 +34,10 @@ Loaded NodeCache::Keep(pipeline::ResidentModel model, const source::ReadPolicy& 
   // As exactly as cards have it.
   loaded.at = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));
   if (shelf_ != nullptr && (model.weights != nullptr || kept_on_gpu)) {
-    absl::StatusOr<Shelf::Shelved> shelved = shelf_->Keep(model, policy, loaded.at);
+    // The config may have changed as the load began: one of both it was.
+    const pipeline::VerifyPolicy now = options_.verify_of(model.index.uri);
+    absl::StatusOr<Shelf::Shelved> shelved =
+        shelf_->Keep(model, policy, IsAsStrict(now, asked) ? asked : now, loaded.at);
     if (shelved.ok()) {
       loaded.shelved = *std::move(shelved);
     } else {

@@ -78,6 +78,9 @@ void Readoption::Take(Candidate candidate) {
                           .revision = candidate.facts.index.revision,
                           .why = TakeParts(candidate, kept, segments),
                           .pinned = candidate.current && candidate.pinned};
+  if (candidate.current) {
+    refusal.why.Update(CheckVerified(candidate));
+  }
   if (candidate.current && refusal.why.ok()) {
     absl::StatusOr<SharedModel> model = Assemble(candidate, segments);
     std::vector<LeftCopy> copies;
@@ -108,6 +111,18 @@ void Readoption::Take(Candidate candidate) {
   for (auto& [part, segment] : segments) {
     leaving.push_back(std::move(segment));
   }
+}
+
+absl::Status Readoption::CheckVerified(const Candidate& candidate) const {
+  const pipeline::ModelIndex& index = candidate.facts.index;
+  // Else there is nothing to look at.
+  const bool has_checksums = index.tensor_proof != pipeline::TensorProof();
+  if (!has_checksums || IsAsStrict(candidate.card->verified_as(), means_.verify_of(index.uri))) {
+    return absl::OkStatus();
+  }
+  return Refused(
+      "by now the config wants its tensors' checksums looked at more closely (verify) than they "
+      "were as it was loaded");
 }
 
 absl::Status Readoption::TakeParts(Candidate& candidate, Shelf::Kept& kept, Segments& segments) {

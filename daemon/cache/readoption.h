@@ -131,6 +131,8 @@ class Readoption {
 
   // readoption.cc
   void Take(Candidate candidate);
+  // An error if the config wants its checksums looked at more closely than they were.
+  absl::Status CheckVerified(const Candidate& candidate) const;
   // Those that check out, kept; an error if any doesn't.
   absl::Status TakeParts(Candidate& candidate, Shelf::Kept& kept, Segments& segments);
   // May be among the segments though it is refused: then it drains.

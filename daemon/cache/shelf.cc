@@ -177,7 +177,8 @@ std::shared_ptr<void> Shelf::Kept::HoldCopy(const GpuId& gpu) const {
 void Shelf::Kept::DropCopy(const GpuId& gpu) { place_->DropCopy(gpu); }
 
 absl::StatusOr<Shelf::Shelved> Shelf::Keep(const pipeline::ResidentModel& model,
-                                           const source::ReadPolicy& policy, absl::Time now) {
+                                           const source::ReadPolicy& policy,
+                                           pipeline::VerifyPolicy verified_as, absl::Time now) {
   ASSIGN_OR_RETURN(const CardFacts facts, FactsOf(model, policy, now));
   const std::string body = encode_card_(facts);
   host::Reservation charged;
@@ -187,6 +188,7 @@ absl::StatusOr<Shelf::Shelved> Shelf::Keep(const pipeline::ResidentModel& model,
   }
   ASSIGN_OR_RETURN(Card::Made made,
                    Card::Make(pipeline::SegmentLabel(model.index.uri, model.index.revision), body));
+  made.card->SetVerifiedAs(verified_as);
   Kept kept = PlaceOf(NewPlace(mark_), model.index.uri.Redacted());
   kept.place_->Charge(std::move(charged));
   kept.KeepCard(made.fd);

@@ -67,7 +67,8 @@ class Shelf {
   // For a model that nobody else has yet. Its card has rank 0. An error if it can't be kept, for
   // there is no room for its card.
   absl::StatusOr<Shelved> Keep(const pipeline::ResidentModel& model,
-                               const source::ReadPolicy& policy, absl::Time now);
+                               const source::ReadPolicy& policy, pipeline::VerifyPolicy verified_as,
+                               absl::Time now);
 
   // Whatever it is.
   void Drop(absl::string_view stored_name);

@@ -88,6 +88,7 @@ void ReadoptionTest::Rewrite(const std::function<void(CardFacts&)>& change) {
   change(facts);
   Card::Made made = Card::Make("m", service::EncodeCard(facts)).value();
   made.card->SetRank(found.card->rank());
+  made.card->SetVerifiedAs(found.card->verified_as());
   fds_.Replace(name, std::move(made.fd));
 }
 

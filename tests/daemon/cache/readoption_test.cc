@@ -312,6 +312,38 @@ TEST_F(ReadoptionTest, WhatTheConfigPinsGoesBeforeWhatWasUsedLast) {
   EXPECT_FALSE(IsResident("new"));
 }
 
+CacheOptions Verifying(pipeline::VerifyPolicy policy) {
+  return {.verify_of = [policy](const Uri&) { return policy; }};
+}
+
+TEST_F(ReadoptionTest, WhatWasVerifiedLessThanTheConfigWantsByNowIsLoadedAgain) {
+  using enum pipeline::VerifyPolicy;
+  Next(kBudget, Verifying(kNever));
+  Put("m", 4);
+  Load("m");
+  Rewrite([](CardFacts& facts) { facts.index.tensor_proof.unverified = 1; });
+  Next(kBudget, Verifying(kNever));
+  EXPECT_TRUE(IsResident("m"));
+  Next(kBudget, Verifying(kFast));
+  EXPECT_FALSE(IsResident("m"));
+  EXPECT_TRUE(absl::StrContains(Complaint(), "verify")) << Complaint();
+  AwaitStored(0);
+  Load("m");
+  Rewrite([](CardFacts& facts) { facts.index.tensor_proof.crc32 = 1; });
+  for (const auto policy : {kFast, kNever, kFast}) {
+    Next(kBudget, Verifying(policy));
+    EXPECT_TRUE(IsResident("m")) << "verified as closely, or more so";
+  }
+}
+
+TEST_F(ReadoptionTest, WhatHasNoChecksumsComesBackHoweverTheyAreToBeVerified) {
+  Next(kBudget, Verifying(pipeline::VerifyPolicy::kNever));
+  Put("m", 4);
+  Load("m");
+  Next(kBudget, Verifying(pipeline::VerifyPolicy::kFull));
+  EXPECT_TRUE(IsResident("m"));
+}
+
 TEST_F(ReadoptionTest, NoStoreNoKeeping) {
   Stop();
   tier_.reset();
