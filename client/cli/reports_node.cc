@@ -29,7 +29,7 @@ std::string WhyNotHandedOver(const v1::DrainNodeResponse& drained) {
 }
 
 // The answer has no room for it.
-constexpr char kNotReachable[] = ", not reachable (keeper.away in the daemon's log says why)";
+constexpr char kWhyNotReachable[] = " (keeper.away in the daemon's log says why)";
 
 }  // namespace
 
@@ -38,7 +38,7 @@ std::string KeeperText(const v1::GetStatusResponse& status) {
     return "none: models end with the daemon";
   }
   const v1::KeeperStatus& keeper = status.keeper();
-  std::string text = absl::StrCat(keeper.place(), keeper.reachable() ? "" : kNotReachable, ": ",
+  std::string text = absl::StrCat(keeper.place(), keeper.reachable() ? "" : ", not reachable", ": ",
                                   Counted(keeper.stored(), "descriptor"));
   const auto add = [&text](uint64_t count, absl::string_view what) {
     if (count > 0) {
@@ -48,7 +48,7 @@ std::string KeeperText(const v1::GetStatusResponse& status) {
   add(keeper.pending(), "waiting");
   add(keeper.refused(), "refused");
   add(keeper.others(), "of other daemons");
-  return text;
+  return keeper.reachable() ? text : absl::StrCat(text, kWhyNotReachable);
 }
 
 std::string ReadoptionText(const v1::Readoption& readoption) {

@@ -116,7 +116,7 @@ def test_what_a_keeper_that_nobody_finds_holds_is_stored_anew(
         keeper.folder.rename(pathlib.Path(aside) / "keeper")
         away = line_of(daemon, "keeper.away")
         assert "its socket was removed" in away["error"] and (away["models"], away["descriptors"]) == (1, 3)
-        assert "not reachable (keeper.away in the daemon's log says why)" in daemon.ctl("status").stdout
+        assert "(keeper.away in the daemon's log says why)" in daemon.ctl("status").stdout
         lost = keeper.process
         assert lost is not None
         with keeper:
