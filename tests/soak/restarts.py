@@ -7,26 +7,19 @@ The daemon, or the keeper alone: no client sees an error or a wrong byte, nothin
 daemon is ready in time, and nothing grows. Both: memory that nobody maps is lost, and is read again.
 """
 
-import argparse
-import contextlib
-import json
 import pathlib
 import random
-import subprocess
 import sys
-import tempfile
 import time
 import typing
-import zlib
+
+from kept_node import MIB, KeptNode, bytes_read, exit_code, parser, problems_of
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
 
 from keepers import Keeper  # noqa: E402
-from models import even_model  # noqa: E402
-from processes import Daemon, Nginx, wait_until  # noqa: E402
+from processes import wait_until  # noqa: E402
 
-MIB = 1 << 20
-MODELS = 4
 CONFIG = "host:\n  budget: 1GiB\n"
 
 
@@ -46,45 +39,19 @@ class Samples(typing.NamedTuple):
         ]
 
 
-class Node:
-    """A daemon with a keeper, and clients."""
+class Node(KeptNode):
+    """Of this build."""
 
     def __init__(self, folder: pathlib.Path, clients: int, seed: int) -> None:
+        super().__init__(folder, CONFIG, tensors=4)
         self._chance = random.Random(seed)
-        files = folder / "files"
-        files.mkdir()
-        self.web = Nginx(folder / "nginx", files)
-        self._expected = {}
-        for number in range(MODELS):
-            path = even_model(files / f"{number}.safetensors", 8 * MIB, 4, seed=number)
-            self._expected[self.web.url(path.name)] = checksums(path)
-        (folder / "expected.json").write_text(json.dumps(self._expected))
-        self._keeper_folder = folder / "keeper"
-        self.keeper = Keeper(self._keeper_folder).__enter__()
-        self.daemon = Daemon(folder, self.keeper.config + CONFIG).start()
-        for url in self._expected:
-            self.daemon.ctl("preload", "--pin", url)
+        self.daemon.start()
+        self.preload()
         # Without clients, whose connections come and go.
         self.descriptors = self.daemon.descriptors()
-        self._clients = [
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    str(pathlib.Path(__file__).with_name("restart_client.py")),
-                    str(self.daemon.socket_dir),
-                    str(seed * 1000 + number),
-                    str(folder / "expected.json"),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for number in range(clients)
-        ]
+        for number in range(clients):
+            self.start_client("restart_client.py", seed * 1000 + number)
         wait_until(lambda: self.leases() > 0, "the clients attach", 60)
-
-    def leases(self) -> int:
-        return int(self.daemon.status().get("leases", 0))
 
     def kill(self, victim: str) -> float:
         """At a random moment; how long the daemon was away."""
@@ -94,7 +61,7 @@ class Node:
             assert self.keeper.process is not None
             self.keeper.process.kill()
             self.keeper.process.wait()
-            self.keeper = Keeper(self._keeper_folder).__enter__()
+            self.keeper = Keeper(self.keeper.folder).__enter__()
         if victim != "keeper":
             self.daemon.kill()
             self.daemon.start()
@@ -104,45 +71,6 @@ class Node:
         assert self.keeper.process is not None
         descriptors = len(list(pathlib.Path(f"/proc/{self.keeper.process.pid}/fd").iterdir()))
         return Samples(self.daemon.memory()["RssAnon"], descriptors, self.keeper.memory())
-
-    def end_clients(self) -> list[dict[str, typing.Any]]:
-        """What each has seen."""
-        for client in self._clients:
-            assert client.stdin is not None
-            client.stdin.close()
-        said = []
-        for client in self._clients:
-            assert client.stdout is not None
-            said.append(json.loads(client.stdout.read()))
-            assert client.wait(60) == 0
-        return said
-
-    def end(self) -> None:
-        for client in self._clients:
-            client.kill()
-        with contextlib.suppress(AssertionError):
-            self.daemon.end()
-        self.keeper.__exit__(None, None, None)
-        self.web.end()
-
-
-def bytes_read(web: Nginx) -> int:
-    """From the store. A source is asked whether it changed by a request for one byte, after a minute."""
-    lines = [line.split('"') for line in web.log_path.read_text().splitlines()]
-    sizes = [int(parts[2].split()[1]) for parts in lines if parts[1].startswith("GET")]
-    return sum(size for size in sizes if size > 1)
-
-
-def checksums(path: pathlib.Path) -> dict[str, int]:
-    """CRC-32 of each tensor of a safetensors file."""
-    content = path.read_bytes()
-    begin = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:begin])
-    header.pop("__metadata__", None)
-    return {
-        name: zlib.crc32(content[begin + entry["data_offsets"][0] : begin + entry["data_offsets"][1]])
-        for name, entry in header.items()
-    }
 
 
 def run(node: Node, kills: int, victim: str, ready: float) -> list[str]:
@@ -181,23 +109,18 @@ def run(node: Node, kills: int, victim: str, ready: float) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--victim", choices=("daemon", "keeper", "both"), default="daemon")
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--ready", type=float, default=2.0, help="seconds that the daemon may be away")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    options = parser.parse_args()
-    print(f"seed {options.seed}")
-    with tempfile.TemporaryDirectory(prefix="weightd-") as name:
-        node = Node(pathlib.Path(name), options.clients, options.seed)
-        try:
-            problems = run(node, options.kills, options.victim, options.ready)
-        finally:
-            node.end()
-    for problem in problems[:20]:
-        print(f"PROBLEM: {problem}")
-    return 1 if problems else 0
+    options = parser(__doc__, clients=16)
+    options.add_argument("--kills", type=int, default=500)
+    options.add_argument("--victim", choices=("daemon", "keeper", "both"), default="daemon")
+    options.add_argument("--ready", type=float, default=2.0, help="seconds that the daemon may be away")
+    given = options.parse_args()
+    print(f"seed {given.seed}")
+    return exit_code(
+        problems_of(
+            lambda folder: Node(folder, given.clients, given.seed),
+            lambda node: run(node, given.kills, given.victim, given.ready),
+        )
+    )
 
 
 if __name__ == "__main__":

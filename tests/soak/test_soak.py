@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from kept_node import Seen
 from oracle import Metrics, Oracle, Sample, grows
+from upgrade import judged
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
 
@@ -33,7 +35,30 @@ def test_a_few_turns_of_two_builds() -> None:
     previous = BUILD.with_name("previous")
     folder = previous if previous.exists() else BUILD
     # On a busy machine daemons take longer, and so does an attach.
-    run("upgrade.py", "--previous", str(folder), "--turns", "4", "--rate", "40", "--clients", "4", "--patience", "30")
+    busy = ("--patience", "30", "--least", "0.2")
+    run("upgrade.py", "--previous", str(folder), "--turns", "4", "--rate", "40", "--clients", "4", *busy)
+
+
+def saw(attaches: int, **others: object) -> Seen:
+    """A client, in ten seconds."""
+    waits = [0.001] * attaches
+    return {"attaches": attaches, "retries": 0, "wrong": 0, "waits": waits, "errors": [], "seconds": 10.0, **others}
+
+
+def test_clients_that_attach_too_seldom_show_nothing() -> None:
+    assert judged([saw(250), saw(240)], rate=25, least=0.9)[1] == []
+    line, problems = judged([saw(250), saw(150)], rate=25, least=0.9)
+    assert "40 attaches a second of 50" in line
+    assert problems == ["40 attaches a second, not 50"]
+    assert judged([saw(250), saw(150)], rate=25, least=0.7)[1] == []
+    assert judged([saw(250, wrong=2, errors=["m: failed"])], rate=25, least=0.9)[1] == ["m: failed", "2 wrong looks"]
+
+
+@pytest.mark.parametrize("least", [0.0, 0.9])
+def test_clients_that_never_attached_are_a_problem(least: float) -> None:
+    line, problems = judged([saw(0, errors=["m: failed"])], rate=25, least=least)
+    assert "failures 1" in line
+    assert problems == ["m: failed", "0 attaches a second, not 25"]
 
 
 def attached(seed: int, right: bool = True) -> dict[str, object]:

@@ -1,35 +1,30 @@
 """Has daemons of two builds take turns under clients that attach 200 times a second, and looks at what it costs.
 
 .venv/bin/python tests/soak/upgrade.py --previous FOLDER|COMMIT [--this FOLDER] [--turns 40] [--rate 200]
-                                     [--clients 8] [--seconds 2] [--patience 2] [--seed N]
+                                     [--clients 8] [--seconds 2] [--patience 2] [--least 0.9] [--seed N]
 
 A folder is what Bazel makes of a tree (bazel-bin), with the tree's Python client, if that is to be tried, named by
 --previous-client. A commit is checked out and built beside this tree first, which takes minutes. Each build's daemon
 follows the other's, after SIGTERM and after SIGKILL, with a keeper of this build that stays, then with one of the
 previous. Half of the clients are the previous build's. No attach fails, but for one retry of at most so many seconds;
-no byte is wrong; none is read from the store again.
+no byte is wrong; none is read from the store again; and the clients attach as often as they were asked to, or nearly
+so: a test of less shows less.
 """
 
 import argparse
-import contextlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 import typing
 
+from kept_node import MODELS, KeptNode, Seen, bytes_read, exit_code, parser, problems_of
+
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
 
-from keepers import Keeper  # noqa: E402
-from models import even_model  # noqa: E402
-from processes import BUILD, ROOT, Daemon, Nginx, wait_until  # noqa: E402
-from restarts import bytes_read, checksums  # noqa: E402
+from processes import BUILD, ROOT, wait_until  # noqa: E402
 
-MIB = 1 << 20
-MODELS = 4
 TARGETS = ("//daemon:weightd", "//daemon/keeper:weightd-keeper", "//client/cli:weightctl")
 
 
@@ -54,47 +49,30 @@ def checked_out(commit: str) -> Build:
     return Build("previous", (tree / "bazel-bin").resolve(), tree / "client/python/src")
 
 
-class Node:
-    """A daemon with a keeper, and clients of both builds."""
+class Node(KeptNode):
+    """Its daemons and clients are of both builds."""
 
     def __init__(self, folder: pathlib.Path, builds: list[Build], keeper: Build, options: argparse.Namespace) -> None:
-        files = folder / "files"
-        files.mkdir(parents=True)
+        config = "cache: {revalidate: never}\n"
+        super().__init__(folder, config, tensors=64, keeper=keeper.program("daemon/keeper/weightd-keeper"))
         self._builds = builds
-        self.web = Nginx(folder / "nginx", files)
-        expected = {}
-        for number in range(MODELS):
-            path = even_model(files / f"{number}.safetensors", 8 * MIB, 64, seed=number)
-            expected[self.web.url(path.name)] = checksums(path)
-        (folder / "expected.json").write_text(json.dumps(expected))
-        self.keeper = Keeper(folder / "keeper", keeper.program("daemon/keeper/weightd-keeper")).__enter__()
-        self.daemon = Daemon(folder, f"{self.keeper.config}cache: {{revalidate: never}}\n")
         self.start(builds[0])
-        for url in expected:
-            self.daemon.ctl("preload", "--pin", url)
+        self.preload()
         wait_until(lambda: len(self.keeper.names()) == 3 * MODELS, "the models are kept")
-        self._clients = [
-            self._client(folder, builds[number % 2], options.seed * 1000 + number, options)
-            for number in range(options.clients)
+        self.builds_of_clients = [builds[number % 2] for number in range(options.clients)]
+        clients = [
+            self.start_client(
+                "upgrade_client.py",
+                options.rate / options.clients,
+                options.seed * 1000 + number,
+                options.patience,
+                package=build.client,
+            )
+            for number, build in enumerate(self.builds_of_clients)
         ]
-        for _, client in self._clients:
+        for client in clients:
             assert client.stdout is not None
             assert client.stdout.readline() == "attached\n"
-
-    def _client(
-        self, folder: pathlib.Path, build: Build, seed: int, options: argparse.Namespace
-    ) -> tuple[Build, "subprocess.Popen[str]"]:
-        script = pathlib.Path(__file__).with_name("upgrade_client.py")
-        rate = options.rate / options.clients
-        arguments = (self.daemon.socket_dir, rate, seed, options.patience, folder / "expected.json")
-        client = subprocess.Popen(
-            [sys.executable, script, *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(build.client)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return build, client
 
     def start(self, build: Build) -> None:
         self.daemon.program = build.program("daemon/weightd")
@@ -116,25 +94,22 @@ class Node:
             assert [model.get("readopted") for model in listed] == [True] * MODELS, listed
         return away
 
-    def end_clients(self) -> list[tuple[Build, dict[str, typing.Any]]]:
-        """What each has seen."""
-        for _, client in self._clients:
-            assert client.stdin is not None
-            client.stdin.close()
-        seen = []
-        for build, client in self._clients:
-            assert client.stdout is not None
-            seen.append((build, json.loads(client.stdout.read())))
-            assert client.wait(60) == 0
-        return seen
 
-    def end(self) -> None:
-        for _, client in self._clients:
-            client.kill()
-        with contextlib.suppress(AssertionError):
-            self.daemon.end()
-        self.keeper.__exit__(None, None, None)
-        self.web.end()
+def judged(seen: list[Seen], rate: float, least: float) -> tuple[str, list[str]]:
+    """Of clients that were each to attach so often a second, and reach at least that part of it: a line, and what was
+    wrong."""
+    totals = {key: sum(client[key] for client in seen) for key in ("attaches", "retries", "wrong")}
+    waits = sorted(wait for client in seen for wait in client["waits"])
+    problems = [error for client in seen for error in client["errors"]]
+    asked, reached = rate * len(seen), sum(client["attaches"] / client["seconds"] for client in seen)
+    line = f"{totals}, failures {len(problems)}, {reached:.0f} attaches a second of {asked:.0f}"
+    if waits:
+        line += f", median {1000 * waits[len(waits) // 2]:.1f} ms, longest {waits[-1]:.2f} s"
+    if reached < least * asked or not waits:
+        problems.append(f"{reached:.0f} attaches a second, not {asked:.0f}")
+    if totals["wrong"]:
+        problems.append(f"{totals['wrong']} wrong looks")
+    return line, problems
 
 
 def run(node: Node, builds: list[Build], options: argparse.Namespace) -> list[str]:
@@ -154,18 +129,11 @@ def run(node: Node, builds: list[Build], options: argparse.Namespace) -> list[st
         print(f"  {what}: {len(seconds)} turns, no daemon for {max(seconds):.2f} s at most")
     problems = []
     for build in dict.fromkeys(builds):
-        its = [client for of, client in seen if of == build]
-        if not its:
-            continue
-        totals = {key: sum(client[key] for client in its) for key in ("attaches", "retries", "wrong")}
-        waits = sorted(wait for client in its for wait in client["waits"])
-        rate = sum(client["attaches"] / client["seconds"] for client in its)
-        errors = [error for client in its for error in client["errors"]]
-        print(f"  clients of {build.name}: {totals}, failures {len(errors)}, {rate:.0f} attaches a second, "
-              f"median {1000 * waits[len(waits) // 2]:.1f} ms, longest {waits[-1]:.2f} s")  # fmt: skip
-        problems += errors
-        if totals["wrong"]:
-            problems.append(f"{totals['wrong']} wrong looks")
+        its = [client for of, client in zip(node.builds_of_clients, seen, strict=True) if of == build]
+        if its:
+            line, wrong = judged(its, options.rate / options.clients, options.least)
+            print(f"  clients of {build.name}: {line}")
+            problems += wrong
     print(f"  read again: {again} bytes")
     if again:
         problems.append(f"{again} bytes were read again")
@@ -173,34 +141,30 @@ def run(node: Node, builds: list[Build], options: argparse.Namespace) -> list[st
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--previous", required=True, help="a folder of binaries, or a commit")
-    parser.add_argument("--previous-client", type=pathlib.Path, default=ROOT / "client/python/src")
-    parser.add_argument("--this", type=pathlib.Path, default=BUILD)
-    parser.add_argument("--turns", type=int, default=40, help="with each keeper")
-    parser.add_argument("--rate", type=float, default=200, help="attaches a second, of all clients")
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=2, help="between turns")
-    parser.add_argument("--patience", type=float, default=2, help="seconds that one attempt to attach may take")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    options = parser.parse_args()
-    print(f"seed {options.seed}")
-    this = Build("this", options.this, ROOT / "client/python/src")
-    folder = pathlib.Path(options.previous)
+    options = parser(__doc__, clients=8)
+    options.add_argument("--previous", required=True, help="a folder of binaries, or a commit")
+    options.add_argument("--previous-client", type=pathlib.Path, default=ROOT / "client/python/src")
+    options.add_argument("--this", type=pathlib.Path, default=BUILD)
+    options.add_argument("--turns", type=int, default=40, help="with each keeper")
+    options.add_argument("--rate", type=float, default=200, help="attaches a second, of all clients")
+    options.add_argument("--seconds", type=float, default=2, help="between turns")
+    options.add_argument("--patience", type=float, default=2, help="seconds that one attempt to attach may take")
+    options.add_argument("--least", type=float, default=0.9, help="part of the rate that is to be reached")
+    given = options.parse_args()
+    print(f"seed {given.seed}")
+    this = Build("this", given.this, ROOT / "client/python/src")
+    folder = pathlib.Path(given.previous)
     known = (folder / "daemon/weightd").exists()
-    previous = Build("previous", folder, options.previous_client) if known else checked_out(options.previous)
+    previous = Build("previous", folder, given.previous_client) if known else checked_out(given.previous)
+    builds = [previous, this]
     problems = []
     for keeper in (this, previous):
         print(f"keeper of {keeper.name}")
-        with tempfile.TemporaryDirectory(prefix="weightd-") as name:
-            node = Node(pathlib.Path(name), [previous, this], keeper, options)
-            try:
-                problems += run(node, [previous, this], options)
-            finally:
-                node.end()
-    for problem in problems[:20]:
-        print(f"PROBLEM: {problem}")
-    return 1 if problems else 0
+        problems += problems_of(
+            lambda folder, keeper=keeper: Node(folder, builds, keeper, given),  # type: ignore[misc]
+            lambda node: run(node, builds, given),
+        )
+    return exit_code(problems)
 
 
 if __name__ == "__main__":
