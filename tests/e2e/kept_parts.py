@@ -21,6 +21,8 @@ from keepers import Keeper
 PAGE = 4096
 # The beginning of a card's first page (daemon/cache/card.cc): magic, version, unused, bytes and SHA-256 of its body.
 HEAD = struct.Struct("<8sIIQ32s")
+# Behind it: which grant of its URI is the newest; 0: none is.
+RANK = struct.Struct("<Q")
 # Fields of ModelCard (proto/weightd/v1/model_card.proto) that name memory, by its part.
 MEMORY = {"weights": 14, "index": 15, "files": 16}
 INDEX_SHA256 = 17
@@ -80,6 +82,11 @@ def with_field(message: bytes, field: int, content: bytes) -> bytes:
 def body(card: bytes) -> bytes:
     """The encoded ModelCard."""
     return card[PAGE : PAGE + HEAD.unpack_from(card)[3]]
+
+
+def rank(card: bytes) -> int:
+    """0 unless the model is, or was, the one that is granted."""
+    return int(RANK.unpack_from(card, HEAD.size)[0])
 
 
 def with_body(card: bytes, text: bytes, version: int = 1) -> bytes:

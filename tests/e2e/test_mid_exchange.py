@@ -4,6 +4,7 @@ its daemon do. Whatever is left then is served whole or loaded anew, and nothing
 import collections
 import contextlib
 import hashlib
+import itertools
 import mmap
 import os
 import pathlib
@@ -16,9 +17,10 @@ import grpc
 import pytest
 import weightd
 from keepers import Keeper
+from kept_parts import content, rank
 from models import expected, small_model
 from processes import INSTRUMENTED, PATIENCE, Daemon, Nginx, Reader, wait_until
-from relay import Relay
+from relay import Packet, Relay
 from shelves import same
 from wire import RawSession
 
@@ -35,6 +37,11 @@ TAKE_BACK = 3 + PARTS
 VICTIMS = pytest.mark.parametrize("victim", ["daemon", "keeper", "both"])
 
 
+def stored(packets: typing.Iterable[Packet]) -> set[bytes]:
+    """What a keeper was told to keep."""
+    return {packet.data for packet in packets if packet.request and packet.data.startswith(b"FDSTORE=1")}
+
+
 class Node:
     """A daemon that reaches its keeper through a relay, and a model on a web server."""
 
@@ -49,10 +56,12 @@ class Node:
         self._digest = digest.hexdigest()
         (folder / "relay").mkdir(mode=0o700)
         self.keeper = Keeper(folder / "keeper").__enter__()
-        self.relay = Relay(folder / "relay/keeper.sock", folder / "keeper/keeper.sock").__enter__()
+        sockets = (folder / "relay/keeper.sock", folder / "keeper/keeper.sock")
+        self.relay = Relay(*sockets, keeps=lambda data: b".card\n" in data).__enter__()
         self._config = f"keeper_dir: {folder}/relay\ncache: {{revalidate: never}}\n"
         self.daemon = daemons(self._config)
         # Requests of one load, and of all so far.
+        self._ranked = False
         self.load()
         self._each = self._seen = wait_until(self._requests, "the load is in the web server's log")
         self.assert_nothing_stays()
@@ -93,6 +102,24 @@ class Node:
         """Whether the model is there, and an earlier daemon loaded it."""
         models = self.daemon.ctl_json("ls").get("models", [])
         return any(model.get("readopted", False) for model in models)
+
+    def note_rank(self) -> None:
+        """What the model's card says now, if it has passed."""
+        cards = [packet.fds[0] for packet in self.relay.passed(there=True) if b".card\n" in packet.data and packet.fds]
+        self._ranked = any(rank(content(fd)) > 0 for fd in cards)
+
+    def published(self) -> bool:
+        """Whether the daemon that died at that connection had told the keeper all of the model, and granted it."""
+        return self._ranked and len(stored(self.relay.passed(there=True))) == PARTS
+
+    def listed(self) -> bool:
+        """Whether the daemon was told all that the keeper held, on that connection."""
+        return any(packet.data.startswith(b"END=1") for packet in self.relay.passed(there=True))
+
+    def handed_over(self) -> bool:
+        """Whether another keeper was told all of the model before somebody asked it what it holds."""
+        told = itertools.takewhile(lambda packet: b"FDLIST=1" not in packet.data, self.relay.passed(there=False))
+        return len(stored(told)) == PARTS
 
     def kept(self) -> None:
         """Waits until all of the model is; of one that is left there may be something, too."""
@@ -169,18 +196,26 @@ def node(daemons: Daemons, web: Nginx, files: pathlib.Path) -> typing.Iterator[N
 def test_in_a_publish(node: Node, readers: Readers, victim: str) -> None:
     for number in range(EXCHANGE):
         client = readers(node.daemon)
-        node.relay.at(number, lambda: node.kill(victim))
+
+        def killed() -> None:
+            node.kill(victim)
+            node.note_rank()
+
+        node.relay.at(number, killed)
         client.send("attach", model=node.model)
         wait_until(node.relay.happened, "it happens")
         node.come_back()
+        # Whether it was granted already is chance, once the keeper has all of it.
+        published = victim == "daemon" and node.published()
+        assert not published or number >= EXCHANGE - 2
         # By itself, over the next daemon if it has to.
         assert "error" not in client.answer()
         node.assert_bytes(client)
         node.assert_serves()
         client.end()
         node.kept()
-        # Published, that is, when it was killed, or not quite.
-        node.assert_loads(1 if victim == "keeper" or node.readopted() else 2)
+        assert node.readopted() == published
+        node.assert_loads(1 if victim == "keeper" or published else 2)
         node.assert_nothing_stays()
 
 
@@ -283,8 +318,9 @@ def test_while_the_next_daemon_takes_back(node: Node, readers: Readers, victim: 
         wait_until(node.relay.happened, "it happens")
         node.come_back()
         # What only the keeper had is gone with it, unless all of it was on its way already.
-        lost = victim == "both" or (victim == "keeper" and not node.readopted())
+        lost = victim == "both" or (victim == "keeper" and not node.listed())
         assert lost or victim == "daemon" or number >= 2
+        assert node.readopted() == (not lost)
         node.assert_bytes(client)
         node.assert_serves()
         node.assert_loads(1 if lost else 0)
@@ -339,7 +375,7 @@ def test_in_a_publish_whose_daemon_hands_over(node: Node, readers: Readers, vict
         whole = {
             "nobody": "keeper.unfinished" not in first.log(),
             "daemon": number >= EXCHANGE - 2,
-            "keeper": node.readopted(),
+            "keeper": node.handed_over(),
             "both": False,
         }[victim]
         assert node.readopted() == whole
