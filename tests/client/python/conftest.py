@@ -24,6 +24,8 @@ sys.path.insert(0, str(FAKE_CUDA))
 
 from fake_gpu import FakeGpu, rounded  # noqa: E402
 
+from gpu_models import attach, torch_with_gpus  # noqa: E402, F401
+
 GpuModel = Callable[[dict[str, torch.Tensor]], weightd.Model]
 PATIENCE = 60.0
 
@@ -159,7 +161,7 @@ def gpu_model(
 
         return one
 
-    def attach(tensors: dict[str, torch.Tensor]) -> weightd.Model:
+    def attached(tensors: dict[str, torch.Tensor]) -> weightd.Model:
         types = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
         content = {
             name: (types[t.dtype], list(t.shape), bytes(t.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
@@ -173,4 +175,4 @@ def gpu_model(
         return weightd.attach("m", socket_dir=directory, device="cuda:0", cuda_driver=library)
 
     monkeypatch.setattr(_frameworks, "device_builder", builder)
-    return attach
+    return attached
