@@ -21,10 +21,6 @@ constexpr absl::Duration kWorkerPatience = absl::Minutes(1);
 // For loads that are stopped, and a keeper.
 constexpr absl::Duration kDrainPatience = absl::Seconds(10);
 
-absl::Duration WaitOf(const v1::DrainNodeRequest& request) {
-  return absl::Seconds(request.wait().seconds()) + absl::Nanoseconds(request.wait().nanos());
-}
-
 void WipeSecret(v1::PreloadRequest& request) {
   if (request.secret().has_key()) {
     Wipe(*request.mutable_secret()->mutable_key());
@@ -134,9 +130,10 @@ absl::StatusOr<v1::ResumeGpuResponse> AdminClient::ResumeGpu(absl::string_view g
 
 absl::StatusOr<v1::DrainNodeResponse> AdminClient::DrainNode(absl::Duration wait) const {
   v1::DrainNodeRequest request;
-  request.mutable_wait()->set_seconds(absl::IDivDuration(wait, absl::Seconds(1), &wait));
-  request.mutable_wait()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(wait)));
-  return Call(&v1::Admin::Stub::DrainNode, request, WaitOf(request) + kDrainPatience);
+  absl::Duration part;
+  request.mutable_wait()->set_seconds(absl::IDivDuration(wait, absl::Seconds(1), &part));
+  request.mutable_wait()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(part)));
+  return Call(&v1::Admin::Stub::DrainNode, request, wait + kDrainPatience);
 }
 
 absl::StatusOr<v1::ResumeNodeResponse> AdminClient::ResumeNode() const {
