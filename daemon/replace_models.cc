@@ -94,7 +94,8 @@ void ConfiguredModels::End(const Promise& before, const Promise* now) {
   }
   // What is refused is leased or pinned by an operator: it stays as it is until it leaves.
   const cache::Placement placement = now == nullptr ? cache::Placement() : now->placement;
-  if (placement.host != before.placement.host || placement.handles != before.placement.handles) {
+  // Copies that were exported otherwise the cache lets go of by itself.
+  if (placement.host != before.placement.host) {
     if (cache_->Resident(before.uri).ok()) {
       cache_->Evict(before.uri, /*force=*/false).IgnoreError();
     }

@@ -218,6 +218,9 @@ Leaver Catalog::Remove(EntryId id) {
     gpu_orders_[gpu].Remove(id);
     leaver.copies.push_back(std::move(copy.segment));
   }
+  for (auto& [gpu, left] : found->second.left) {
+    leaver.left.push_back(std::move(left));
+  }
   entries_.erase(found);
 
   Record& record = RecordOf(uri);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -19,6 +20,7 @@
 #include "daemon/cache/card.h"
 #include "daemon/cache/eviction.h"
 #include "daemon/cache/holder.h"
+#include "daemon/cache/left_copy.h"
 #include "daemon/cache/shelf.h"
 #include "daemon/cache/snapshots.h"
 #include "daemon/device/gpus.h"
@@ -43,6 +45,7 @@ struct Copy {
 struct Leaver {
   SharedModel model;
   std::vector<SharedCopy> copies;
+  std::vector<LeftCopy> left = {};
   // It was the current revision, and had been let go.
   bool let_go = false;
 
@@ -57,6 +60,8 @@ struct Entry {
   source::ReadPolicy policy;
   SharedModel model;
   std::map<GpuId, Copy> copies;
+  // Those that an earlier daemon left and that couldn't be looked at yet.
+  std::map<GpuId, LeftCopy> left = {};
   uint32_t leases = 0;
   // Copies that are being made of it: as leases, but of nobody.
   uint32_t holds = 0;
@@ -151,6 +156,13 @@ class Catalog {
   // Entries that have a copy there.
   std::vector<EntryId> EntriesOn(const GpuId& gpu) const;
   std::vector<EntryId> EntriesOnlyOnGpus() const;
+  // To be looked at again, see Entry::left.
+  void AddLeft(EntryId id, LeftCopy left);
+  std::optional<LeftCopy> TakeLeft(EntryId id, const GpuId& gpu);
+  std::vector<EntryId> EntriesLeftOn(const GpuId& gpu) const;
+  // Which are due by then, and when the first one is.
+  std::vector<std::pair<EntryId, GpuId>> LeftDueBy(absl::Duration uptime) const;
+  absl::Duration NextLeftDue() const;
   // As PickVictims, of one GPU: copies that nobody leases, of models that aren't pinned or
   // `spared`.
   std::vector<EntryId> PickVictimsOn(const GpuId& gpu, uint64_t bytes,

@@ -1,6 +1,8 @@
 // Copies on GPUs, as the catalog knows them.
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -41,6 +43,48 @@ std::vector<EntryId> Catalog::EntriesOnlyOnGpus() const {
     }
   }
   return found;
+}
+
+void Catalog::AddLeft(EntryId id, LeftCopy left) {
+  const GpuId gpu = left.gpu;
+  At(id).left[gpu] = std::move(left);
+}
+
+std::optional<LeftCopy> Catalog::TakeLeft(EntryId id, const GpuId& gpu) {
+  auto left = At(id).left.extract(gpu);
+  return left.empty() ? std::nullopt : std::optional(std::move(left.mapped()));
+}
+
+std::vector<EntryId> Catalog::EntriesLeftOn(const GpuId& gpu) const {
+  std::vector<EntryId> on;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.left.contains(gpu)) {
+      on.push_back(id);
+    }
+  }
+  return on;
+}
+
+std::vector<std::pair<EntryId, GpuId>> Catalog::LeftDueBy(absl::Duration uptime) const {
+  std::vector<std::pair<EntryId, GpuId>> due;
+  for (const auto& [id, entry] : entries_) {
+    for (const auto& [gpu, left] : entry.left) {
+      if (left.again_at <= uptime) {
+        due.emplace_back(id, gpu);
+      }
+    }
+  }
+  return due;
+}
+
+absl::Duration Catalog::NextLeftDue() const {
+  absl::Duration next = absl::InfiniteDuration();
+  for (const auto& [id, entry] : entries_) {
+    for (const auto& [gpu, left] : entry.left) {
+      next = std::min(next, left.again_at);
+    }
+  }
+  return next;
 }
 
 std::vector<EntryId> Catalog::PickVictimsOn(const GpuId& gpu, uint64_t bytes,

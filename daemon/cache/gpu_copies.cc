@@ -74,6 +74,16 @@ absl::Status NodeCache::CheckPlacement(const Uri& uri, const Interest& interest)
 }
 
 absl::Status NodeCache::CheckThere(const Entry& entry, const Interest& interest) const {
+  if (interest.device.has_value() && !interest.device->is_private) {
+    const GpuId& gpu = interest.device->gpu;
+    const bool there = IsOn(entry, gpu);
+    if (there && !CheckHandles(entry.uri, entry.CopyOn(gpu)->handles()).ok()) {
+      return Error(Reason::kPlacementDiffers,
+                   absl::StrCat(entry.uri.Redacted(), " is leased on ", gpu.ToText(),
+                                " with the handles that it was placed with before"),
+                   "wait for its clients to end, or evict it from the GPU by force");
+    }
+  }
   if (entry.on_host() || interest.device.has_value() || !PlacementOf(entry.uri).host) {
     return absl::OkStatus();
   }
@@ -103,7 +113,7 @@ void NodeCache::Place(EntryId id, Interest interest, Outcomes& outcomes) {
     return;
   }
   const GpuId gpu = interest.gpus.empty() ? interest.device->gpu : interest.gpus.front();
-  if (promotions_.TakesBack(id, gpu) && !(interest.gpus.empty() && entry.on_host())) {
+  if (ComesBack(entry, gpu) && !(interest.gpus.empty() && entry.on_host())) {
     // As good as there.
     interest.gpus = interest.gpus.empty() ? std::vector<GpuId>{gpu} : interest.gpus;
     Promote(id, gpu, std::move(interest));
@@ -150,9 +160,7 @@ absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
     if (flight == nullptr) {
       return load.cancellation.status();
     }
-    if (shelf_ != nullptr && to.handles == device::Handles::kDescriptor) {
-      to.mark = MarkOf(flight->revision);
-    }
+    to.mark = MarkFor(flight->revision, to.handles);
     for (const Interest& interest : flight->interests) {
       to.gpus.insert(to.gpus.end(), interest.gpus.begin(), interest.gpus.end());
       if (!to.host && interest.device.has_value()) {
@@ -164,7 +172,7 @@ absl::StatusOr<pipeline::Destinations> NodeCache::DestinationsOf(Load& load) {
     const Entry* same = catalog_.Find(load.uri, flight->revision.hex());
     if (same != nullptr) {
       std::erase_if(to.gpus, [&](const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return IsOn(*same, gpu) || promotions_.TakesBack(same->id, gpu);
+        return IsOn(*same, gpu) || ComesBack(*same, gpu);
       });
     }
   }
@@ -189,10 +197,13 @@ bool NodeCache::IsWhereWanted(const Entry& entry, const Flight& flight) const {
       });
 }
 
-absl::Status NodeCache::CheckArrival(const device::Segment& segment) const {
+absl::Status NodeCache::CheckArrival(const Uri& uri, const device::Segment& segment) const {
   const std::string gpu = segment.gpu().ToText();
   if (drained_gpus_.contains(segment.gpu())) {
     return Drained(segment.gpu());
+  }
+  if (!segment.is_private()) {
+    RETURN_IF_ERROR(CheckHandles(uri, segment.handles()));
   }
   return segment.lost() ? Error(Reason::kDeviceUnavailable,
                                 absl::StrCat("the worker of ", gpu, " ended"), "try again")
@@ -250,7 +261,7 @@ void NodeCache::NoteFailedCopies(const Entry& entry, absl::Span<const CopyFailur
   }
 }
 
-SharedCopy NodeCache::DetachCopy(EntryId id, const GpuId& gpu) {
+SharedCopy NodeCache::DetachCopy(EntryId id, const GpuId& gpu, const absl::Status& why) {
   const Entry& entry = *catalog_.Find(id);
   SharedCopy copy = entry.CopyOn(gpu);
   if (copy == nullptr) {
@@ -259,7 +270,7 @@ SharedCopy NodeCache::DetachCopy(EntryId id, const GpuId& gpu) {
   if (entry.copies.at(gpu).leases > 0) {
     copy->Drain();
   }
-  PublishOn(gpu, EventKind::kGpuDropped, entry.uri, entry.revision(), copy->bytes());
+  PublishOn(gpu, EventKind::kGpuDropped, entry.uri, entry.revision(), copy->bytes(), why);
   EndLeases(leases_.Revoke(id, gpu));
   if (catalog_.Find(id) != nullptr) {  // else it was superseded, and these were its last leases
     catalog_.RemoveCopy(id, gpu);
@@ -267,8 +278,8 @@ SharedCopy NodeCache::DetachCopy(EntryId id, const GpuId& gpu) {
   return copy;
 }
 
-SharedCopy NodeCache::TakeCopyOut(EntryId id, const GpuId& gpu) {
-  SharedCopy copy = DetachCopy(id, gpu);
+SharedCopy NodeCache::TakeCopyOut(EntryId id, const GpuId& gpu, const absl::Status& why) {
+  SharedCopy copy = DetachCopy(id, gpu, why);
   TakeOutIfNowhere({id});
   return copy;
 }

@@ -39,7 +39,9 @@ bool IsPlacedOn(const Placement& placement, const GpuId& gpu) {
 
 // Not for want of room: what was evicted comes back when somebody asks for it.
 bool MayPass(const absl::Status& error) {
-  return ReasonOf(error) == Reason::kDeviceUnavailable || ReasonOf(error) == Reason::kInternal;
+  return ReasonOf(error) == Reason::kDeviceUnavailable || ReasonOf(error) == Reason::kInternal ||
+         // It was on its way when its placement changed.
+         ReasonOf(error) == Reason::kPlacementDiffers;
 }
 
 }  // namespace
@@ -106,9 +108,21 @@ absl::StatusOr<uint64_t> NodeCache::DrainGpu(const GpuId& gpu, bool force) {
     // From here on nothing arrives there.
     drained_gpus_.insert(gpu);
     const std::vector<EntryId> taken_back = promotions_.TakenBackOn(gpu);
+    const std::vector<EntryId> left = catalog_.EntriesLeftOn(gpu);
+    for (const std::vector<EntryId>& ids : {taken_back, left}) {
+      for (const EntryId id : ids) {
+        RememberIfLast(*catalog_.Find(id), gpu);
+      }
+    }
     StopPromotions([&](const Promotion& promotion) { return promotion.gpu == gpu; }, Drained(gpu),
                    outcomes);
+    for (const EntryId id : left) {
+      if (catalog_.Find(id) != nullptr) {
+        DropLeftLater(*catalog_.TakeLeft(id, gpu));
+      }
+    }
     TakeOutIfNowhere(taken_back);
+    TakeOutIfNowhere(left);
     EndLeases(leases_.RevokePrivateOn(gpu));
     placed_retries_[gpu].due = absl::InfiniteDuration();
     for (const EntryId id : catalog_.EntriesOn(gpu)) {
@@ -150,7 +164,10 @@ absl::StatusOr<GpuId> NodeCache::FindGpu(absl::string_view name) const {
 }
 
 void NodeCache::RememberIfLast(const Entry& entry, const GpuId& gpu) {
-  if (!entry.on_host() && entry.copies.size() == 1 && IsPlacedOn(PlacementOf(entry.uri), gpu)) {
+  const bool last =
+      !entry.on_host() && std::all_of(entry.copies.begin(), entry.copies.end(),
+                                      [&gpu](const auto& copy) { return copy.first == gpu; });
+  if (last && IsPlacedOn(PlacementOf(entry.uri), gpu)) {
     placed_retries_[gpu].reloads.emplace_back(entry.uri, entry.policy);
   }
 }
@@ -238,6 +255,7 @@ void NodeCache::SetPlacements(Placements placements) {
       });
     }
     TakeOutMisplaced(outcomes);
+    TakeOutOtherHandles();
     for (const GpuId& gpu : gpus) {
       if (!stopping_ && !drained_gpus_.contains(gpu)) {
         KeepPlaced(gpu, outcomes);
@@ -260,6 +278,9 @@ void NodeCache::TakeOutMisplaced(Outcomes& outcomes) {
                    outcomes);
     while ((entry = catalog_.Find(id)) != nullptr && !entry->copies.empty()) {
       DropCopyLater(TakeCopyOut(id, entry->copies.begin()->first));
+    }
+    while ((entry = catalog_.Find(id)) != nullptr && !entry->left.empty()) {
+      DropLeftLater(*catalog_.TakeLeft(id, entry->left.begin()->first));
     }
     TakeOutIfNowhere({id});
   }

@@ -44,7 +44,7 @@ absl::StatusOr<device::Reservation> NodeCache::MakeRoomOn(const GpuId& gpu, uint
       const size_t count = victims.size();
       victims.clear();
       NoteDropped(count);
-    } else if (!AwaitDrops(drops)) {
+    } else if (!AwaitDrops(gpu, drops)) {
       return reserved;
     }
   }
@@ -67,7 +67,8 @@ std::vector<SharedCopy> NodeCache::TakeVictimsOn(const GpuId& gpu, uint64_t byte
 
 void NodeCache::DropCopyLater(SharedCopy copy) {
   ++copies_dropping_;
-  dropping_.Run([this, copy = std::move(copy)]() mutable {
+  const GpuId gpu = copy->gpu();
+  dropping_.On(gpu).Run([this, copy = std::move(copy)]() mutable {
     copy.reset();
     NoteDropped(1);
   });
@@ -83,13 +84,13 @@ void NodeCache::NoteDropped(size_t count) {
   copy_dropped_.SignalAll();
 }
 
-bool NodeCache::AwaitDrops(uint64_t drops) {
+bool NodeCache::AwaitDrops(const GpuId& gpu, uint64_t drops) {
   absl::MutexLock lock(&mutex_);
   if (copies_dropped_ != drops) {
     return true;
   }
   // What is taken back can be evicted once that has ended.
-  if (copies_dropping_ == 0 && !promotions_.TakesBackAny()) {
+  if (copies_dropping_ == 0 && promotions_.TakenBackOn(gpu).empty()) {
     return false;
   }
   copy_dropped_.WaitWithTimeout(&mutex_, kCancellationCheck);

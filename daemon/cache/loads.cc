@@ -137,7 +137,7 @@ void NodeCache::Land(const Load& load, Loaded loaded, LoadedCopies copies, Outco
   BecomeCurrent(id);
   for (SharedCopy& segment : copies.segments) {
     const GpuId gpu = segment->gpu();
-    if (const absl::Status usable = CheckArrival(*segment); usable.ok()) {
+    if (const absl::Status usable = CheckArrival(load.uri, *segment); usable.ok()) {
       CopyArrived(id, std::move(segment));
     } else {
       DropCopyLater(std::move(segment));

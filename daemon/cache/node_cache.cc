@@ -14,9 +14,11 @@ constexpr int kCheckThreads = 16;
 constexpr int kNewsThreads = 2;
 // More would take the node's cores from the models that are served.
 constexpr int kHashingThreads = 2;
-// They wait for workers, which copy; a GPU that hangs must not keep the others waiting.
-constexpr int kPromotingThreads = 16;
-constexpr int kDroppingThreads = 4;
+// Of each GPU. They wait for its worker, and those that promote for room, which what is taken back
+// may hold.
+constexpr int kPromotingThreads = 4;
+constexpr int kTakingBackThreads = 2;
+constexpr int kDroppingThreads = 1;
 constexpr int kLockingThreads = 1;
 
 }  // namespace
@@ -53,8 +55,9 @@ NodeCache::NodeCache(CacheOptions options, std::shared_ptr<host::HostTier> tier,
       checks_("weightd-check", kCheckThreads),
       hashing_("weightd-hash", kHashingThreads),
       locking_thread_("weightd-lock", shelf_ == nullptr ? 0 : kLockingThreads),
-      promoting_("weightd-promote", gpus_ == nullptr ? 0 : kPromotingThreads),
-      dropping_("weightd-unmap", gpus_ == nullptr ? 0 : kDroppingThreads),
+      promoting_("weightd-promote", gpus_, kPromotingThreads),
+      taking_back_("weightd-retake", gpus_, shelf_ == nullptr ? 0 : kTakingBackThreads),
+      dropping_("weightd-unmap", gpus_, kDroppingThreads),
       ticker_([this] { Tick(); }) {
   if (gpus_ != nullptr) {
     gpus_->OnLost([this](const GpuId& gpu, const absl::Status& why) { GpuLost(gpu, why); });
@@ -86,6 +89,7 @@ NodeCache::~NodeCache() {
   Tell(std::move(outcomes));
   ticker_.join();
   promoting_.Stop();
+  taking_back_.Stop();
   dropping_.Stop();
   checks_.Stop();
   hashing_.Stop();

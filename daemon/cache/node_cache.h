@@ -23,6 +23,7 @@
 #include "daemon/cache/catalog.h"
 #include "daemon/cache/departures.h"
 #include "daemon/cache/flight.h"
+#include "daemon/cache/gpu_workers.h"
 #include "daemon/cache/leases.h"
 #include "daemon/cache/left_copy.h"
 #include "daemon/cache/loaded.h"
@@ -53,6 +54,7 @@ struct Readopted;
 //   taking_back.cc   copies on GPUs that an earlier daemon left
 //   room.cc          budget for a load: reserve, else evict
 //   gpu_copies.cc    copies on GPUs: who wants them where, and what leases are on
+//   gpu_handles.cc   how copies are exported
 //   promotions.cc    copies made of what is resident
 //   gpu_room.cc      the same as room.cc on a GPU
 //   gpu_operators.cc draining GPUs, and what is left when one is lost
@@ -212,10 +214,26 @@ class NodeCache final : public Cache {
   // What keeps a copy for the next daemon, if anything does.
   static std::shared_ptr<void> KeepCopy(const Entry& entry, device::Segment& segment);
   void TakeBackLater(EntryId id, LeftCopy left) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those that couldn't be looked at, once more.
+  void TakeBackDue() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether an earlier daemon left a copy there that may be one again.
+  bool ComesBack(const Entry& entry, const GpuId& gpu) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeBack(const Promotions::Shared& promotion) ABSL_LOCKS_EXCLUDED(mutex_);
-  void TakenBack(Promotion& promotion, absl::StatusOr<SharedCopy> copy, Outcomes& outcomes)
+  absl::StatusOr<SharedCopy> Import(const Uri& uri, Promotion& promotion,
+                                    device::ImportPlan& plan) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes of `plan` and `copy` what stays.
+  void TakenBack(Promotion& promotion, device::ImportPlan& plan, absl::StatusOr<SharedCopy>& copy,
+                 Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // False if `why` is for good, or it was tried often enough.
+  bool TakeBackAgain(Promotion& promotion, device::ImportPlan& plan, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-
+  void NoteCopyNotReadopted(const Promotion& promotion, const absl::Status& why, bool nowhere)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // For a model that turned out not to be here.
+  void LoadAgain(const Uri& uri, Interest interest, Outcomes& outcomes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // On a thread that may wait for a driver.
+  void DropLeftLater(LeftCopy left) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Models that were only to be taken back, and aren't.
   void TakeOutIfNowhere(absl::Span<const EntryId> ids) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -258,8 +276,8 @@ class NodeCache final : public Cache {
   absl::StatusOr<pipeline::Destinations> DestinationsOf(Load& load) ABSL_LOCKS_EXCLUDED(mutex_);
   bool IsWhereWanted(const Entry& entry, const Flight& flight) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Whether it came too late: its GPU is drained, or its worker gone.
-  absl::Status CheckArrival(const device::Segment& segment) const
+  // Whether it came too late: its GPU is drained, its worker gone, or its placement another.
+  absl::Status CheckArrival(const Uri& uri, const device::Segment& segment) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CopyArrived(EntryId id, SharedCopy segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // For a load that failed though its revision is here, on other GPUs: those who can do without it.
@@ -269,13 +287,29 @@ class NodeCache final : public Cache {
   void NoteFailedCopies(const Entry& entry, absl::Span<const CopyFailure> failures, Flight& flight,
                         Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes one copy out, and ends leases on it from our side. Null if there is none.
-  SharedCopy DetachCopy(EntryId id, const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `why`: if nobody asked for that.
+  SharedCopy DetachCopy(EntryId id, const GpuId& gpu, const absl::Status& why = absl::OkStatus())
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // And its entry, if that then is nowhere.
-  SharedCopy TakeCopyOut(EntryId id, const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SharedCopy TakeCopyOut(EntryId id, const GpuId& gpu, const absl::Status& why = absl::OkStatus())
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // gpu_handles.cc
+  // What a copy is marked with; nothing if it isn't kept for the next daemon.
+  std::string MarkFor(const RevisionId& revision, device::Handles handles) const;
+  // That its placement says so now.
+  absl::Status CheckHandles(const Uri& uri, device::Handles handles) const;
+  // Copies that were exported otherwise than their placements say now, unless they are leased.
+  void TakeOutOtherHandles() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeOutOtherHandles(EntryId id, const GpuId& gpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // EndLeases, of leases that clients had until now: copies that only they kept leave.
+  void LeasesEnded(std::vector<LeaseTable::Ended> ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // promotions.cc
   void Promote(EntryId id, const GpuId& gpu, Interest interest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Holds its entry.
+  void StartPromotion(Promotions::Shared promotion) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunPromotion(const Promotions::Shared& promotion) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<SharedCopy> MakeCopy(Promotion& promotion) ABSL_LOCKS_EXCLUDED(mutex_);
   void StopPromotions(absl::FunctionRef<bool(const Promotion&)> stops, const absl::Status& reason,
@@ -294,8 +328,9 @@ class NodeCache final : public Cache {
   // On a thread that may wait for a GPU's worker.
   void DropCopyLater(SharedCopy copy) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteDropped(size_t count) ABSL_LOCKS_EXCLUDED(mutex_);
-  // False if no copy was dropped since `drops` and none is being dropped; else waits a moment.
-  bool AwaitDrops(uint64_t drops) ABSL_LOCKS_EXCLUDED(mutex_);
+  // False if no copy was dropped since `drops` and none is on its way, or back to that GPU; else
+  // waits a moment.
+  bool AwaitDrops(const GpuId& gpu, uint64_t drops) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // gpu_operators.cc
   absl::Status MayDrain(const GpuId& gpu) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -391,8 +426,9 @@ class NodeCache final : public Cache {
   Workers checks_;
   Workers hashing_;
   Workers locking_thread_;
-  Workers promoting_;
-  Workers dropping_;
+  GpuWorkers promoting_;
+  GpuWorkers taking_back_;
+  GpuWorkers dropping_;
   std::thread ticker_;
 };
 

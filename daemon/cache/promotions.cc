@@ -29,9 +29,21 @@ void NodeCache::Promote(EntryId id, const GpuId& gpu, Interest interest) {
   promotion->gpu = gpu;
   promotion->is_private = is_private;
   promotion->interests.push_back(std::move(interest));
-  catalog_.Hold(id);
+  if (!is_private) {
+    promotion->left = catalog_.TakeLeft(id, gpu);
+  }
+  StartPromotion(std::move(promotion));
+}
+
+void NodeCache::StartPromotion(Promotions::Shared promotion) {
+  catalog_.Hold(promotion->entry);
   promotions_.Add(promotion);
-  promoting_.Run([this, promotion = std::move(promotion)] { RunPromotion(promotion); });
+  const GpuId gpu = promotion->gpu;
+  if (promotion->left.has_value()) {
+    taking_back_.On(gpu).Run([this, promotion = std::move(promotion)] { TakeBack(promotion); });
+  } else {
+    promoting_.On(gpu).Run([this, promotion = std::move(promotion)] { RunPromotion(promotion); });
+  }
 }
 
 void NodeCache::RunPromotion(const Promotions::Shared& promotion) {
@@ -48,14 +60,14 @@ void NodeCache::RunPromotion(const Promotions::Shared& promotion) {
     if (!promotions_.Take(promotion)) {
       return;
     }
+    const EntryId id = promotion->entry;
+    const Uri uri = catalog_.Find(id)->uri;
     if (copy != nullptr) {
-      status = CheckArrival(*copy);
+      status = CheckArrival(uri, *copy);
     }
     if (copy != nullptr && !status.ok()) {
       DropCopyLater(std::exchange(copy, nullptr));
     }
-    const EntryId id = promotion->entry;
-    const Uri uri = catalog_.Find(id)->uri;
     if (!status.ok()) {
       KeepPlacedLater(promotion->gpu, status);
     } else if (!promotion->is_private) {
@@ -101,10 +113,7 @@ absl::StatusOr<SharedCopy> NodeCache::MakeCopy(Promotion& promotion) {
     }
   }
   const uint64_t bytes = model->index.device_bytes;
-  const std::string mark =
-      shelf_ == nullptr || promotion.is_private || handles != device::Handles::kDescriptor
-          ? ""
-          : MarkOf(model->index.revision);
+  const std::string mark = promotion.is_private ? "" : MarkFor(model->index.revision, handles);
   for (const std::shared_ptr<Waiter>& waiter : waiters) {
     waiter->TellProgress(
         {.phase = pipeline::Phase::kCopying, .bytes_done = 0, .bytes_total = bytes});
@@ -149,7 +158,8 @@ void NodeCache::StopPromotions(absl::FunctionRef<bool(const Promotion&)> stops,
     }
     promotion->interests.clear();
     const Uri uri = catalog_.Find(promotion->entry)->uri;
-    if (Leaver gone = catalog_.Unhold(promotion->entry)) {
+    // Taking back is no use.
+    if (Leaver gone = catalog_.Unhold(promotion->entry, !promotion->left.has_value())) {
       DropLater(uri, std::move(gone));
     }
   }

@@ -219,7 +219,7 @@ absl::Status NodeCache::Release(SessionId session, LeaseId lease) {
   ASSIGN_OR_RETURN(LeaseTable::Ended ended, leases_.Release(session, lease));
   std::vector<LeaseTable::Ended> all;
   all.push_back(std::move(ended));
-  EndLeases(std::move(all));
+  LeasesEnded(std::move(all));
   return absl::OkStatus();
 }
 
@@ -228,7 +228,7 @@ void NodeCache::EndSession(SessionId session) {
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
-    EndLeases(leases_.EndSession(session));
+    LeasesEnded(leases_.EndSession(session));
     std::vector<Uri> left;
     for (auto& [key, flight] : flights_) {
       std::vector<Interest> theirs = flight.Split([session](const Interest& interest) {

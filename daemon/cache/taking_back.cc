@@ -1,10 +1,13 @@
 // Copies on GPUs that an earlier daemon left. A GPU's worker has to look at each first, and may
 // have to start for that, or hang: meanwhile its model is granted from wherever else it is, and
-// whoever wants this copy waits for it as for one that is made (a promotion).
+// whoever wants this copy waits for it as for one that is made (a promotion). Where nothing could
+// be learned about it, it lies with its model (Entry::left), charged and kept, until it is tried
+// again: after a while, when somebody wants it, or when its GPU has given back another.
 
+#include <algorithm>
 #include <memory>
+#include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status.h"
@@ -13,6 +16,27 @@
 #include "daemon/cache/readoption.h"
 
 namespace weightd::cache {
+namespace {
+
+constexpr absl::Duration kFirstRetry = absl::Seconds(1);
+constexpr absl::Duration kLastRetry = absl::Minutes(1);
+
+// Whether it failed for something else than what was left there.
+bool SaysNothing(const absl::Status& why) {
+  return ReasonOf(why) != Reason::kVerificationFailed &&
+         // For another daemon's models, or of the operator's choosing: it has no place any more.
+         ReasonOf(why) != Reason::kBudgetExceeded && ReasonOf(why) != Reason::kPlacementDiffers;
+}
+
+// Whether it can't be settled without the copy there.
+bool Needs(const Interest& interest, const Entry& entry, const GpuId& gpu) {
+  const bool required = std::find(interest.required_gpus.begin(), interest.required_gpus.end(),
+                                  gpu) != interest.required_gpus.end();
+  const bool made_of_it = interest.device.has_value() && interest.device->gpu == gpu;
+  return required || (!entry.on_host() && (entry.copies.empty() || made_of_it));
+}
+
+}  // namespace
 
 std::shared_ptr<void> NodeCache::KeepCopy(const Entry& entry, device::Segment& segment) {
   if (segment.handles() != device::Handles::kDescriptor) {
@@ -28,70 +52,106 @@ void NodeCache::TakeBackLater(EntryId id, LeftCopy left) {
   promotion->entry = id;
   promotion->gpu = left.gpu;
   promotion->left = std::move(left);
-  catalog_.Hold(id);
-  promotions_.Add(promotion);
-  promoting_.Run([this, promotion = std::move(promotion)] { TakeBack(promotion); });
+  StartPromotion(std::move(promotion));
+}
+
+void NodeCache::TakeBackDue() {
+  absl::MutexLock lock(&mutex_);
+  if (stopping_) {
+    return;
+  }
+  for (const auto& [id, gpu] : catalog_.LeftDueBy(Uptime())) {
+    TakeBackLater(id, *catalog_.TakeLeft(id, gpu));
+  }
+}
+
+bool NodeCache::ComesBack(const Entry& entry, const GpuId& gpu) const {
+  return entry.left.contains(gpu) || promotions_.TakesBack(entry.id, gpu);
 }
 
 void NodeCache::TakeBack(const Promotions::Shared& promotion) {
   device::ImportPlan plan;
+  Uri uri;
   {
     absl::MutexLock lock(&mutex_);
     if (promotion->cancellation.cancelled()) {
       return;
     }
-    const pipeline::ModelIndex& index = catalog_.Find(promotion->entry)->model->index;
+    const Entry& entry = *catalog_.Find(promotion->entry);
+    uri = entry.uri;
     plan = {.reservation = std::move(promotion->left->room),
-            .device_bytes = index.device_bytes,
-            .mark = MarkOf(index.revision),
+            .device_bytes = entry.model->index.device_bytes,
+            .mark = MarkOf(entry.revision()),
             .exported = std::move(promotion->left->exported)};
   }
-  // Dropped, if nobody takes it, without the lock.
-  absl::StatusOr<SharedCopy> copy = gpus_->Import(std::move(plan), promotion->cancellation);
+  // Both dropped, if nobody takes them, without the lock.
+  absl::StatusOr<SharedCopy> copy = Import(uri, *promotion, plan);
   Outcomes outcomes;
   {
     absl::MutexLock lock(&mutex_);
     if (!promotions_.Take(promotion)) {
       return;
     }
-    TakenBack(*promotion, copy, outcomes);
+    TakenBack(*promotion, plan, copy, outcomes);
   }
   Tell(std::move(outcomes));
 }
 
-void NodeCache::TakenBack(Promotion& promotion, absl::StatusOr<SharedCopy> copy,
-                          Outcomes& outcomes) {
+absl::StatusOr<SharedCopy> NodeCache::Import(const Uri& uri, Promotion& promotion,
+                                             device::ImportPlan& plan) const {
+  RETURN_IF_ERROR(CheckHandles(uri, device::Handles::kDescriptor));
+  if (plan.reservation.bytes() == 0) {
+    ASSIGN_OR_RETURN(plan.reservation, gpus_->ReserveHeld(promotion.gpu, plan.device_bytes));
+  }
+  return gpus_->Import(plan, promotion.cancellation);
+}
+
+void NodeCache::TakenBack(Promotion& promotion, device::ImportPlan& plan,
+                          absl::StatusOr<SharedCopy>& copy, Outcomes& outcomes) {
   const EntryId id = promotion.entry;
+  const GpuId gpu = promotion.gpu;
   const Entry& entry = *catalog_.Find(id);
   const Uri uri = entry.uri;
-  const absl::Status status = copy.ok() ? CheckArrival(**copy) : copy.status();
+  const absl::Status status = copy.ok() ? CheckArrival(uri, **copy) : copy.status();
+  bool again = false;
   if (status.ok()) {
-    PublishOn(promotion.gpu, EventKind::kReadopted, uri, entry.revision(), (*copy)->bytes());
+    PublishOn(gpu, EventKind::kReadopted, uri, entry.revision(), (*copy)->bytes());
     catalog_.AddCopy(id, *std::move(copy), std::move(promotion.left->kept));
     readoption_.readopted += !entry.on_host() && entry.copies.size() == 1 ? 1 : 0;
+    // The GPU works: so may the others.
+    for (const EntryId other : catalog_.EntriesLeftOn(gpu)) {
+      TakeBackLater(other, *catalog_.TakeLeft(other, gpu));
+    }
+  } else {
+    if (copy.ok()) {
+      DropCopyLater(*std::move(copy));
+    }
+    again = TakeBackAgain(promotion, plan, status);
+    if (!again) {
+      promotion.left->kept.reset();
+      promotion.left->exported = std::move(plan.exported);
+      promotion.left->room = std::move(plan.reservation);
+      // For which those may wait who want a new one.
+      DropLeftLater(*std::move(promotion.left));
+    }
   }
-  const bool nowhere = !entry.on_host() && entry.copies.empty() && entry.holds == 1;
-  if (!status.ok()) {
-    promotion.left->kept.reset();
-    const bool pinned = entry.card != nullptr && entry.card->pinned_by(Pinner::kOperator);
-    NoteNotReadopted({.place = {},
-                      .uri = uri,
-                      .revision = entry.revision(),
-                      .why = Annotate(status, "its copy on this GPU"),
-                      .pinned = nowhere && pinned,
-                      .gpu = promotion.gpu},
-                     nowhere);
+  const bool nowhere =
+      !entry.on_host() && entry.copies.empty() && entry.left.empty() && entry.holds == 1;
+  if (!status.ok() && !again) {
+    NoteCopyNotReadopted(promotion, status, nowhere);
   }
   for (Interest& interest : std::exchange(promotion.interests, {})) {
-    if (!nowhere) {
-      Place(id, std::move(interest), outcomes);
-    } else if (interest.may_load) {
-      Join(uri, std::move(interest), outcomes);
-    } else {
+    if (nowhere) {
+      LoadAgain(uri, std::move(interest), outcomes);
+    } else if (again && Needs(interest, entry, gpu)) {
       outcomes.push_back(
           {.interest = std::move(interest),
-           .result = Error(Reason::kModelNotResident,
-                           absl::StrCat(uri.Redacted(), " is not resident"), "preload it")});
+           .result = Annotate(status, absl::StrCat(uri.Redacted(), " on ", gpu.ToText()))});
+    } else {
+      if (again) {
+        std::erase(interest.gpus, gpu);
+      }
+      Place(id, std::move(interest), outcomes);
     }
   }
   if (Leaver gone = catalog_.Unhold(id, /*used=*/false)) {
@@ -100,10 +160,73 @@ void NodeCache::TakenBack(Promotion& promotion, absl::StatusOr<SharedCopy> copy,
   TakeOutIfNowhere({id});
 }
 
+bool NodeCache::TakeBackAgain(Promotion& promotion, device::ImportPlan& plan,
+                              const absl::Status& why) {
+  LeftCopy& left = *promotion.left;
+  if (!SaysNothing(why) || ++left.tries == LeftCopy::kMostTries) {
+    return false;
+  }
+  const Entry& entry = *catalog_.Find(promotion.entry);
+  if (left.tries == 1) {
+    const std::string text = absl::StrCat(
+        "its copy on this GPU can't be taken back yet, and is tried again: ", why.message());
+    NoteNotReadopted({.place = {},
+                      .uri = entry.uri,
+                      .revision = entry.revision(),
+                      .why = Error(ReasonOf(why), text, HintOf(why)),
+                      .gpu = promotion.gpu},
+                     /*is_model=*/false);
+  }
+  left.exported = std::move(plan.exported);
+  left.room = std::move(plan.reservation);
+  left.again_at =
+      Uptime() + std::min(kFirstRetry * static_cast<double>(1 << (left.tries - 1)), kLastRetry);
+  WakeTickerBefore(left.again_at);
+  catalog_.AddLeft(promotion.entry, std::move(left));
+  return true;
+}
+
+void NodeCache::NoteCopyNotReadopted(const Promotion& promotion, const absl::Status& why,
+                                     bool nowhere) {
+  const Entry& entry = *catalog_.Find(promotion.entry);
+  const bool pinned = entry.card != nullptr && entry.card->pinned_by(Pinner::kOperator);
+  const int tries = promotion.left->tries;
+  const std::string tried = tries == 0 ? "" : absl::StrCat(", which was tried ", tries, " times");
+  NoteNotReadopted({.place = {},
+                    .uri = entry.uri,
+                    .revision = entry.revision(),
+                    .why = Annotate(why, absl::StrCat("its copy on this GPU", tried)),
+                    .pinned = nowhere && pinned,
+                    .gpu = promotion.gpu},
+                   nowhere);
+}
+
+void NodeCache::LoadAgain(const Uri& uri, Interest interest, Outcomes& outcomes) {
+  if (interest.may_load) {
+    Join(uri, std::move(interest), outcomes);
+    return;
+  }
+  outcomes.push_back(
+      {.interest = std::move(interest),
+       .result = Error(Reason::kModelNotResident, absl::StrCat(uri.Redacted(), " is not resident"),
+                       "preload it")});
+}
+
+void NodeCache::DropLeftLater(LeftCopy left) {
+  ++copies_dropping_;
+  const GpuId gpu = left.gpu;
+  // std::function wants what it holds to be copyable.
+  dropping_.On(gpu).Run([this, shared = std::make_shared<LeftCopy>(std::move(left))]() mutable {
+    shared.reset();
+    NoteDropped(1);
+  });
+}
+
 void NodeCache::TakeOutIfNowhere(absl::Span<const EntryId> ids) {
   for (const EntryId id : ids) {
     const Entry* entry = catalog_.Find(id);
-    if (entry != nullptr && !entry->on_host() && entry->copies.empty() && entry->holds == 0) {
+    if (entry != nullptr && !entry->on_host() && entry->copies.empty() && entry->left.empty() &&
+        entry->holds == 0) {
       const Uri uri = entry->uri;
       DropLater(uri, TakeOut(id));
     }

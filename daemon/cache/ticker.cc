@@ -34,12 +34,14 @@ void NodeCache::Tick() {
     }
     ExpireUnclaimed();
     RetryPlaced();
+    TakeBackDue();
     departures_.CollectLater();
   }
 }
 
 absl::Duration NodeCache::NextTick(absl::Duration next_progress) const {
-  absl::Duration next = leases_.OldestUnclaimed() + options_.unclaimed_lease;
+  absl::Duration next =
+      std::min(leases_.OldestUnclaimed() + options_.unclaimed_lease, catalog_.NextLeftDue());
   if (!flights_.empty()) {
     next = std::min(next, next_progress);
   }
@@ -63,6 +65,9 @@ Departure NodeCache::Leaves(const Uri& uri, Leaver leaver) {
   WakeTickerBefore(Uptime() + kBetweenLooksAtDraining);
   for (SharedCopy& copy : leaver.copies) {
     DropCopyLater(std::move(copy));
+  }
+  for (LeftCopy& left : leaver.left) {
+    DropLeftLater(std::move(left));
   }
   return departures_.Announce(uri, std::move(leaver.model));
 }
@@ -93,7 +98,7 @@ void NodeCache::TellProgress() {
 
 void NodeCache::ExpireUnclaimed() {
   absl::MutexLock lock(&mutex_);
-  EndLeases(leases_.ExpireUnclaimed(Uptime() - options_.unclaimed_lease));
+  LeasesEnded(leases_.ExpireUnclaimed(Uptime() - options_.unclaimed_lease));
 }
 
 }  // namespace weightd::cache

@@ -10,9 +10,11 @@
 
 namespace weightd::device {
 
-// A segment that an earlier worker of the same GPU exported, held by this one from here on.
+// A segment that an earlier worker of the same GPU exported, held by this one from here on. As
+// Gpus::Import.
 absl::StatusOr<std::shared_ptr<Segment>> ImportSegment(std::shared_ptr<WorkerLink> link,
-                                                       ImportPlan plan, Cancellation& cancellation);
+                                                       ImportPlan& plan,
+                                                       Cancellation& cancellation);
 
 }  // namespace weightd::device
 

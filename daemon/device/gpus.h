@@ -115,7 +115,8 @@ struct ImportPlan {
   Reservation reservation;
   uint64_t device_bytes = 0;
   std::string mark;
-  // As OpenForClient gave it then; believed nothing.
+  // As OpenForClient gave it then; believed nothing. Duplicates are made of it: it stays the
+  // caller's.
   Fd exported;
 };
 
@@ -167,8 +168,9 @@ class Gpus {
   virtual absl::StatusOr<std::shared_ptr<Segment>> CopyPrivately(PrivateCopyPlan plan,
                                                                  Cancellation& cancellation) = 0;
   // The segment, as if this daemon had uploaded it. kVerificationFailed if it is not that GPU's
-  // memory, not so much of it, or has another mark.
-  virtual absl::StatusOr<std::shared_ptr<Segment>> Import(ImportPlan plan,
+  // memory, not so much of it, or has another mark; other errors say nothing of it, and it can be
+  // tried again: the plan keeps its reservation, unless it was cancelled.
+  virtual absl::StatusOr<std::shared_ptr<Segment>> Import(ImportPlan& plan,
                                                           Cancellation& cancellation) = 0;
 
   // Ends the worker and starts no other until Resume. The caller has dropped the GPU's segments;

@@ -170,12 +170,12 @@ absl::StatusOr<std::shared_ptr<Segment>> NodeGpus::CopyPrivately(PrivateCopyPlan
   return upload->Finish(cancellation);
 }
 
-absl::StatusOr<std::shared_ptr<Segment>> NodeGpus::Import(ImportPlan plan,
+absl::StatusOr<std::shared_ptr<Segment>> NodeGpus::Import(ImportPlan& plan,
                                                           Cancellation& cancellation) {
   ASSIGN_OR_RETURN(Gpu* const gpu, Get(plan.reservation.gpu()));
   RETURN_IF_ERROR(CheckExports(gpu->facts()));
   ASSIGN_OR_RETURN(std::shared_ptr<WorkerLink> link, gpu->Worker());
-  return ImportSegment(std::move(link), std::move(plan), cancellation);
+  return ImportSegment(std::move(link), plan, cancellation);
 }
 
 absl::Status NodeGpus::Drain(const GpuId& gpu) {

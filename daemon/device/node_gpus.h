@@ -32,7 +32,7 @@ class NodeGpus : public Gpus {
   absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(UploadPlan plan) override;
   absl::StatusOr<std::shared_ptr<Segment>> CopyPrivately(PrivateCopyPlan plan,
                                                          Cancellation& cancellation) override;
-  absl::StatusOr<std::shared_ptr<Segment>> Import(ImportPlan plan,
+  absl::StatusOr<std::shared_ptr<Segment>> Import(ImportPlan& plan,
                                                   Cancellation& cancellation) override;
   absl::Status Drain(const GpuId& gpu) override;
   absl::Status Resume(const GpuId& gpu) override;

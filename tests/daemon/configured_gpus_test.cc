@@ -54,7 +54,7 @@ class ListedGpus final : public device::Gpus {
                                                                  Cancellation&) override {
     return Unusable();
   }
-  absl::StatusOr<std::shared_ptr<device::Segment>> Import(device::ImportPlan,
+  absl::StatusOr<std::shared_ptr<device::Segment>> Import(device::ImportPlan&,
                                                           Cancellation&) override {
     return Unusable();
   }

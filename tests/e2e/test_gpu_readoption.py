@@ -182,23 +182,95 @@ def test_memory_that_ended_with_its_worker_is_made_again(
     assert right(client, path)
 
 
-def test_a_gpu_that_fails_costs_its_copies_only(
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "cuDevicePrimaryCtxRetain * UNKNOWN",  # the worker can't start
+        "cuMemImportFromShareableHandle * OUT_OF_MEMORY",
+        "cuMemcpyDtoH * ECC_UNCORRECTABLE",  # it ends
+        "cuMemcpyDtoH * KILL",
+    ],
+)
+def test_a_gpu_that_fails_for_a_while_costs_no_copy(
+    kept: Daemon, node: GpuNode, keeper: Keeper, files: pathlib.Path, readers: Readers, fault: str
+) -> None:
+    path = small_model(files / "m.safetensors")
+    client = on_gpu(readers, kept, path)
+    kept_copies = await_kept(keeper, 1)
+    kept.kill()
+    node.break_calls(fault)
+    kept.start()
+    assert "is tried again" in line_of(kept, "model.not_readopted", gpu=node.uuid(0))["error"]
+    on_host = readers(kept)
+    on_host.ask("attach", model=str(path))
+    assert right(on_host, path)
+    # Whoever wants it is told why it isn't there; it is kept, and charged.
+    newcomer = readers(kept)
+    newcomer.send("attach", model=str(path), device="cuda:0")
+    assert "error" in newcomer.answer()
+    assert copies(keeper) == kept_copies
+    tier = kept.status()["gpus"][0]["tier"]
+    assert int(tier.get("loading", 0)) == node.state()["live_bytes"]
+    node.break_calls()
+    assert right(on_gpu(readers, kept, path), path)
+    assert right(client, path)
+    assert len(lines_of(kept, "model.readopted", gpu=node.uuid(0))) == 1
+    assert node.state()["created_allocations"] == 1
+    assert resident(kept) == node.state()["live_bytes"]
+    assert copies(keeper) == kept_copies
+
+
+def test_a_copy_that_never_comes_back_is_let_go(
     kept: Daemon, node: GpuNode, keeper: Keeper, files: pathlib.Path, readers: Readers
 ) -> None:
     path = small_model(files / "m.safetensors")
     on_gpu(readers, kept, path).end()
     await_kept(keeper, 1)
     kept.kill()
-    node.break_calls("cuDevicePrimaryCtxRetain * UNKNOWN")
+    node.break_calls("cuMemcpyDtoH * OUT_OF_MEMORY")
     kept.start()
-    on_host = readers(kept)
-    on_host.ask("attach", model=str(path))
-    assert right(on_host, path)
-    line_of(kept, "model.not_readopted", gpu=node.uuid(0))
-    assert await_kept(keeper, 0) == []
+    client = readers(kept)
+
+    def made_anew() -> bool:
+        client.send("attach", model=str(path), device="cuda:0")
+        return "error" not in client.answer()
+
+    wait_until(made_anew, "it is made again")
     node.break_calls()
-    node.await_live(0)
-    assert right(on_gpu(readers, kept, path), path)
+    assert right(client, path)
+    assert "10 times" in lines_of(kept, "model.not_readopted")[-1]["error"]
+    assert node.state()["created_allocations"] == 2
+    assert len(await_kept(keeper, 1)) == 1
+
+
+def test_other_handles_make_other_copies(
+    node: GpuNode, daemons: Daemons, keeper: Keeper, files: pathlib.Path, readers: Readers
+) -> None:
+    path = small_model(files / "m.safetensors")
+
+    def config(handles: str) -> str:
+        rest = f"models:\n- name: m\n  uri: file://{path}\n  placement: {{gpus: [0], handles: {handles}}}\n"
+        return node.config(rest=rest + keeper.config)
+
+    daemon = daemons(config("descriptor"))
+    client = on_gpu(readers, daemon, "m")
+    await_kept(keeper, 1)
+    # Of an earlier daemon.
+    daemon.kill()
+    file = daemon.log_path.with_name("weightd.yaml")
+    file.write_text(config("legacy"))
+    daemon.start()
+    assert "legacy handles now" in line_of(daemon, "model.not_readopted", gpu=node.uuid(0))["error"]
+    assert await_kept(keeper, 0) == []
+    wait_until(lambda: len(lines_of(daemon, "gpu.copied")) == 2, "it is copied anew")
+    assert right(client, path)
+    client.end()
+    # Of the same.
+    file.write_text(config("descriptor"))
+    daemon.ctl("reload")
+    assert "descriptors now" in line_of(daemon, "gpu.dropped", gpu=node.uuid(0))["error"]
+    await_kept(keeper, 1)
+    assert right(on_gpu(readers, daemon, "m"), path)
 
 
 def test_daemons_killed_at_any_moment(

@@ -1,23 +1,19 @@
 #include "tests/fakes/fake_gpus.h"
 
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cerrno>
 #include <cstring>
-#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "common/fd.h"
 #include "common/mapping.h"
 #include "common/status.h"
+#include "tests/fakes/fake_segment.h"
+#include "tests/fakes/fake_upload.h"
 
 namespace weightd::fakes {
 namespace {
@@ -26,31 +22,7 @@ using device::CopyRun;
 using device::GpuStatus;
 using device::Handles;
 
-constexpr char kUntouched = '\xdb';
-constexpr absl::Duration kLongest = absl::Minutes(1);
 constexpr size_t kLegacyHandleBytes = 64;
-
-absl::StatusOr<Fd> MemfdOf(absl::string_view bytes) {
-  Fd memfd(memfd_create("fake-gpu", MFD_CLOEXEC));
-  if (!memfd.valid()) {
-    return ErrnoError(errno, "create a memfd");
-  }
-  while (!bytes.empty()) {
-    const ssize_t written = write(memfd.get(), bytes.data(), bytes.size());
-    if (written < 0) {
-      return ErrnoError(errno, "fill a memfd");
-    }
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return memfd;
-}
-
-// The part of `run` that `host` has; empty if there is none.
-CopyRun Overlap(const CopyRun& run, ByteRange host) {
-  const uint64_t begin = std::max(run.host.begin, host.begin);
-  const uint64_t end = std::max(begin, std::min(run.host.end, host.end));
-  return {{begin, end}, run.device_offset + (begin - run.host.begin)};
-}
 
 absl::Status CheckRuns(std::vector<CopyRun> runs, uint64_t device_bytes) {
   const auto bad = [] { return Error(Reason::kInternal, "runs overlap, or leave the segment"); };
@@ -81,205 +53,6 @@ GpuId MakeGpuId(int number) {
   return GpuId(bytes);
 }
 
-class FakeSegment final : public device::Segment {
- public:
-  FakeSegment(FakeGpus* gpus, int worker, std::string bytes, std::string mark, Handles handles,
-              bool is_private, device::Reservation reservation)
-      : gpus_(*gpus),
-        gpu_(reservation.gpu()),
-        worker_(worker),
-        bytes_(std::move(bytes)),
-        mark_(std::move(mark)),
-        allocated_(reservation.bytes()),
-        handles_(handles),
-        is_private_(is_private),
-        reservation_(std::move(reservation)) {
-    reservation_.Recharge(device::Charge::kResident);
-    gpus_.CountSegment(1, false);
-    if (handles == Handles::kLegacy) {
-      legacy_handle_ = gpus_.NextLegacyHandle();
-    }
-  }
-  ~FakeSegment() override { gpus_.CountSegment(-1, drained_); }
-
-  const GpuId& gpu() const override { return gpu_; }
-  uint64_t bytes() const override { return allocated_; }
-  Handles handles() const override { return handles_; }
-  bool is_private() const override { return is_private_; }
-  bool lost() const override { return gpus_.Lost(gpu_, worker_); }
-  const std::string& legacy_handle() const override { return legacy_handle_; }
-
-  absl::StatusOr<Fd> OpenForClient() override {
-    if (lost()) {
-      return Error(Reason::kDeviceUnavailable, "its worker has ended", "load it again");
-    }
-    absl::MutexLock lock(&mutex_);
-    if (handles_ == Handles::kLegacy || given_away_) {
-      return Error(Reason::kInternal, "this segment has no descriptor to give");
-    }
-    if (is_private_) {
-      given_away_ = true;
-      reservation_.GiveBack();
-    }
-    return MemfdOf(absl::StrCat(bytes_, mark_, gpu_.ToBytes()));
-  }
-
-  void Drain() override {
-    absl::MutexLock lock(&mutex_);
-    if (!drained_) {
-      drained_ = true;
-      reservation_.Recharge(device::Charge::kDraining);
-      gpus_.CountSegment(0, true);
-    }
-  }
-
-  const std::string& memory() const { return bytes_; }
-
- private:
-  FakeGpus& gpus_;
-  const GpuId gpu_;
-  const int worker_;
-  const std::string bytes_;
-  const std::string mark_;
-  const uint64_t allocated_;
-  const Handles handles_;
-  const bool is_private_;
-  std::string legacy_handle_;
-  absl::Mutex mutex_;
-  device::Reservation reservation_ ABSL_GUARDED_BY(mutex_);
-  bool given_away_ ABSL_GUARDED_BY(mutex_) = false;
-  std::atomic<bool> drained_ = false;
-};
-
-// Copies on its own thread, in the order in which it was asked to.
-class FakeUpload final : public device::Upload {
- public:
-  FakeUpload(FakeGpus* gpus, int worker, device::UploadPlan plan, Mapping source, bool late,
-             bool held)
-      : gpus_(*gpus),
-        worker_(worker),
-        gpu_(plan.reservation.gpu()),
-        late_(late),
-        held_(held),
-        plan_(std::move(plan)),
-        source_(std::move(source)),
-        memory_(plan_.device_bytes, kUntouched),
-        copied_(plan_.device_bytes, 0) {
-    gpus_.CountUpload(1);
-    thread_ = std::thread([this] { Work(); });
-  }
-  ~FakeUpload() override {
-    Stop();
-    gpus_.CountUpload(-1);
-  }
-
-  uint64_t Copy(ByteRange host, uint64_t source_offset) override {
-    gpus_.Record({gpu_, host, source_offset});
-    absl::MutexLock lock(&mutex_);
-    asked_.push_back({host, source_offset});
-    return asked_.size();
-  }
-
-  absl::Status Await(uint64_t copy, Cancellation& cancellation) override {
-    absl::MutexLock lock(&mutex_);
-    awaited_ = std::max(awaited_, copy);
-    while (done_ < copy) {
-      RETURN_IF_ERROR(cancellation.status());
-      RETURN_IF_ERROR(gpus_.UploadStatus(gpu_, worker_));
-      const auto done = [this, copy]()
-                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_ >= copy; };
-      mutex_.AwaitWithTimeout(absl::Condition(&done), absl::Milliseconds(2));
-    }
-    return gpus_.UploadStatus(gpu_, worker_);
-  }
-
-  absl::StatusOr<std::shared_ptr<device::Segment>> Finish(Cancellation& cancellation) override {
-    RETURN_IF_ERROR(gpus_.PassGate(cancellation));
-    uint64_t all = 0;
-    {
-      absl::MutexLock lock(&mutex_);
-      all = asked_.size();
-    }
-    RETURN_IF_ERROR(Await(all, cancellation));
-    Stop();
-    source_.Reset();
-    plan_.source.Reset();
-    for (const CopyRun& run : plan_.runs) {
-      const auto begin = copied_.begin() + static_cast<int64_t>(run.device_offset);
-      const auto end = begin + static_cast<int64_t>(run.host.size());
-      if (std::any_of(begin, end, [](uint8_t times) { return times != 1; })) {
-        return Error(Reason::kInternal, "a byte was not copied, or copied twice");
-      }
-    }
-    RETURN_IF_ERROR(gpus_.UploadStatus(gpu_, worker_));
-    return std::make_shared<FakeSegment>(&gpus_, worker_, std::move(memory_), plan_.mark,
-                                         plan_.handles, /*is_private=*/false,
-                                         std::move(plan_.reservation));
-  }
-
- private:
-  struct Asked {
-    ByteRange host;
-    uint64_t source_offset = 0;
-  };
-
-  void Work() {
-    absl::MutexLock lock(&mutex_);
-    const auto to_do = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      const uint64_t wanted = late_ ? std::min<uint64_t>(awaited_, asked_.size()) : asked_.size();
-      return stopped_ || (!held_ && done_ < wanted);
-    };
-    for (;;) {
-      mutex_.Await(absl::Condition(&to_do));
-      if (stopped_) {
-        return;
-      }
-      const Asked next = asked_[done_];
-      mutex_.Unlock();
-      for (const CopyRun& run : plan_.runs) {
-        const CopyRun part = Overlap(run, next.host);
-        if (!part.host.empty()) {
-          memcpy(memory_.data() + part.device_offset,
-                 source_.data() + next.source_offset + (part.host.begin - next.host.begin),
-                 part.host.size());
-          for (uint64_t i = 0; i < part.host.size(); ++i) {
-            ++copied_[part.device_offset + i];
-          }
-        }
-      }
-      mutex_.Lock();
-      ++done_;
-    }
-  }
-
-  void Stop() {
-    {
-      absl::MutexLock lock(&mutex_);
-      stopped_ = true;
-    }
-    if (thread_.joinable()) {
-      thread_.join();
-    }
-  }
-
-  FakeGpus& gpus_;
-  const int worker_;
-  const GpuId gpu_;
-  const bool late_;
-  const bool held_;
-  device::UploadPlan plan_;
-  Mapping source_;
-  // The thread's until it has ended.
-  std::string memory_;
-  std::vector<uint8_t> copied_;
-  absl::Mutex mutex_;
-  std::vector<Asked> asked_ ABSL_GUARDED_BY(mutex_);
-  uint64_t awaited_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t done_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
-};
-
 FakeGpus::FakeGpus(const std::vector<std::pair<GpuId, uint64_t>>& gpus) {
   absl::MutexLock lock(&mutex_);
   for (const auto& [id, bytes] : gpus) {
@@ -293,127 +66,6 @@ FakeGpus::~FakeGpus() = default;
 
 std::string FakeGpus::Bytes(const device::Segment& segment) {
   return dynamic_cast<const FakeSegment&>(segment).memory();
-}
-
-void FakeGpus::FailUploads(const GpuId& gpu, absl::Status error) {
-  absl::MutexLock lock(&mutex_);
-  gpus_.at(gpu).upload_error = std::move(error);
-}
-
-void FakeGpus::RefuseUploads(const GpuId& gpu, absl::Status error) {
-  absl::MutexLock lock(&mutex_);
-  gpus_.at(gpu).begin_error = std::move(error);
-}
-
-void FakeGpus::FailReserves(const GpuId& gpu, absl::Status error) {
-  absl::MutexLock lock(&mutex_);
-  gpus_.at(gpu).reserve_error = std::move(error);
-}
-
-void FakeGpus::FailPrivateCopies(const GpuId& gpu, absl::Status error) {
-  absl::MutexLock lock(&mutex_);
-  gpus_.at(gpu).private_error = std::move(error);
-}
-
-void FakeGpus::FailImports(const GpuId& gpu, absl::Status error) {
-  absl::MutexLock lock(&mutex_);
-  gpus_.at(gpu).import_error = std::move(error);
-}
-
-void FakeGpus::HoldImports(const GpuId& gpu) {
-  absl::MutexLock lock(&mutex_);
-  gpus_.at(gpu).imports_held = true;
-}
-
-void FakeGpus::CloseGate() {
-  absl::MutexLock lock(&mutex_);
-  open_ = false;
-}
-
-void FakeGpus::OpenGate() {
-  absl::MutexLock lock(&mutex_);
-  open_ = true;
-}
-
-void FakeGpus::CopyLate() {
-  absl::MutexLock lock(&mutex_);
-  late_ = true;
-}
-
-void FakeGpus::HoldCopies() {
-  absl::MutexLock lock(&mutex_);
-  held_ = true;
-}
-
-void FakeGpus::Lose(const GpuId& gpu, const absl::Status& why) {
-  {
-    absl::MutexLock lock(&mutex_);
-    Gpu& lost = gpus_.at(gpu);
-    ++lost.worker;
-    lost.state = GpuStatus::State::kFailed;
-    lost.last_error = std::string(why.message());
-  }
-  std::thread([&] {
-    absl::MutexLock telling(&telling_);
-    if (lost_) {
-      lost_(gpu, why);
-    }
-  }).join();
-}
-
-bool FakeGpus::AwaitGate() {
-  absl::MutexLock lock(&mutex_);
-  const auto there = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return at_gate_ > 0; };
-  return mutex_.AwaitWithTimeout(absl::Condition(&there), kLongest);
-}
-
-bool FakeGpus::AwaitCopies(size_t count) {
-  absl::MutexLock lock(&mutex_);
-  const auto enough = [this, count]()
-                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return copies_.size() >= count; };
-  return mutex_.AwaitWithTimeout(absl::Condition(&enough), kLongest);
-}
-
-bool FakeGpus::AwaitUploads(size_t count) {
-  absl::MutexLock lock(&mutex_);
-  const auto enough = [this, count]()
-                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return uploads_ >= count; };
-  return mutex_.AwaitWithTimeout(absl::Condition(&enough), kLongest);
-}
-
-std::vector<FakeGpus::RecordedCopy> FakeGpus::copies() const {
-  absl::MutexLock lock(&mutex_);
-  return copies_;
-}
-
-size_t FakeGpus::uploads() const {
-  absl::MutexLock lock(&mutex_);
-  return uploads_;
-}
-
-size_t FakeGpus::private_copies() const {
-  absl::MutexLock lock(&mutex_);
-  return private_copies_;
-}
-
-size_t FakeGpus::imports() const {
-  absl::MutexLock lock(&mutex_);
-  return imports_;
-}
-
-size_t FakeGpus::segments_alive() const {
-  absl::MutexLock lock(&mutex_);
-  return static_cast<size_t>(segments_alive_);
-}
-
-size_t FakeGpus::uploads_alive() const {
-  absl::MutexLock lock(&mutex_);
-  return static_cast<size_t>(uploads_alive_);
-}
-
-size_t FakeGpus::segments_drained() const {
-  absl::MutexLock lock(&mutex_);
-  return static_cast<size_t>(segments_drained_);
 }
 
 std::vector<GpuStatus> FakeGpus::List() const {
@@ -528,7 +180,7 @@ absl::StatusOr<device::Reservation> FakeGpus::ReserveHeld(const GpuId& gpu, uint
   return reservation;
 }
 
-absl::StatusOr<std::shared_ptr<device::Segment>> FakeGpus::Import(device::ImportPlan plan,
+absl::StatusOr<std::shared_ptr<device::Segment>> FakeGpus::Import(device::ImportPlan& plan,
                                                                   Cancellation& cancellation) {
   RETURN_IF_ERROR(PassGate(cancellation));
   const GpuId gpu_id = plan.reservation.gpu();
@@ -541,6 +193,7 @@ absl::StatusOr<std::shared_ptr<device::Segment>> FakeGpus::Import(device::Import
     RETURN_IF_ERROR(gpu.import_error);
     gpu.state = GpuStatus::State::kRunning;
     worker = gpu.worker;
+    gpu.worker += std::exchange(gpu.loses_import, false) ? 1 : 0;
     ++imports_;
   }
   const std::string tail = absl::StrCat(plan.mark, gpu_id.ToBytes());

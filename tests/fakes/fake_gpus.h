@@ -54,6 +54,8 @@ class FakeGpus final : public device::Gpus {
   void FailImports(const GpuId& gpu, absl::Status error);
   // From now on they wait for their cancellation there.
   void HoldImports(const GpuId& gpu);
+  // The worker ends as soon as it has imported the next one there; nobody is told.
+  void LoseImport(const GpuId& gpu);
   // Finish, CopyPrivately and Import wait until the gate is open, or their cancellation.
   void CloseGate();
   void OpenGate();
@@ -89,7 +91,7 @@ class FakeGpus final : public device::Gpus {
   absl::StatusOr<std::unique_ptr<device::Upload>> BeginUpload(device::UploadPlan plan) override;
   absl::StatusOr<std::shared_ptr<device::Segment>> CopyPrivately(
       device::PrivateCopyPlan plan, Cancellation& cancellation) override;
-  absl::StatusOr<std::shared_ptr<device::Segment>> Import(device::ImportPlan plan,
+  absl::StatusOr<std::shared_ptr<device::Segment>> Import(device::ImportPlan& plan,
                                                           Cancellation& cancellation) override;
   absl::Status Drain(const GpuId& gpu) override;
   absl::Status Resume(const GpuId& gpu) override;
@@ -112,6 +114,7 @@ class FakeGpus final : public device::Gpus {
     absl::Status private_error;
     absl::Status import_error;
     bool imports_held = false;
+    bool loses_import = false;
   };
 
   absl::Status CheckUsable(const GpuId& gpu) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

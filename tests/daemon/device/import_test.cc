@@ -49,13 +49,17 @@ class ImportTest : public GpuFixture {
 
   absl::StatusOr<std::shared_ptr<Segment>> Import(const Fd& exported, uint64_t bytes = kBytes,
                                                   const std::string& mark = kMark, int index = 0) {
+    ASSIGN_OR_RETURN(ImportPlan plan, PlanOf(exported, bytes, mark, index));
+    return gpus_->Import(plan, never_);
+  }
+  absl::StatusOr<ImportPlan> PlanOf(const Fd& exported, uint64_t bytes = kBytes,
+                                    const std::string& mark = kMark, int index = 0) {
     ASSIGN_OR_RETURN(Reservation room, gpus_->ReserveHeld(Gpu(index), bytes));
     ASSIGN_OR_RETURN(Fd copy, exported.Duplicate());
-    return gpus_->Import({.reservation = std::move(room),
-                          .device_bytes = bytes,
-                          .mark = mark,
-                          .exported = std::move(copy)},
-                         never_);
+    return ImportPlan{.reservation = std::move(room),
+                      .device_bytes = bytes,
+                      .mark = mark,
+                      .exported = std::move(copy)};
   }
 
   // As something that it isn't; nothing is left of the attempt, and the worker works on.
@@ -181,6 +185,42 @@ TEST_F(ImportTest, ACallThatFailsLeavesNothing) {
   Fail("cuMemImportFromShareableHandle 1 ECC_UNCORRECTABLE");
   EXPECT_EQ(ReasonOf(Import(left).status()), Reason::kDeviceUnavailable);
   EXPECT_TRUE(SoonTrue([&] { return Import(left).ok(); })) << "by the next worker";
+}
+
+TEST_F(ImportTest, WhatSaysNothingOfTheMemoryCanBeTriedAgain) {
+  const Fd left = Left();
+  Start();
+  ImportPlan plan = PlanOf(left).value();
+  for (const char* const fault :
+       {"cuDevicePrimaryCtxRetain 1 UNKNOWN", "cuMemcpyDtoH 1 KILL", "cuMemMap 1 OUT_OF_MEMORY",
+        "cuMemcpyDtoH 1 ECC_UNCORRECTABLE", "cuMemcpyDtoH 1 LAUNCH_FAILED"}) {
+    Start();  // no worker
+    plan.reservation = gpus_->ReserveHeld(Gpu(), kBytes).value();
+    Fail(fault);
+    const auto failed = gpus_->Import(plan, never_);
+    ASSERT_FALSE(failed.ok()) << fault;
+    EXPECT_NE(ReasonOf(failed.status()), Reason::kVerificationFailed) << fault << failed.status();
+    EXPECT_EQ(gpus_->UsageOf(Gpu()).used(), 4 * kMiB) << fault << ": its room stays charged";
+    HealAll();
+    absl::StatusOr<std::shared_ptr<Segment>> segment = failed;
+    EXPECT_TRUE(SoonTrue([&] { return (segment = gpus_->Import(plan, never_)).ok(); })) << fault;
+    EXPECT_EQ(gpus_->UsageOf(Gpu()).used(), 4 * kMiB);
+    EXPECT_EQ(Read(**segment).substr(0, kBytes), Pattern(kBytes)) << fault;
+  }
+}
+
+TEST_F(ImportTest, OneThatIsCancelledGivesItsRoomBack) {
+  const Fd left = Left();
+  ImportPlan plan = PlanOf(left).value();
+  const int worker = WorkersOn().at(0);
+  kill(worker, SIGSTOP);
+  Cancellation cancelled;
+  cancelled.Cancel(absl::CancelledError("nobody waits"));
+  EXPECT_EQ(gpus_->Import(plan, cancelled).status(), absl::CancelledError("nobody waits"));
+  EXPECT_EQ(plan.reservation.bytes(), 0);
+  EXPECT_EQ(gpus_->UsageOf(Gpu()).used(), 4 * kMiB) << "its worker may still take it";
+  kill(worker, SIGCONT);
+  EXPECT_TRUE(SoonTrue([&] { return gpus_->UsageOf(Gpu()).used() == 0; }));
 }
 
 TEST_F(ImportTest, ADriverThatHangsIsGivenUp) {
