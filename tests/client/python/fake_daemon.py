@@ -45,6 +45,8 @@ class Served:
     # Called in Acquire, first and before the grant.
     at_start: Callable[[grpc.ServicerContext], object] = lambda _: None
     before_grant: Callable[[], object] = lambda: None
+    # After the progress, in place of the grant if it aborts.
+    after_progress: Callable[[grpc.ServicerContext], object] = lambda _: None
     claim_error: error_pb2.ErrorDetail | None = None
     # For who asks for a GPU's memory: its size, a new descriptor of it, the legacy handle.
     device_bytes: int = 0
@@ -149,6 +151,7 @@ class FakeDaemon:
         served.at_start(context)
         for progress in served.progress:
             yield weights_pb2.AcquireResponse(progress=progress)
+        served.after_progress(context)
         served.before_grant()
         with self._changed:
             lease_id = self._next_lease

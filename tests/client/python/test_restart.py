@@ -13,7 +13,7 @@ import grpc
 import pytest
 import weightd
 from weightd import _restart
-from weightd.v1 import error_pb2, handles_pb2
+from weightd.v1 import error_pb2, handles_pb2, weights_pb2
 
 from fake_daemon import FakeDaemon, Served, memfd, model
 
@@ -126,6 +126,56 @@ def test_waiting_ends(start: Callable[..., FakeDaemon], monkeypatch: pytest.Monk
     with pytest.raises(weightd.UnavailableError):
         weightd.attach("m", socket_dir=daemon.directory)
     assert list(held) == ["a"]
+
+
+def test_an_attach_uses_all_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weightd.lock").touch()
+    now, waits = 1000.0, []
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        waits.append(seconds)
+
+    monkeypatch.setattr(_restart.time, "sleep", wait)
+    monkeypatch.setattr(_restart.time, "monotonic", lambda: now)
+    with pytest.raises(weightd.UnavailableError):
+        weightd.attach("m", socket_dir=tmp_path, timeout=2)
+    assert now == pytest.approx(1001.95), waits
+
+
+def _fails(reason: error_pb2.ErrorReason) -> Callable[[grpc.ServicerContext], None]:
+    def fail(context: grpc.ServicerContext) -> None:
+        detail = error_pb2.ErrorDetail(reason=reason, message="no")
+        context.set_trailing_metadata((("weightd-error-bin", detail.SerializeToString()),))
+        context.abort(grpc.StatusCode.UNAVAILABLE, detail.message)
+
+    return fail
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_load_that_can_only_be_joined_is_waited_for(
+    start: Callable[..., FakeDaemon], monkeypatch: pytest.MonkeyPatch, joined: bool
+) -> None:
+    stopping, refusing = small(), small()
+    for served, reason in ((stopping, error_pb2.SHUTTING_DOWN), (refusing, error_pb2.NOT_ALLOWED)):
+        served.progress = [weights_pb2.LoadProgress(phase=weights_pb2.TRANSFERRING)] if joined else []
+        served.after_progress = _fails(reason)
+    directory = start({"m": stopping}).directory
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        start({"m": refusing if len(waits) == 1 else small()})
+
+    monkeypatch.setattr(_restart.time, "sleep", wait)
+    if joined:
+        assert list(weightd.attach("m", socket_dir=directory)) == ["a"]
+        assert len(waits) == 2
+    else:
+        with pytest.raises(weightd.NotAllowedError):
+            weightd.attach("m", socket_dir=directory)
+        assert len(waits) == 1
 
 
 def test_other_failures_are_told_at_once(

@@ -10,7 +10,7 @@ from pathlib import Path
 from weightd import _device, _frameworks
 from weightd._acquire import acquire
 from weightd._deadline import Deadline
-from weightd._restart import Lease, patiently, renew_leases, saw_daemon
+from weightd._restart import Lease, Waiting, patiently, renew_leases, saw_daemon
 from weightd._segment import HostSegment, map_segment, read_index
 from weightd._session import Session
 from weightd.errors import Error, error
@@ -92,8 +92,12 @@ def _attach(
     pins: dict[str, str],
 ) -> Model:
     """Waits for a daemon that was there, too; and sees to the leases that it had given."""
+    waiting = Waiting()
     model = patiently(
-        lambda: _attach_once(uri, directory, place, framework, deadline, progress, pins), directory, deadline
+        lambda: _attach_once(uri, directory, place, framework, deadline, progress, pins, waiting),
+        directory,
+        deadline,
+        waiting,
     )
     renew_leases(directory)
     return model
@@ -107,6 +111,7 @@ def _attach_once(
     deadline: Deadline,
     progress: Callable[[Progress], object] | None,
     pins: dict[str, str],
+    waiting: Waiting,
 ) -> Model:
     session = Session(directory, deadline)
     saw_daemon(directory)
@@ -114,8 +119,13 @@ def _attach_once(
     def attempt() -> Model:
         reporter = Reporter(uri, progress)
         request = None if place is None else place.request
+
+        def report(told: weights_pb2.LoadProgress) -> None:
+            waiting.note()
+            reporter.report(told)
+
         try:
-            grant = acquire(directory, session.token, uri, pins, request, deadline, reporter.report)
+            grant = acquire(directory, session.token, uri, pins, request, deadline, report)
         finally:
             reporter.close()
         if place is None:

@@ -19,6 +19,8 @@ from weightd.v1 import handles_pb2, weights_pb2
 # How long a daemon may be away where nobody says how long to wait.
 _RESTART_SECONDS = 30.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 0.5
+# Of the time there is, what the last try has.
+_LAST_TRY = 0.05
 _AWAY = ("DAEMON_UNREACHABLE", "SHUTTING_DOWN", "SESSION_INVALID")
 # What the next daemon says that doesn't have a revision, or not for us: it won't have the same memory later.
 _GONE = ("MODEL_NOT_RESIDENT", "MODEL_NOT_FOUND", "NOT_ALLOWED")
@@ -32,21 +34,44 @@ _seen: set[Path] = set()
 _T = TypeVar("_T")
 
 
-def patiently(call: Callable[[], _T], directory: Path, deadline: Deadline) -> _T:
-    """What `call` returns, tried again while the daemon of that folder was there and is not."""
-    end = time.monotonic() + _RESTART_SECONDS
+class Waiting:
+    """What an attach has seen of the load that it waits for."""
+
+    def __init__(self) -> None:
+        self.loads = False
+
+    def note(self) -> None:
+        """Some daemon told how far the load is."""
+        self.loads = True
+
+
+def patiently(call: Callable[[], _T], directory: Path, deadline: Deadline, waiting: Waiting) -> _T:
+    """What `call` returns, tried again while the daemon of that folder was there and is not.
+
+    A load that may only be joined, since an operator has to begin it, ended with its daemon: it is waited for, too.
+    """
+    end = 0.0
     delay = _FIRST_DELAY
-    told = False
+    joined = told = False
     while True:
+        waiting.loads = False
         outcome = _outcome(call)
         if not isinstance(outcome, Error):
             return outcome
-        if outcome.reason not in _AWAY or not _was_there(directory) or delay >= _left(deadline, end):
+        away = outcome.reason in _AWAY and _was_there(directory)
+        if not away and not (joined and outcome.reason == "NOT_ALLOWED"):
+            raise outcome
+        if away and (waiting.loads or not end):
+            joined = joined or waiting.loads
+            end = time.monotonic() + _RESTART_SECONDS
+            delay = _FIRST_DELAY
+        left = _left(deadline, end, away) - _LAST_TRY
+        if left <= 0:
             raise outcome
         if delay == _LONGEST_DELAY and not told:
             told = True
             _tell(directory, outcome)
-        time.sleep(delay)
+        time.sleep(min(delay, left))
         delay = min(2 * delay, _LONGEST_DELAY)
 
 
@@ -73,12 +98,16 @@ def _was_there(directory: Path) -> bool:
     return directory in _seen or (directory / "weightd.lock").exists() or (directory / "handles.sock").exists()
 
 
-def _left(deadline: Deadline, end: float) -> float:
+def _left(deadline: Deadline, end: float, away: bool) -> float:
+    """Seconds for further tries. Whoever says how long to wait means the daemon, not those who use it."""
     try:
         left = deadline.remaining()
     except Error:
         return 0
-    return end - time.monotonic() if left is None else left
+    restart = end - time.monotonic()
+    if left is None:
+        return restart
+    return left if away else min(left, restart)
 
 
 class Lease:
