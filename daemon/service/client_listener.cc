@@ -12,7 +12,8 @@ ClientListener::ClientListener(Access access, ClientListenerOptions options, con
       connection_rate_(options_.connections_per_second),
       service_(
           options_.name, std::move(access),
-          {daemon.cache, daemon.sessions, daemon.names, &peers_, &call_rate_, daemon.observer}) {}
+          {daemon.cache, daemon.sessions, daemon.names, &peers_, &call_rate_, daemon.observer}),
+      misplaced_(options_.name, &peers_, daemon.observer) {}
 
 absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, Fd handles,
                                                                       Access access,
@@ -29,7 +30,8 @@ absl::StatusOr<std::unique_ptr<ClientListener>> ClientListener::Start(Fd calls, 
   ASSIGN_OR_RETURN(
       listener->calls_,
       GrpcListener::Start(std::move(calls), {known.max_connections, known.users, rate},
-                          &listener->service_, {known.name, &listener->peers_, daemon.observer}));
+                          &listener->service_, {known.name, &listener->peers_, daemon.observer},
+                          &listener->misplaced_));
   return listener;
 }
 

@@ -14,6 +14,7 @@
 #include "daemon/service/connection_acceptor.h"
 #include "daemon/service/grpc_listener.h"
 #include "daemon/service/handle_channel.h"
+#include "daemon/service/misplaced_calls.h"
 #include "daemon/service/model_names.h"
 #include "daemon/service/rate_limit.h"
 #include "daemon/service/sessions.h"
@@ -66,6 +67,7 @@ class ClientListener {
   RateLimit connection_rate_;
   Peers peers_;
   WeightsService service_;
+  MisplacedCalls misplaced_;
   // Ends after the calls, whose leases its sessions own.
   std::unique_ptr<HandleChannel> handles_;
   std::unique_ptr<GrpcListener> calls_;

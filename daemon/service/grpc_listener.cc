@@ -1,6 +1,7 @@
 #include "daemon/service/grpc_listener.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
@@ -38,7 +39,8 @@ void EnableHealthAndReflection() {
   });
 }
 
-std::unique_ptr<grpc::Server> BuildServer(grpc::Service* service) {
+std::unique_ptr<grpc::Server> BuildServer(grpc::Service* service,
+                                          grpc::CallbackGenericService* others) {
   EnableHealthAndReflection();
   grpc::ResourceQuota quota("weightd");
   quota.Resize(kMaxMemory);
@@ -55,16 +57,18 @@ std::unique_ptr<grpc::Server> BuildServer(grpc::Service* service) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.RegisterService(service);
+  if (others != nullptr) {
+    builder.RegisterCallbackGenericService(others);
+  }
   return builder.BuildAndStart();
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(Fd listening,
-                                                                  ConnectionAcceptor::Limits limits,
-                                                                  grpc::Service* service,
-                                                                  Reception reception) {
-  std::unique_ptr<grpc::Server> server = BuildServer(service);
+absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Start(
+    Fd listening, ConnectionAcceptor::Limits limits, grpc::Service* service, Reception reception,
+    grpc::CallbackGenericService* others) {
+  std::unique_ptr<grpc::Server> server = BuildServer(service, others);
   if (server == nullptr) {
     return Error(Reason::kInternal, "gRPC could not build a server");
   }

@@ -10,6 +10,7 @@
 #include "daemon/service/connection_acceptor.h"
 
 namespace grpc {
+class CallbackGenericService;
 class Server;
 class Service;
 }  // namespace grpc
@@ -21,11 +22,11 @@ namespace weightd::service {
 // successor's socket: so we accept, and hand the connections over.
 class GrpcListener {
  public:
-  // `listening` is a non-blocking SOCK_STREAM socket; `service` outlives the listener.
-  static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(Fd listening,
-                                                             ConnectionAcceptor::Limits limits,
-                                                             grpc::Service* service,
-                                                             Reception reception);
+  // `listening` is a non-blocking SOCK_STREAM socket; `service` outlives the listener, and so does
+  // `others`, which answers the calls that it doesn't know (null: UNIMPLEMENTED).
+  static absl::StatusOr<std::unique_ptr<GrpcListener>> Start(
+      Fd listening, ConnectionAcceptor::Limits limits, grpc::Service* service, Reception reception,
+      grpc::CallbackGenericService* others = nullptr);
   // Shuts down at once if that wasn't done.
   ~GrpcListener();
   GrpcListener(const GrpcListener&) = delete;

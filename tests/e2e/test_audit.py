@@ -14,7 +14,7 @@ from loglines import line_of, lines_of
 from models import small_model
 from processes import Daemon, wait_until
 from users import NOBODY, as_user
-from weightd.v1 import admin_pb2, handles_pb2, weights_pb2
+from weightd.v1 import admin_pb2, error_pb2, handles_pb2, weights_pb2
 from wire import RawSession, close_all
 
 Daemons = typing.Callable[..., Daemon]
@@ -80,6 +80,24 @@ def test_users_are_told_apart(daemons: Daemons, reachable: pathlib.Path, tmp_pat
         session.acquire("https://elsewhere/m")
     session.close()
     assert line_of(daemon, "audit.attach")["outcome"] == "NOT_ALLOWED"
+
+
+def test_operators_calls_on_a_clients_socket_are_refused(daemon: Daemon) -> None:
+    with grpc.insecure_channel(f"unix:{daemon.socket_dir}/weightd.sock") as channel:
+        for method in ("DrainNode", "ResumeNode", "Evict", "GetStatus"):
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(f"/weightd.v1.Admin/{method}")(b"", timeout=20)
+            assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+            detail = error_pb2.ErrorDetail.FromString(dict(refused.value.trailing_metadata())["weightd-error-bin"])
+            assert detail.reason == error_pb2.NOT_ALLOWED
+            assert method in detail.message and "admin.sock" in detail.hint
+            line = line_of(daemon, "audit.refused", method="Admin", details=method)
+            assert (line["listener"], line["uid"], line["outcome"]) == ("default", os.getuid(), "NOT_ALLOWED")
+        with pytest.raises(grpc.RpcError) as unknown:
+            channel.unary_unary("/weightd.v1.Admin/Nothing")(b"", timeout=20)
+        assert unknown.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert not daemon.status().get("draining")
+    assert not lines_of(daemon, "audit.admin")
 
 
 def test_each_action_of_operators_is_written_down(daemon: Daemon, files: pathlib.Path) -> None:
