@@ -1,6 +1,7 @@
 #include "client/cpp/client.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "client/cpp/device_model_state.h"
@@ -41,9 +42,9 @@ struct Claimed {
 // A lease and its descriptors, of one daemon.
 absl::StatusOr<Claimed> AcquireAndClaim(std::shared_ptr<Client::Connection> connection,
                                         const v1::AcquireRequest& request, absl::Time deadline,
-                                        const AttachOptions& options) {
+                                        const std::function<void(const LoadProgress&)>& progress) {
   Claimed claimed;
-  ASSIGN_OR_RETURN(claimed.grant, connection->Acquire(request, deadline, options.progress));
+  ASSIGN_OR_RETURN(claimed.grant, connection->Acquire(request, deadline, progress));
   const LeaseId lease(claimed.grant.lease_id());
   auto handles = connection->session().Claim(lease, SegmentOf(request),
                                              std::min(deadline, absl::Now() + kClaimPatience));
@@ -59,19 +60,26 @@ absl::StatusOr<Claimed> AcquireAndClaim(std::shared_ptr<Client::Connection> conn
 
 // The same of whichever daemon runs. `request` says where.
 absl::StatusOr<Claimed> AcquireAndClaim(Client::Link& link, absl::string_view model,
-                                        const AttachOptions& options, v1::AcquireRequest request) {
-  const absl::Time deadline = absl::Now() + options.timeout;
+                                        const AttachOptions& options, v1::AcquireRequest request,
+                                        absl::Time deadline) {
   request.set_model(std::string(model));
   request.set_resident_only(options.resident_only);
   request.set_revision(options.revision);
   request.mutable_sha256()->insert(options.sha256.begin(), options.sha256.end());
   Claimed claimed;
+  bool loads = false;
+  const auto progress = [&](const LoadProgress& told) {
+    loads = true;
+    if (options.progress) {
+      options.progress(told);
+    }
+  };
   RETURN_IF_ERROR(link.Patiently(
-      deadline, [&](const std::shared_ptr<Client::Connection>& connection) -> absl::Status {
-        absl::StatusOr<Claimed> attempt = AcquireAndClaim(connection, request, deadline, options);
+      deadline, loads, [&](const std::shared_ptr<Client::Connection>& connection) -> absl::Status {
+        absl::StatusOr<Claimed> attempt = AcquireAndClaim(connection, request, deadline, progress);
         if (ReasonOf(attempt.status()) == Reason::kLeaseUnknown) {
           // An operator's eviction took it before it was claimed.
-          attempt = AcquireAndClaim(connection, request, deadline, options);
+          attempt = AcquireAndClaim(connection, request, deadline, progress);
         }
         ASSIGN_OR_RETURN(claimed, std::move(attempt));
         return absl::OkStatus();
@@ -89,7 +97,8 @@ absl::StatusOr<Client> Client::Connect(const ConnectOptions& options) {
 
 absl::StatusOr<Model> Client::Attach(absl::string_view model, const AttachOptions& options) const {
   RETURN_IF_ERROR(CheckOurs(link_->connection()->session()));
-  ASSIGN_OR_RETURN(const Claimed claimed, AcquireAndClaim(*link_, model, options, {}));
+  const absl::Time deadline = absl::Now() + options.timeout;
+  ASSIGN_OR_RETURN(const Claimed claimed, AcquireAndClaim(*link_, model, options, {}, deadline));
   auto lease = std::make_shared<HeldLease>(claimed.connection, claimed.asked, claimed.grant,
                                            claimed.handles.segment);
   auto state = Model::State::Map(lease, claimed.grant, claimed.handles, options.access);
@@ -97,7 +106,7 @@ absl::StatusOr<Model> Client::Attach(absl::string_view model, const AttachOption
     return Annotate(state.status(), model);
   }
   link_->Remember(lease);
-  link_->RenewLeases();
+  link_->RenewLeases(deadline);
   return Model(*std::move(state));
 }
 
@@ -106,10 +115,11 @@ absl::StatusOr<DeviceModel> Client::AttachToDevice(absl::string_view model,
                                                    const AttachOptions& options) const {
   RETURN_IF_ERROR(CheckOurs(link_->connection()->session()));
   ASSIGN_OR_RETURN(auto context, OpenGpu(device));
+  const absl::Time deadline = absl::Now() + options.timeout;
   v1::AcquireRequest request;
   *request.mutable_device() = ToRequest(device, context->gpu());
   ASSIGN_OR_RETURN(const Claimed claimed,
-                   AcquireAndClaim(*link_, model, options, std::move(request)));
+                   AcquireAndClaim(*link_, model, options, std::move(request), deadline));
   auto lease = std::make_shared<HeldLease>(claimed.connection, claimed.asked, claimed.grant,
                                            claimed.handles.segment);
   auto state =
@@ -121,7 +131,7 @@ absl::StatusOr<DeviceModel> Client::AttachToDevice(absl::string_view model,
   if (device.mode == DeviceMode::kShared && !device.legacy) {
     link_->Remember(lease);
   }
-  link_->RenewLeases();
+  link_->RenewLeases(deadline);
   return DeviceModel(*std::move(state));
 }
 

@@ -40,9 +40,13 @@ absl::StatusOr<std::shared_ptr<Client::Connection>> Client::Connection::Open(
 
 absl::StatusOr<v1::Grant> Client::Connection::Acquire(
     const v1::AcquireRequest& request, absl::Time deadline,
-    const std::function<void(const LoadProgress&)>& progress) {
+    const std::function<void(const LoadProgress&)>& progress, Cancellation* cancellation) {
   ReleaseWhatIsLeft();
+  Cancellation never;
   grpc::ClientContext context;
+  const auto cancelled = (cancellation != nullptr ? cancellation : &never)->OnCancel([&context] {
+    context.TryCancel();
+  });
   SetDeadline(context, deadline);
   context.AddMetadata(kSessionMetadata, session_->token());
   const auto stream = stub_->Acquire(&context, request);

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "client/cpp/client.h"
 #include "client/cpp/session.h"
+#include "common/cancellation.h"
 #include "common/ids.h"
 #include "weightd/v1/weights.grpc.pb.h"
 
@@ -29,9 +30,11 @@ class Client::Connection {
   Session& session() { return *session_; }
   const Session& session() const { return *session_; }
 
-  // Waits until the model is resident, and returns the lease on it.
+  // Waits until the model is resident, and returns the lease on it; until `cancellation`, if there
+  // is one.
   absl::StatusOr<v1::Grant> Acquire(const v1::AcquireRequest& request, absl::Time deadline,
-                                    const std::function<void(const LoadProgress&)>& progress);
+                                    const std::function<void(const LoadProgress&)>& progress,
+                                    Cancellation* cancellation = nullptr);
 
   // Ends a lease; waits up to a second. If the daemon doesn't answer, the lease ends with a later
   // call, or with the session. Does nothing in a child after fork().

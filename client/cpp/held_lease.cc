@@ -4,14 +4,10 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
 #include "common/status.h"
 
 namespace weightd::client {
 namespace {
-
-// What came back is not worth a longer wait.
-constexpr absl::Duration kRenewalPatience = absl::Seconds(10);
 
 bool IsGone(const absl::Status& status) {
   const Reason reason = ReasonOf(status);
@@ -46,18 +42,26 @@ HeldLease::HeldLease(std::shared_ptr<Client::Connection> connection,
 
 HeldLease::~HeldLease() { connection_->Release(lease_); }
 
-void HeldLease::Renew(const std::shared_ptr<Client::Connection>& next) {
+bool HeldLease::MayRenew(const std::shared_ptr<Client::Connection>& next) const {
+  return !renewing_ && !lost_ && connection_ != next && !connection_->session().Lives();
+}
+
+bool HeldLease::NeedsRenewal(const std::shared_ptr<Client::Connection>& next) {
+  const absl::MutexLock lock(&mutex_);
+  return MayRenew(next);
+}
+
+void HeldLease::Renew(const std::shared_ptr<Client::Connection>& next, absl::Time deadline,
+                      Cancellation& cancellation) {
   {
     const absl::MutexLock lock(&mutex_);
-    if (renewing_ || lost_ || connection_ == next || connection_->session().Lives()) {
+    if (!MayRenew(next)) {
       return;
     }
     renewing_ = true;
   }
-  const Session::Segment kind =
-      request_.has_device() ? Session::Segment::kDevice : Session::Segment::kHost;
-  const absl::Time deadline = absl::Now() + kRenewalPatience;
-  const auto grant = next->Acquire(request_, deadline, nullptr);
+  const Session::Segment kind = on_gpu() ? Session::Segment::kDevice : Session::Segment::kHost;
+  const auto grant = next->Acquire(request_, deadline, nullptr, &cancellation);
   bool same = false;
   // That daemon doesn't have it, or not for us.
   bool lost = IsGone(grant.status());

@@ -7,7 +7,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "client/cpp/connection.h"
+#include "common/cancellation.h"
 #include "common/fd.h"
 #include "common/ids.h"
 #include "weightd/v1/weights.pb.h"
@@ -27,11 +29,19 @@ class HeldLease {
   ~HeldLease();
   HeldLease(const HeldLease&) = delete;
 
-  // If it ended with its daemon: takes one of `next` on the same segment, which stays mapped where
-  // it is. Nothing changes if that daemon doesn't have it.
-  void Renew(const std::shared_ptr<Client::Connection>& next) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether it ended with its daemon, and that of `next` may have the segment.
+  bool NeedsRenewal(const std::shared_ptr<Client::Connection>& next) ABSL_LOCKS_EXCLUDED(mutex_);
+  // If so: takes one of `next` on the same segment, which stays mapped where it is. Nothing changes
+  // if that daemon doesn't have it, or not by `deadline`. A daemon gives one on host memory at
+  // once, and one on a GPU's when a worker there has looked at it.
+  void Renew(const std::shared_ptr<Client::Connection>& next, absl::Time deadline,
+             Cancellation& cancellation) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool on_gpu() const { return request_.has_device(); }
 
  private:
+  bool MayRenew(const std::shared_ptr<Client::Connection>& next) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   // What a next daemon is asked for.
   const v1::AcquireRequest request_;
   // Which file the segment is.

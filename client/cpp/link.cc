@@ -15,6 +15,10 @@ namespace {
 constexpr absl::Duration kRestartPatience = absl::Seconds(30);
 constexpr absl::Duration kFirstDelay = absl::Milliseconds(20);
 constexpr absl::Duration kLongestDelay = absl::Milliseconds(500);
+// Of the time there is, what the last try has.
+constexpr absl::Duration kLastTry = absl::Milliseconds(50);
+// What came back is not worth a longer wait.
+constexpr absl::Duration kRenewalPatience = absl::Seconds(10);
 
 // What a call meets whose daemon ends, or is another one by now.
 bool IsAway(const absl::Status& status) {
@@ -23,16 +27,29 @@ bool IsAway(const absl::Status& status) {
                           reason == Reason::kSessionInvalid);
 }
 
-// Tries `call` again while the daemon is away.
-absl::Status Retry(absl::Time deadline, absl::FunctionRef<absl::Status()> call) {
-  const absl::Time end = std::min(deadline, absl::Now() + kRestartPatience);
+// Tries `call` again while the daemon is away, or what it loaded for us; see Link::Patiently.
+absl::Status Retry(absl::Time deadline, bool& loads, absl::FunctionRef<absl::Status()> call) {
+  absl::Time end = absl::InfinitePast();
   absl::Duration delay = kFirstDelay;
+  bool joined = false;
   for (;;) {
+    loads = false;
     absl::Status status = call();
-    if (!IsAway(status) || absl::Now() + delay >= end) {
+    const bool away = IsAway(status);
+    if (!away && !(joined && ReasonOf(status) == Reason::kNotAllowed)) {
       return status;
     }
-    absl::SleepFor(delay);
+    const absl::Time now = absl::Now();
+    if (away && (loads || end == absl::InfinitePast())) {
+      joined = joined || loads;
+      end = std::min(deadline, now + kRestartPatience);
+      delay = kFirstDelay;
+    }
+    const absl::Duration left = end - now - kLastTry;
+    if (left <= absl::ZeroDuration()) {
+      return status;
+    }
+    absl::SleepFor(std::min(delay, left));
     delay = std::min(2 * delay, kLongestDelay);
   }
 }
@@ -46,11 +63,26 @@ absl::StatusOr<std::shared_ptr<Client::Link>> Client::Link::Open(std::string soc
   const std::string lock = absl::StrCat(socket_dir, "/weightd.lock");
   const std::string socket = absl::StrCat(socket_dir, "/handles.sock");
   const bool was_there = access(lock.c_str(), F_OK) == 0 || access(socket.c_str(), F_OK) == 0;
-  RETURN_IF_ERROR(Retry(was_there ? deadline : absl::InfinitePast(), [&]() -> absl::Status {
+  bool loads = false;
+  RETURN_IF_ERROR(Retry(was_there ? deadline : absl::InfinitePast(), loads, [&]() -> absl::Status {
     ASSIGN_OR_RETURN(connection, Connection::Open(socket_dir, deadline));
     return absl::OkStatus();
   }));
   return std::shared_ptr<Link>(new Link(std::move(socket_dir), std::move(connection)));
+}
+
+Client::Link::~Link() {
+  const absl::MutexLock lock(&mutex_);
+  if (renewing_ == nullptr) {
+    return;
+  }
+  if (!connection_->session().IsOurs()) {
+    // There is no such thread in a child.
+    [[maybe_unused]] const std::thread* const lost = renewing_.release();
+    return;
+  }
+  ending_.Cancel(Error(Reason::kCancelled, "the client ends"));
+  renewing_->join();
 }
 
 std::shared_ptr<Client::Connection> Client::Link::connection() const {
@@ -59,9 +91,10 @@ std::shared_ptr<Client::Connection> Client::Link::connection() const {
 }
 
 absl::Status Client::Link::Patiently(
-    absl::Time deadline, absl::FunctionRef<absl::Status(const std::shared_ptr<Connection>&)> call) {
+    absl::Time deadline, bool& loads,
+    absl::FunctionRef<absl::Status(const std::shared_ptr<Connection>&)> call) {
   std::shared_ptr<Connection> gone;
-  return Retry(deadline, [&]() -> absl::Status {
+  return Retry(deadline, loads, [&]() -> absl::Status {
     if (gone != nullptr) {
       RETURN_IF_ERROR(Reopen(gone, deadline));
     }
@@ -90,7 +123,7 @@ void Client::Link::Remember(const std::shared_ptr<HeldLease>& lease) {
   leases_.push_back(lease);
 }
 
-void Client::Link::RenewLeases() {
+void Client::Link::RenewLeases(absl::Time deadline) {
   std::shared_ptr<Connection> connection;
   std::vector<std::weak_ptr<HeldLease>> leases;
   {
@@ -98,11 +131,42 @@ void Client::Link::RenewLeases() {
     connection = connection_;
     leases = leases_;
   }
+  Leases on_host;
+  Leases on_gpus;
   for (const std::weak_ptr<HeldLease>& one : leases) {
-    if (const std::shared_ptr<HeldLease> lease = one.lock()) {
-      lease->Renew(connection);
+    std::shared_ptr<HeldLease> lease = one.lock();
+    if (lease != nullptr && lease->NeedsRenewal(connection)) {
+      (lease->on_gpu() ? on_gpus : on_host).push_back(std::move(lease));
     }
   }
+  if (!on_gpus.empty()) {
+    const absl::MutexLock lock(&mutex_);
+    RenewLater(std::move(on_gpus), connection);
+  }
+  const absl::Time end = std::min(deadline, absl::Now() + kRenewalPatience);
+  for (const std::shared_ptr<HeldLease>& lease : on_host) {
+    lease->Renew(connection, end, ending_);
+  }
+}
+
+void Client::Link::RenewLater(Leases leases, std::shared_ptr<Connection> connection) {
+  if (renews_) {
+    return;
+  }
+  if (renewing_ != nullptr) {
+    renewing_->join();  // it is over
+  }
+  renews_ = true;
+  renewing_ = std::make_unique<std::thread>(
+      [this, leases = std::move(leases), connection = std::move(connection)]() mutable {
+        const absl::Time end = absl::Now() + kRenewalPatience;
+        for (std::shared_ptr<HeldLease>& lease : leases) {
+          lease->Renew(connection, end, ending_);
+          lease.reset();
+        }
+        connection.reset();
+        renews_ = false;
+      });
 }
 
 }  // namespace weightd::client

@@ -133,7 +133,8 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
   grpc::Status Acquire(grpc::ServerContext* context, const v1::AcquireRequest* request,
                        grpc::ServerWriter<v1::AcquireResponse>* writer) override {
     const Faults faults = daemon_.faults();
-    if (faults.stalls_acquires) {
+    const bool renews = request->has_device() && request->resident_only();
+    if (faults.stalls_acquires || (faults.stalls_renewals && renews)) {
       WaitUntilCancelled(context);
       return grpc::Status::CANCELLED;
     }
@@ -144,6 +145,9 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
     for (const v1::LoadProgress& progress : faults.progress) {
       *response.mutable_progress() = progress;
       writer->Write(response);
+    }
+    if (!faults.error_after_progress.message().empty()) {
+      return Fail(context, faults.error_after_progress, grpc::StatusCode::UNAVAILABLE);
     }
     {
       const absl::MutexLock lock(&daemon_.mutex_);

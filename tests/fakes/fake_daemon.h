@@ -61,6 +61,8 @@ class FakeDaemon {
     v1::ErrorDetail error = {};
     // Sent before the grant.
     std::vector<v1::LoadProgress> progress = {};
+    // Fails every Acquire with this then, if its message is not empty.
+    v1::ErrorDetail error_after_progress = {};
     // What WatchEvents says before it ends.
     std::vector<v1::Event> events = {};
     // What a reload of the config says.
@@ -71,6 +73,8 @@ class FakeDaemon {
     v1::GetStatusResponse status = {};
     // Acquire says nothing until its caller gives up.
     bool stalls_acquires = false;
+    // The same of those that take a lease on a GPU's memory again.
+    bool stalls_renewals = false;
     // Release fails as if the daemon were overloaded, until its caller gives up.
     bool stalls_releases = false;
   };

@@ -263,10 +263,25 @@ TEST_F(DeviceTest, WhatIsMappedGetsALeaseOfTheNextDaemon) {
   daemon_.EndSessions();
   EXPECT_EQ(daemon_.leases(), 0u);
   ASSERT_TRUE(Attach().ok());
-  EXPECT_EQ(daemon_.leases(), 1u) << "of the other the next daemon has other memory";
+  EXPECT_TRUE(daemon_.AwaitLeases(1)) << "of the other the next daemon has other memory";
   EXPECT_EQ(held->pointer(), pointer);
   held = absl::CancelledError();
-  EXPECT_EQ(daemon_.leases(), 0u);
+  EXPECT_TRUE(daemon_.AwaitLeases(0));
+}
+
+TEST_F(DeviceTest, NobodyWaitsForLeasesThatAreTakenAgain) {
+  const auto held = Attach();
+  ASSERT_TRUE(held.ok()) << held.status();
+  daemon_.EndSessions();
+  FakeDaemon::Faults faults;
+  faults.stalls_renewals = true;
+  daemon_.Set(faults);
+  const absl::Time begin = absl::Now();
+  ASSERT_TRUE(Attach().ok());
+  ASSERT_TRUE(Attach().ok());
+  client_.reset();
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+  EXPECT_EQ(ReadFirst(*held->tensor("a")), 1);
 }
 
 TEST_F(DeviceTest, PrivateCopyIsWritableAndHasNoLease) {

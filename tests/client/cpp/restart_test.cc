@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client/cpp/client.h"
 #include "common/fd.h"
 #include "common/status.h"
@@ -92,6 +94,42 @@ TEST_F(RestartTest, WhatItNoLongerHasStaysMapped) {
   EXPECT_TRUE(held->tensor("a").ok());
 }
 
+// An operator's load ended with its daemon, and nobody else may begin it.
+TEST_F(RestartTest, ALoadThatCanOnlyBeJoinedIsWaitedFor) {
+  const Client client = Connect();
+  FakeDaemon::Faults faults;
+  faults.progress.resize(1);
+  faults.error_after_progress.set_reason(v1::SHUTTING_DOWN);
+  faults.error_after_progress.set_message("the daemon is stopping");
+  daemon_.Set(faults);
+  AttachOptions options;
+  int daemons = 0;
+  options.progress = [&](const LoadProgress&) {
+    ++daemons;
+    FakeDaemon::Faults next;
+    if (daemons < 3) {
+      next.progress.resize(1);
+      next.error_after_progress.set_reason(v1::NOT_ALLOWED);
+      next.error_after_progress.set_message("no strong validator");
+    }
+    daemon_.Set(next);
+  };
+  EXPECT_TRUE(client.Attach("m", options).ok());
+  EXPECT_EQ(daemons, 3);
+}
+
+TEST_F(RestartTest, WhatIsNotAllowedIsToldAtOnce) {
+  const Client client = Connect();
+  FakeDaemon::Faults faults;
+  faults.progress.resize(1);
+  faults.error_after_progress.set_reason(v1::NOT_ALLOWED);
+  faults.error_after_progress.set_message("no strong validator");
+  daemon_.Set(faults);
+  const absl::Time begin = absl::Now();
+  EXPECT_EQ(ReasonOf(client.Attach("m").status()), Reason::kNotAllowed);
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
+}
+
 TEST_F(RestartTest, WaitingEndsWithTheDeadline) {
   const Client client = Connect();
   FakeDaemon::Faults faults;
@@ -99,8 +137,10 @@ TEST_F(RestartTest, WaitingEndsWithTheDeadline) {
   faults.error.set_message("the daemon is stopping");
   daemon_.Set(faults);
   AttachOptions options;
-  options.timeout = absl::Milliseconds(200);
+  options.timeout = absl::Milliseconds(700);
+  const absl::Time begin = absl::Now();
   EXPECT_EQ(ReasonOf(client.Attach("m", options).status()), Reason::kShuttingDown);
+  EXPECT_GT(absl::Now() - begin, absl::Milliseconds(600)) << "it had more time";
 }
 
 }  // namespace
