@@ -236,8 +236,6 @@ absl::Status AskDaemon(const AdminClient& daemon, const Arguments& arguments,
       return Print(
           daemon.Evict(model, arguments.force, GpuOf(arguments)), json,
           [&](const auto& evicted) { PrintEvicted(evicted, streams.out); }, print_json);
-    case Command::kDrain:
-      return Drain(daemon, arguments, streams.out);
     case Command::kResume:
       return Resume(daemon, arguments, streams.out);
     case Command::kPin:
@@ -305,6 +303,10 @@ absl::Status RunCommand(const Arguments& arguments, const Streams& streams) {
     case Command::kCompletion:
       streams.out << CompletionScript(arguments.shell);
       return absl::OkStatus();
+    case Command::kDrain: {
+      ASSIGN_OR_RETURN(const AdminClient::Options options, OptionsOf(arguments));
+      return Drain(options, arguments, streams);
+    }
     case Command::kComplete:
       PrintCompletions(arguments.words, streams.out);
       return absl::OkStatus();

@@ -43,7 +43,8 @@ void AddDrain(CLI::App* drain, Arguments& arguments) {
   drain
       ->add_option_function<std::string>(
           "--wait", [&arguments](const std::string& text) { arguments.drain_wait = WaitIn(text); },
-          "How long loads that run may go on before they are stopped (default: not at all)")
+          "How long loads that run may go on before they are stopped (default: not at all; of "
+          "several drains the last one's counts); it goes on in the daemon if weightctl ends")
       ->type_name("DURATION")
       ->excludes(gpu);
 }

@@ -49,11 +49,18 @@ absl::StatusOr<AdminClient> AdminClient::Connect(const Options& options) {
 template <typename Request, typename Response>
 absl::StatusOr<Response> AdminClient::Call(
     grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-    const Request& request, absl::Duration more_time) const {
+    const Request& request, absl::Duration more_time, Cancellation* cancellation) const {
   grpc::ClientContext context;
   SetDeadline(context, absl::Now() + timeout_ + more_time);
+  Cancellation never;
+  const auto cancelled = (cancellation != nullptr ? cancellation : &never)->OnCancel([&context] {
+    context.TryCancel();
+  });
   Response response;
   const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+  if (cancellation != nullptr && status.error_code() == grpc::StatusCode::CANCELLED) {
+    RETURN_IF_ERROR(cancellation->status());
+  }
   RETURN_IF_ERROR(FromRpc(status, context, where_));
   return response;
 }
@@ -128,12 +135,13 @@ absl::StatusOr<v1::ResumeGpuResponse> AdminClient::ResumeGpu(absl::string_view g
   return Call(&v1::Admin::Stub::ResumeGpu, request, kWorkerPatience);
 }
 
-absl::StatusOr<v1::DrainNodeResponse> AdminClient::DrainNode(absl::Duration wait) const {
+absl::StatusOr<v1::DrainNodeResponse> AdminClient::DrainNode(absl::Duration wait,
+                                                             Cancellation* cancellation) const {
   v1::DrainNodeRequest request;
   absl::Duration part;
   request.mutable_wait()->set_seconds(absl::IDivDuration(wait, absl::Seconds(1), &part));
   request.mutable_wait()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(part)));
-  return Call(&v1::Admin::Stub::DrainNode, request, wait + kDrainPatience);
+  return Call(&v1::Admin::Stub::DrainNode, request, wait + kDrainPatience, cancellation);
 }
 
 absl::StatusOr<v1::ResumeNodeResponse> AdminClient::ResumeNode() const {

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "client/cpp/event_stream.h"
 #include "client/cpp/remote_address.h"
+#include "common/cancellation.h"
 #include "common/pins.h"
 #include "weightd/v1/admin.grpc.pb.h"
 
@@ -62,8 +63,10 @@ class AdminClient {
   // Until no process of weightd is on the GPU.
   absl::StatusOr<v1::DrainGpuResponse> DrainGpu(absl::string_view gpu, bool force) const;
   absl::StatusOr<v1::ResumeGpuResponse> ResumeGpu(absl::string_view gpu) const;
-  // Loads that run may go on for `wait`.
-  absl::StatusOr<v1::DrainNodeResponse> DrainNode(absl::Duration wait) const;
+  // Loads that run may go on for `wait`. The drain goes on in the daemon after `cancellation`, if
+  // there is one, which ends only the wait for its end.
+  absl::StatusOr<v1::DrainNodeResponse> DrainNode(absl::Duration wait,
+                                                  Cancellation* cancellation = nullptr) const;
   absl::StatusOr<v1::ResumeNodeResponse> ResumeNode() const;
   // All pages.
   absl::StatusOr<std::vector<v1::ModelSummary>> ListModels() const;
@@ -88,7 +91,8 @@ class AdminClient {
   absl::StatusOr<Response> Call(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*,
                                                                         const Request&, Response*),
                                 const Request& request,
-                                absl::Duration more_time = absl::ZeroDuration()) const;
+                                absl::Duration more_time = absl::ZeroDuration(),
+                                Cancellation* cancellation = nullptr) const;
 
   std::unique_ptr<v1::Admin::Stub> stub_;
   // A socket's path, or an address.
