@@ -123,6 +123,18 @@ StoreStatus Courier::status() const {
   return status;
 }
 
+StoredNames Courier::Confirmed() const {
+  absl::MutexLock lock(&mutex_);
+  if (!reached_) {
+    return {};
+  }
+  StoredNames names = journal_.Done();
+  for (const std::string& name : unconfirmed_) {
+    names.erase(name);
+  }
+  return names;
+}
+
 void Courier::Run() {
   absl::Duration pause = kFirstPause;
   while (true) {
@@ -214,8 +226,14 @@ absl::Status Courier::DoAll() {
       absl::MutexLock lock(&mutex_);
       task = journal_.Next();
       storing_ = task.has_value() && task->entry != nullptr;
+      if (storing_) {
+        unconfirmed_.insert(task->name);
+      }
       if (!task.has_value() && settled) {
+        // At once: who waits for the one looks at the other.
         unsettled_ = false;
+        reached_ = true;
+        unconfirmed_.clear();
         return absl::OkStatus();
       }
     }
@@ -276,7 +294,6 @@ void Courier::IsBack() {
   Charges ours;
   {
     absl::MutexLock lock(&mutex_);
-    reached_ = true;
     news = std::exchange(lost_, false);
     ours = OursLocked();
   }

@@ -70,6 +70,7 @@ class Courier final : public FdStore {
   void Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_) override;
   bool Flush(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_) override;
   StoreStatus status() const ABSL_LOCKS_EXCLUDED(mutex_) override;
+  StoredNames Confirmed() const ABSL_LOCKS_EXCLUDED(mutex_) override;
 
  private:
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -119,6 +120,8 @@ class Courier final : public FdStore {
   bool reached_ ABSL_GUARDED_BY(mutex_) = false;
   // The one that is being stored is in the journal, and not among its pending ones.
   bool storing_ ABSL_GUARDED_BY(mutex_) = false;
+  // What is being stored, or was since the carrier last settled.
+  StoredNames unconfirmed_ ABSL_GUARDED_BY(mutex_);
   size_t others_ ABSL_GUARDED_BY(mutex_) = 0;
   // The keeper can't be reached, and the observer knows; the last reason that it was told.
   bool lost_ ABSL_GUARDED_BY(mutex_) = false;

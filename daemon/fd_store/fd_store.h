@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ struct StoredFd {
   std::string name;
   Fd fd;
 };
+
+// Names of descriptors in the store.
+using StoredNames = std::set<std::string, std::less<>>;
 
 // How it is about the store, at one moment.
 struct StoreStatus {
@@ -61,6 +65,10 @@ class FdStore {
   virtual bool Flush([[maybe_unused]] absl::Time deadline) { return true; }
 
   virtual StoreStatus status() const { return {}; }
+
+  // Of those that the keeper has confirmed: all that was stored under that name is there. None
+  // while it can't be reached.
+  virtual StoredNames Confirmed() const = 0;
 };
 
 }  // namespace weightd::fd_store

@@ -30,6 +30,26 @@ std::string Journal::ModelOf(absl::string_view name) const {
   return found == models_.end() ? "" : found->second;
 }
 
+StoredNames Journal::Done() const {
+  StoredNames done;
+  for (const auto& [name, entry] : entries_) {
+    done.insert(done.end(), name);
+  }
+  const auto take_out = [this, &done](const auto& entries) {
+    for (const std::shared_ptr<const Entry>& entry : entries) {
+      if (Holds(entry)) {
+        done.erase(entry->name);
+      }
+    }
+  };
+  take_out(pending_);
+  take_out(refused_);
+  for (const std::string& name : turned_away_) {
+    done.erase(name);
+  }
+  return done;
+}
+
 Journal::Added Journal::Add(absl::string_view name, Fd fd, absl::string_view model) {
   if (!model.empty()) {
     models_[std::string(name)] = std::string(model);

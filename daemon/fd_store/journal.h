@@ -13,6 +13,7 @@
 
 #include "absl/strings/string_view.h"
 #include "common/fd.h"
+#include "daemon/fd_store/fd_store.h"
 
 namespace weightd::fd_store {
 
@@ -45,6 +46,8 @@ class Journal {
   std::string ModelOf(absl::string_view name) const;
   // Of others: what there was no room for here.
   size_t turned_away() const { return turned_away_.size(); }
+  // Names of which nothing has still to be stored, and nothing was refused.
+  StoredNames Done() const;
 
   enum class Added { kNew, kThereAlready, kFull };
   // To be stored, unless this open file is under that name already.

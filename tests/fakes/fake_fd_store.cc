@@ -57,6 +57,9 @@ bool FakeFdStore::Answer() {
 
 void FakeFdStore::Store(absl::string_view name, const Fd& fd, absl::string_view /*model*/) {
   absl::MutexLock lock(&mutex_);
+  if (refused_.has_value() && absl::EndsWith(name, *refused_)) {
+    return;
+  }
   const auto [first, last] = fds_.equal_range(std::string(name));
   for (auto known = first; known != last; ++known) {
     if (SameFile(known->second, fd)) {
@@ -69,6 +72,27 @@ void FakeFdStore::Store(absl::string_view name, const Fd& fd, absl::string_view 
 void FakeFdStore::Remove(absl::string_view name) {
   absl::MutexLock lock(&mutex_);
   fds_.erase(std::string(name));
+}
+
+fd_store::StoredNames FakeFdStore::Confirmed() const {
+  const std::vector<std::string> names = Names();
+  absl::MutexLock lock(&mutex_);
+  return confirms_ ? fd_store::StoredNames(names.begin(), names.end()) : fd_store::StoredNames();
+}
+
+bool FakeFdStore::Flush(absl::Time /*deadline*/) {
+  absl::MutexLock lock(&mutex_);
+  return confirms_;
+}
+
+void FakeFdStore::ConfirmNothing() {
+  absl::MutexLock lock(&mutex_);
+  confirms_ = false;
+}
+
+void FakeFdStore::Refuse(std::string end) {
+  absl::MutexLock lock(&mutex_);
+  refused_ = std::move(end);
 }
 
 std::vector<std::string> FakeFdStore::Names() const { return NamesOf(""); }

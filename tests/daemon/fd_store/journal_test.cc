@@ -113,8 +113,10 @@ TEST(Journal, CountsWhatIsNotStored) {
   journal.Add("o", FileWith("3"));
   EXPECT_EQ(journal.size(), 4);
   EXPECT_EQ(journal.pending(), 3);
+  EXPECT_EQ(journal.Done(), StoredNames{"old"});
   journal.Refuse(*journal.Next());
   journal.Refuse(*journal.Next());
+  EXPECT_EQ(journal.Done(), StoredNames{"old"});
   EXPECT_EQ(journal.pending(), 1);
   EXPECT_EQ(journal.refused(), 2);
   journal.Remove("n");
@@ -122,6 +124,14 @@ TEST(Journal, CountsWhatIsNotStored) {
   EXPECT_EQ(journal.size(), 2);
   EXPECT_EQ(journal.pending(), 0);
   EXPECT_EQ(journal.refused(), 1);
+  journal.TryRefused();
+  while (journal.Next().has_value()) {
+  }
+  EXPECT_EQ(journal.Done(), (StoredNames{"m", "old"}));
+  journal.Add("m", FileWith("one more"));
+  EXPECT_EQ(journal.Done(), StoredNames{"old"}) << "all of a name, or it isn't done";
+  journal.Remove("m");
+  journal.Add("m", FileWith("1"));
   journal.StoreAll();
   EXPECT_EQ(journal.pending(), 2);
   EXPECT_EQ(journal.refused(), 0);

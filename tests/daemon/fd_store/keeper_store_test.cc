@@ -117,6 +117,27 @@ TEST_F(KeeperStoreTest, GivesTheNextDaemonWhatOneStored) {
   EXPECT_THAT(watcher_.lines(), IsEmpty());
 }
 
+TEST_F(KeeperStoreTest, TellsWhatTheKeeperHasConfirmed) {
+  {
+    const auto store = OpenStore();
+    store->Store("m", FileWith("1"));
+    EXPECT_TRUE(Flush(*store));
+  }
+  const auto store = OpenStore();
+  EXPECT_THAT(TakeBack(*store), SizeIs(1));
+  store->Store("n", FileWith("2"));
+  store->Store("o", FileWith("3"));
+  store->Remove("o");
+  EXPECT_TRUE(Flush(*store));
+  EXPECT_EQ(store->Confirmed(), (StoredNames{"m", "n"}));
+  keeper_.Kill();
+  EXPECT_TRUE(watcher_.Heard("away: "));
+  EXPECT_EQ(store->Confirmed(), StoredNames{});
+  keeper_.Start();
+  EXPECT_TRUE(watcher_.Heard("back: 2"));
+  EXPECT_EQ(store->Confirmed(), (StoredNames{"m", "n"}));
+}
+
 TEST_F(KeeperStoreTest, WhatIsTakenBackStaysUntilItIsRemoved) {
   {
     const auto store = OpenStore();
