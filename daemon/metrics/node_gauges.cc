@@ -44,8 +44,10 @@ void AppendHost(const cache::Cache& cache, Families& families) {
   GaugeFamily loads("weightd_loads_running", "Loads that a thread works on.");
   loads.Set({}, cache.LoadsRunning());
   std::move(loads).AppendTo(families);
-  GaugeFamily node_draining("weightd_node_draining",
-                            "Whether no load starts any more, since an operator drained the node.");
+  GaugeFamily node_draining(
+      "weightd_node_draining",
+      "Whether no load starts any more: an operator drained the node, or the daemon is "
+      "ending.");
   node_draining.Set({}, cache.LoadsStopped() ? 1 : 0);
   std::move(node_draining).AppendTo(families);
 }
