@@ -108,7 +108,12 @@ v1::KeeperStatus KeeperStatusOf(const fd_store::FdStore& store) {
 }
 
 void FlushFdStore(fd_store::FdStore* store) {
-  if (store == nullptr || store->Flush(absl::Now() + kFlushPatience)) {
+  if (store == nullptr) {
+    return;
+  }
+  // A daemon that ends has waited before for one that is away.
+  const bool reachable = store->status().reachable;
+  if (store->Flush(absl::Now() + (reachable ? kFlushPatience : absl::ZeroDuration()))) {
     return;
   }
   const fd_store::StoreStatus status = store->status();

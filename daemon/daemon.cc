@@ -33,6 +33,8 @@ namespace {
 
 // For calls that are about to end anyway.
 constexpr absl::Duration kCallsGrace = absl::Milliseconds(500);
+// Of what a daemon has to end.
+constexpr absl::Duration kKeeperPatience = absl::Seconds(2);
 constexpr uint32_t kAdminConnections = 64;
 
 std::map<std::string, uint64_t, std::less<>> QuotasOf(const v1::Config& config) {
@@ -122,7 +124,7 @@ std::string Daemon::Summary() const {
 void Daemon::Stop() {
   ready_keeper_.reset();
   folders_.Unbind();
-  StopLoads();
+  HandOver();
   const absl::Time deadline = absl::Now() + kCallsGrace;
   if (admin_tcp_ != nullptr) {
     admin_tcp_->StopAccepting();
@@ -147,10 +149,11 @@ void Daemon::Stop() {
   counting_.reset();
 }
 
-void Daemon::StopLoads() {
-  // Whoever waits for one asks the next daemon. Nobody else resumes them: it can't fail.
+void Daemon::HandOver() {
+  // Whoever waits for a load asks the next daemon. Who watches hears of it, and so does the log.
   if (cache_ != nullptr) {
-    cache_->StopLoads(absl::Now()).IgnoreError();
+    cache_->StopLoadsForGood();
+    cache_->HandOver(absl::Now() + kKeeperPatience);
   }
 }
 

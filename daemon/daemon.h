@@ -64,7 +64,8 @@ class Daemon {
   absl::Status StartListener(const v1::ListenerConfig& config);
   absl::Status StartAdmin(const v1::Config& config);
   void ShowMetrics();
-  void StopLoads();
+  // What is left to load and to keep is the next daemon's.
+  void HandOver();
   // Empty if there is none.
   std::function<v1::KeeperStatus()> KeeperStatus() const;
   std::vector<v1::ListenerStatus> ListenerStatuses() const;

@@ -100,6 +100,10 @@ EventLine EventLineOf(const cache::Event& event) {
   } else if (event.lease == LeaseId() && event.bytes > 0) {
     fields.emplace_back("bytes", event.bytes);
   }
+  if (event.handed.has_value()) {
+    fields.emplace_back("kept_models", event.handed->kept_models);
+    fields.emplace_back("lost_models", event.handed->lost_models);
+  }
   if (!event.request_id.empty()) {
     fields.emplace_back("request_id", event.request_id);
   }

@@ -74,16 +74,14 @@ void PrintNodeDrained(const v1::DrainNodeResponse& drained, std::ostream& out) {
     out << "loads: " << drained.loads_ended() << " ended, " << drained.loads_stopped()
         << " stopped\n";
   }
-  const std::string models = Counted(drained.kept_models(), "model");
-  const std::string bytes = BytesText(drained.kept_bytes());
-  if (drained.handed_over()) {
-    out << "handed over: " << models << ", " << bytes << ", to "
-        << PrintableText(drained.keeper().place()) << '\n';
-  } else {
-    out << "not handed over: " << WhyNotHandedOver(drained) << '\n';
-    if (drained.kept_models() > 0) {
-      out << "may have to be loaded anew: " << models << ", " << bytes << '\n';
-    }
+  if (drained.handed_over() || drained.kept_models() > 0) {
+    out << "handed over: " << Counted(drained.kept_models(), "model") << ", "
+        << BytesText(drained.kept_bytes()) << ", to " << PrintableText(drained.keeper().place())
+        << '\n';
+  }
+  if (!drained.handed_over()) {
+    out << "not " << (drained.kept_models() > 0 ? "all " : "")
+        << "handed over: " << WhyNotHandedOver(drained) << '\n';
   }
   if (drained.lost_models() > 0) {
     out << "to be loaded anew: " << Counted(drained.lost_models(), "model") << '\n';

@@ -57,8 +57,8 @@ struct CacheOptions {
   // By listener: host bytes that its clients may hold together, see HeldBytes. Those that are not
   // named here have no limit.
   std::map<std::string, uint64_t, std::less<>> quotas = {};
-  // Where models in host memory are kept beyond this process, and how they are written down and
-  // read; null: nowhere. Outlives the cache and the tier.
+  // Where models, in host memory and on GPUs, are kept beyond this process, and how they are
+  // written down and read; null: nowhere. Outlives the cache and the tier.
   fd_store::FdStore* fd_store = nullptr;
   // Tells what is ours there from others', see OwnerMark.
   std::string store_mark = {};
@@ -170,17 +170,8 @@ struct EvictResult {
 
 // Of loads that ran when no further ones were to start.
 struct StoppedLoads {
-  uint64_t ended = 0;  // by themselves
-  uint64_t stopped = 0;
-};
-
-// What the next daemon will find in the store, and what it will have to load again.
-struct HandedOver {
-  uint64_t kept_models = 0;
-  uint64_t kept_bytes = 0;
-  uint64_t lost_models = 0;
-  // The store has confirmed that it has it.
-  bool confirmed = false;
+  uint64_t ended = 0;    // by themselves, loaded or failed
+  uint64_t stopped = 0;  // by whoever it was
 };
 
 // Which models are on the node and who holds them: states, single flight, leases, eviction,
@@ -210,13 +201,16 @@ class Cache {
   // From now on until ResumeLoads no load starts, whoever asks for it: kShuttingDown, for which
   // clients wait for the next daemon. Those that run may go on until `deadline`, then they are
   // stopped. Blocks until none runs, but at the end for a few seconds only, for a source that takes
-  // no notice. While it waits a second call may have an earlier deadline, for all of them.
-  // kCancelled if loads were resumed meanwhile.
+  // no notice. Of several calls the last one's deadline counts: an earlier one returns kCancelled
+  // if loads still run at its own, and when loads were resumed meanwhile.
   virtual absl::StatusOr<StoppedLoads> StopLoads(absl::Time deadline) = 0;
-  // Whether they were stopped.
-  virtual bool ResumeLoads() = 0;
+  // The same at once and for good, for a daemon that ends.
+  virtual StoppedLoads StopLoadsForGood() = 0;
+  // Whether they were stopped. kShuttingDown if that is for good.
+  virtual absl::StatusOr<bool> ResumeLoads() = 0;
   virtual bool LoadsStopped() const = 0;
-  // Waits until `deadline` for the store to have what the next daemon is to find.
+  // Waits until `deadline` for the store to have what the next daemon is to find; tells what it has
+  // (kNodeDrained, too).
   virtual HandedOver HandOver(absl::Time deadline) = 0;
 
   // For clients. A resident model is granted at once, from the calling thread, without asking the

@@ -1,7 +1,8 @@
 // No further loads, before another daemon takes over: the switch is in Start (flights.cc), where
 // all loads begin. What is resident is served as before.
 
-#include <algorithm>
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,46 +21,110 @@ absl::Status Resumed() {
                "drain the node again");
 }
 
+absl::Status Overtaken() {
+  return Error(Reason::kCancelled, "loads still run, for a later drain gives them more time",
+               "wait for that one, or drain the node again");
+}
+
+// A load that was stopped knows it, and so does one that was given up.
+template <typename Loads>
+StoppedLoads Count(const Loads& loads) {
+  StoppedLoads counted;
+  for (const auto& load : loads) {
+    ++(load->cancellation.cancelled() ? counted.stopped : counted.ended);
+  }
+  return counted;
+}
+
 }  // namespace
 
-absl::Status NodeDraining(const Uri& uri) {
-  return Error(
-      Reason::kShuttingDown,
-      absl::StrCat(uri.Redacted(), " is not loaded any more: this node's daemon is draining"),
-      "ask the next daemon, or have an operator undo it: weightctl resume");
+absl::Status NodeCache::LoadsStoppedFor(const Uri& uri) const {
+  const std::string what = absl::StrCat(uri.Redacted(), " is not loaded any more: this ");
+  return stopped_for_good_
+             ? Error(Reason::kShuttingDown, absl::StrCat(what, "daemon is ending"),
+                     "ask the next daemon")
+             : Error(Reason::kShuttingDown, absl::StrCat(what, "node's daemon is draining"),
+                     "ask the next daemon, or have an operator undo it: weightctl resume");
 }
 
 absl::StatusOr<StoppedLoads> NodeCache::StopLoads(absl::Time deadline) {
-  StoppedLoads loads;
+  Loads loads;
   Outcomes outcomes;
+  uint64_t resumes = 0;
   {
     absl::MutexLock lock(&mutex_);
-    if (!std::exchange(loads_stopped_, true)) {
-      Publish(EventKind::kNodeDraining, Uri(), RevisionId());
-    }
-    const size_t before = flights_.size();
-    mutex_.AwaitWithDeadline(absl::Condition(this, &NodeCache::NoFlightMayGoOn), deadline);
-    if (!loads_stopped_) {
+    loads = BeginDrain();
+    const uint64_t drain = drains_;
+    resumes = resumes_;
+    const auto is_over = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return flights_.empty() || resumes_ != resumes;
+    };
+    mutex_.AwaitWithDeadline(absl::Condition(&is_over), deadline);
+    if (resumes_ != resumes) {
       return Resumed();
     }
-    loads.stopped = flights_.size();
-    loads.ended = before - loads.stopped;
-    while (!flights_.empty()) {
-      const Uri uri = flights_.begin()->second.load->uri;
-      Abort(uri, NodeDraining(uri), outcomes);
+    if (drains_ != drain && !flights_.empty()) {
+      return Overtaken();
     }
+    AbortLoads(outcomes);
   }
   Tell(std::move(outcomes));
   absl::MutexLock lock(&mutex_);
-  // What they have put into the store is out of it then.
-  mutex_.AwaitWithTimeout(absl::Condition(this, &NodeCache::NoLoadRuns), kStopPatience);
-  return loads_stopped_ ? absl::StatusOr<StoppedLoads>(loads) : Resumed();
+  return AwaitAborted(resumes) ? absl::StatusOr<StoppedLoads>(Count(loads)) : Resumed();
 }
 
-bool NodeCache::ResumeLoads() {
+StoppedLoads NodeCache::StopLoadsForGood() {
+  Loads loads;
+  Outcomes outcomes;
+  {
+    absl::MutexLock lock(&mutex_);
+    loads = BeginDrain();
+    stopped_for_good_ = true;
+    AbortLoads(outcomes);
+  }
+  Tell(std::move(outcomes));
   absl::MutexLock lock(&mutex_);
+  AwaitAborted(resumes_);
+  return Count(loads);
+}
+
+NodeCache::Loads NodeCache::BeginDrain() {
+  ++drains_;
+  if (!std::exchange(loads_stopped_, true)) {
+    Publish(EventKind::kNodeDraining, Uri(), RevisionId());
+  }
+  Loads loads;
+  for (const auto& [uri, flight] : flights_) {
+    loads.push_back(flight.load);
+  }
+  return loads;
+}
+
+void NodeCache::AbortLoads(Outcomes& outcomes) {
+  while (!flights_.empty()) {
+    const Uri uri = flights_.begin()->second.load->uri;
+    Abort(uri, LoadsStoppedFor(uri), outcomes);
+  }
+}
+
+bool NodeCache::AwaitAborted(uint64_t resumes) {
+  // What they have put into the store is out of it then.
+  const auto is_over = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return running_.empty() || resumes_ != resumes;
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&is_over), kStopPatience);
+  return resumes_ == resumes;
+}
+
+absl::StatusOr<bool> NodeCache::ResumeLoads() {
+  absl::MutexLock lock(&mutex_);
+  if (stopped_for_good_) {
+    return Error(Reason::kShuttingDown, "this daemon is ending, and loads nothing any more",
+                 "the next one loads without being told to");
+  }
   const bool stopped = std::exchange(loads_stopped_, false);
   if (stopped) {
+    ++resumes_;
     Publish(EventKind::kNodeResumed, Uri(), RevisionId());
   }
   return stopped;
@@ -72,21 +137,32 @@ bool NodeCache::LoadsStopped() const {
 
 HandedOver NodeCache::HandOver(absl::Time deadline) {
   HandedOver handed;
-  handed.confirmed = shelf_ != nullptr && shelf_->Flush(deadline);
+  fd_store::StoredNames stored;
+  if (shelf_ != nullptr) {
+    handed.confirmed = shelf_->Flush(deadline);
+    stored = shelf_->Confirmed();
+  }
   absl::MutexLock lock(&mutex_);
   for (const auto& [key, record] : catalog_.records()) {
     const Entry* const current = catalog_.Find(record.current);
     if (current == nullptr) {
       continue;
     }
-    if (current->card != nullptr) {
+    if (current->place.IsWholeIn(stored, *current->model)) {
       ++handed.kept_models;
       handed.kept_bytes += current->model->charged_bytes();
     } else {
       ++handed.lost_models;
     }
   }
-  Publish(EventKind::kNodeDrained, Uri(), RevisionId(), handed.kept_bytes);
+  events_.Publish({.time = absl::Now(),
+                   .kind = EventKind::kNodeDrained,
+                   .uri = {},
+                   .revision = {},
+                   .lease = {},
+                   .bytes = handed.kept_bytes,
+                   .error = absl::OkStatus(),
+                   .handed = handed});
   return handed;
 }
 

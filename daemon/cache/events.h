@@ -43,13 +43,23 @@ enum class EventKind {
   kReadopted = 15,
   // What an earlier daemon left is not what it should be; of no model if that isn't known.
   kNotReadopted = 16,
-  // The next daemon will have to load it again.
+  // The next daemon will have to load it again, or to make its copy on that GPU.
   kNotKept = 17,
   // These are of no model: no load starts any more; none runs, and so many bytes are there for the
   // next daemon; loads start again.
   kNodeDraining = 18,
   kNodeDrained = 19,
   kNodeResumed = 20,
+};
+
+// What the next daemon will find in the store, as far as that has confirmed to have it, and what it
+// will have to load again.
+struct HandedOver {
+  uint64_t kept_models = 0;
+  uint64_t kept_bytes = 0;
+  uint64_t lost_models = 0;
+  // The store has done all that it was asked for.
+  bool confirmed = false;
 };
 
 struct Event {
@@ -77,6 +87,8 @@ struct Event {
   bool pin_lost = false;
   // Of what was not readopted: so many descriptors that are of no model.
   uint64_t unknown_descriptors = 0;
+  // Of a node that is drained.
+  std::optional<HandedOver> handed = {};
 };
 
 // Passes events on to whoever listens at the moment. Thread-safe.

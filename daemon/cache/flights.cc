@@ -41,7 +41,7 @@ void NodeCache::Join(const Uri& uri, Interest interest, Outcomes& outcomes) {
 void NodeCache::Start(const Uri& uri, std::vector<Interest> interests, Outcomes& outcomes) {
   if (loads_stopped_) {
     for (Interest& interest : interests) {
-      outcomes.push_back({.interest = std::move(interest), .result = NodeDraining(uri)});
+      outcomes.push_back({.interest = std::move(interest), .result = LoadsStoppedFor(uri)});
     }
     return;
   }

@@ -38,8 +38,6 @@ namespace weightd::cache {
 
 absl::Status ShuttingDown();
 absl::Status Drained(const GpuId& gpu);
-absl::Status NodeDraining(const Uri& uri);
-
 struct NotReadopted;
 struct Readopted;
 
@@ -75,7 +73,8 @@ class NodeCache final : public Cache {
   void Readopt(std::vector<fd_store::StoredFd> stored) override
       ABSL_LOCKS_EXCLUDED(room_mutex_, mutex_);
   absl::StatusOr<StoppedLoads> StopLoads(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mutex_);
-  bool ResumeLoads() override ABSL_LOCKS_EXCLUDED(mutex_);
+  StoppedLoads StopLoadsForGood() override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<bool> ResumeLoads() override ABSL_LOCKS_EXCLUDED(mutex_);
   bool LoadsStopped() const override ABSL_LOCKS_EXCLUDED(mutex_);
   HandedOver HandOver(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mutex_);
   std::unique_ptr<Wait> Acquire(AcquireRequest request, AcquireCallbacks callbacks) override;
@@ -203,16 +202,19 @@ class NodeCache final : public Cache {
   void Lock(const std::weak_ptr<const pipeline::ResidentModel>& model) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // drain.cc
-  bool NoFlightMayGoOn() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return flights_.empty() || !loads_stopped_;
-  }
-  bool NoLoadRuns() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return running_.empty() || !loads_stopped_;
-  }
+  using Loads = std::vector<std::shared_ptr<const Load>>;
+  // No load starts from now on; those that run.
+  Loads BeginDrain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AbortLoads(Outcomes& outcomes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A while; whether none was resumed since `resumes`.
+  bool AwaitAborted(uint64_t resumes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Why no load starts.
+  absl::Status LoadsStoppedFor(const Uri& uri) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // taking_back.cc
-  // What keeps a copy for the next daemon, if anything does.
-  static std::shared_ptr<void> KeepCopy(const Entry& entry, device::Segment& segment);
+  // What keeps a copy for the next daemon, if anything does; says so if it should and can't.
+  std::shared_ptr<void> KeepCopy(const Entry& entry, device::Segment& segment)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeBackLater(EntryId id, LeftCopy left) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Those that couldn't be looked at, once more.
   void TakeBackDue() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -386,8 +388,12 @@ class NodeCache final : public Cache {
   absl::Mutex room_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  // By StopLoads.
+  // By StopLoads; for good by StopLoadsForGood.
   bool loads_stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopped_for_good_ ABSL_GUARDED_BY(mutex_) = false;
+  // How often loads were stopped, and resumed.
+  uint64_t drains_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t resumes_ ABSL_GUARDED_BY(mutex_) = 0;
   ReadoptionSnapshot readoption_ ABSL_GUARDED_BY(mutex_);
   Catalog catalog_ ABSL_GUARDED_BY(mutex_);
   // By URI.

@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -78,6 +79,7 @@ class Shelf::Place {
   ~Place() { Drop(Part::kCard); }
   Place(const Place&) = delete;
 
+  const std::string& name() const { return name_; }
   void Put(Part part, const Fd& fd) { store_->Put(StoredName{name_, part}.ToString(), fd, model_); }
   void Drop(Part part) { store_->Drop(StoredName{name_, part}.ToString()); }
   void PutCopy(const GpuId& gpu, const Fd& fd) {
@@ -139,6 +141,11 @@ bool Shelf::Flush(absl::Time deadline) {
   return store != nullptr && store->Flush(deadline);
 }
 
+fd_store::StoredNames Shelf::Confirmed() const {
+  absl::MutexLock lock(&store_->mutex);
+  return store_->store != nullptr ? store_->store->Confirmed() : fd_store::StoredNames();
+}
+
 void Shelf::Close() {
   absl::MutexLock lock(&store_->mutex);
   store_->store = nullptr;
@@ -175,6 +182,26 @@ std::shared_ptr<void> Shelf::Kept::HoldCopy(const GpuId& gpu) const {
 }
 
 void Shelf::Kept::DropCopy(const GpuId& gpu) { place_->DropCopy(gpu); }
+
+bool Shelf::Kept::IsWholeIn(const fd_store::StoredNames& stored,
+                            const pipeline::ResidentModel& model) const {
+  if (place_ == nullptr) {
+    return false;
+  }
+  const auto has = [&](Part part) {
+    return stored.contains(StoredName{place_->name(), part}.ToString());
+  };
+  if (!has(Part::kCard) || !has(Part::kIndex) ||
+      (model.small_files != nullptr && !has(Part::kSmallFiles))) {
+    return false;
+  }
+  if (model.weights != nullptr) {
+    return has(Part::kWeights);
+  }
+  const std::string copies = StoredCopyName::PrefixOf(place_->name());
+  const auto copy = stored.lower_bound(copies);
+  return copy != stored.end() && absl::StartsWith(*copy, copies);
+}
 
 absl::StatusOr<Shelf::Shelved> Shelf::Keep(const pipeline::ResidentModel& model,
                                            const source::ReadPolicy& policy,

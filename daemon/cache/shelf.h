@@ -52,6 +52,9 @@ class Shelf {
     // may be of one device file, and the store may take the same one for another.
     std::shared_ptr<void> HoldCopy(const GpuId& gpu) const;
     void DropCopy(const GpuId& gpu);
+    // Whether these are enough for the next daemon to have the model: of one that is not in host
+    // memory with a copy, on whichever GPU.
+    bool IsWholeIn(const fd_store::StoredNames& stored, const pipeline::ResidentModel& model) const;
 
    private:
     friend class Shelf;
@@ -79,6 +82,9 @@ class Shelf {
 
   // Waits until `deadline` for the store to have all that lies there; whether it has.
   bool Flush(absl::Time deadline);
+
+  // What the store has confirmed that it has, ours or not.
+  fd_store::StoredNames Confirmed() const;
 
   // What lies there stays for the next daemon, whatever becomes of it here.
   void Close();

@@ -56,9 +56,11 @@ std::optional<StoredName> StoredName::Parse(absl::string_view name) {
              : std::optional(StoredName{.place = std::string(words->place), .part = *part});
 }
 
-std::string StoredCopyName::ToString() const {
-  return absl::StrCat(kGpu, ".", place, ".", gpu.ToText());
+std::string StoredCopyName::PrefixOf(absl::string_view place) {
+  return absl::StrCat(kGpu, ".", place, ".");
 }
+
+std::string StoredCopyName::ToString() const { return PrefixOf(place) + gpu.ToText(); }
 
 std::optional<StoredCopyName> StoredCopyName::Parse(absl::string_view name) {
   const std::optional<NameWords> words = NameWords::In(name);

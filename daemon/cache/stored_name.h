@@ -44,6 +44,8 @@ struct StoredCopyName {
   std::string place;
   GpuId gpu;
 
+  // Of all copies of the model at that place.
+  static std::string PrefixOf(absl::string_view place);
   std::string ToString() const;
   static std::optional<StoredCopyName> Parse(absl::string_view name);
 };

@@ -39,12 +39,20 @@ bool Needs(const Interest& interest, const Entry& entry, const GpuId& gpu) {
 }  // namespace
 
 std::shared_ptr<void> NodeCache::KeepCopy(const Entry& entry, device::Segment& segment) {
-  if (segment.handles() != device::Handles::kDescriptor) {
+  if (shelf_ == nullptr || segment.handles() != device::Handles::kDescriptor) {
     return nullptr;
   }
-  // Else its worker has just ended, which takes it out again.
   const absl::StatusOr<Fd> exported = segment.OpenForClient();
-  return exported.ok() ? entry.place.KeepCopy(segment.gpu(), *exported) : nullptr;
+  std::shared_ptr<void> kept =
+      exported.ok() ? entry.place.KeepCopy(segment.gpu(), *exported) : nullptr;
+  // That a model in host memory isn't kept was said of the model.
+  if (!exported.ok() || (kept == nullptr && !entry.on_host())) {
+    const absl::Status why =
+        exported.ok() ? Error(Reason::kInternal, "its model has no card") : exported.status();
+    PublishOn(segment.gpu(), EventKind::kNotKept, entry.uri, entry.revision(), 0,
+              Annotate(why, "its copy on this GPU"));
+  }
+  return kept;
 }
 
 void NodeCache::TakeBackLater(EntryId id, LeftCopy left) {

@@ -56,8 +56,9 @@ grpc::ServerUnaryReactor* AdminService::DrainNode(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* AdminService::ResumeNode(grpc::CallbackServerContext* context,
                                                    const v1::ResumeNodeRequest* /*request*/,
                                                    v1::ResumeNodeResponse* response) {
-  return calls_.Answer(context, {"ResumeNode"}, [&](const Caller&) {
-    response->set_was_draining(daemon_.cache->ResumeLoads());
+  return calls_.Answer(context, {"ResumeNode"}, [&](const Caller&) -> absl::Status {
+    ASSIGN_OR_RETURN(const bool was_draining, daemon_.cache->ResumeLoads());
+    response->set_was_draining(was_draining);
     return absl::OkStatus();
   });
 }

@@ -218,7 +218,7 @@ TEST_F(ConfiguredModelsTest, ADrainedNodeHoldsPromisesUp) {
   EXPECT_EQ(held.failures(), 0u) << "it is no failure of the model's";
   EXPECT_NE(held.last_error().find("draining"), std::string::npos) << held.last_error();
   const absl::Time resumed = absl::Now();
-  cache_->ResumeLoads();
+  ASSERT_TRUE(cache_->ResumeLoads().ok());
   EXPECT_EQ(Await("a", State::READY).last_error(), "");
   EXPECT_LT(absl::Now() - resumed, absl::Seconds(5)) << "at once, not with the next try";
 }
@@ -231,7 +231,7 @@ TEST_F(ConfiguredModelsTest, ADrainStopsPreloadsWhichComeBack) {
   EXPECT_EQ(cache_->StopLoads(absl::Now())->stopped, 1u);
   Await("a", State::RETRYING);
   store_.OpenGate();
-  cache_->ResumeLoads();
+  ASSERT_TRUE(cache_->ResumeLoads().ok());
   Await("a", State::READY);
 }
 

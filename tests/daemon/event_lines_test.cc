@@ -45,6 +45,9 @@ TEST(EventLine, OfTheNodeItselfHasNoModel) {
   event.kind = cache::EventKind::kNodeDrained;
   event.bytes = 4096;
   EXPECT_EQ(LineOf(event), "T info    node.drained bytes=4096");
+  event.handed = cache::HandedOver{.kept_models = 2, .kept_bytes = 4096, .lost_models = 1};
+  EXPECT_EQ(LineOf(event), "T info    node.drained bytes=4096 kept_models=2 lost_models=1");
+  event.handed.reset();
   event.kind = cache::EventKind::kNodeResumed;
   event.bytes = 0;
   EXPECT_EQ(LineOf(event), "T info    node.resumed");

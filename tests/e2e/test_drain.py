@@ -1,13 +1,17 @@
 """A node that is drained before another daemon takes over: it serves what it has and loads nothing."""
 
+import concurrent.futures
 import json
 import pathlib
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 import typing
 
 import pytest
+import weightd
 from fault_server import FaultServer, Handler
 from keepers import Keeper
 from loglines import line_of, lines_of
@@ -155,14 +159,46 @@ def test_loads_that_run_are_stopped(kept: Daemon, keeper: Keeper, slow: Slow) ->
 
 def test_loads_may_end_first(kept: Daemon, keeper: Keeper, slow: Slow) -> None:
     load = preloading(kept, slow)
-    drain = background(kept, "drain", "--wait", "1m", "--output", "json")
-    line_of(kept, "node.draining")
-    assert drain.poll() is None
+    drain = background(kept, "drain", "--wait", "1m")
+    silent = background(kept, "drain", "--wait", "1m", "--output", "json")
+    assert drain.stderr is not None
+    assert drain.stderr.readline() == f"waiting for 1 load: {slow.url}\n"
+    assert " of 4.0 MiB" in drain.stderr.readline()
     slow.held.go.set()
     assert end_of(load)[0] == 0
     code, said = end_of(drain)
-    assert code == 0 and '"loads_ended":1' in said and '"kept_models":1' in said
+    assert code == 0 and "loads: 1 ended, 0 stopped\nhanded over: 1 model, " in said
+    out, err = silent.communicate(timeout=PATIENCE)
+    assert err == "" and json.loads(out)["loads_ended"] == json.loads(out)["kept_models"] == 1
     assert len(keeper.names()) == 3
+
+
+@pytest.mark.parametrize("json_output", [False, True])
+def test_it_goes_on_when_weightctl_is_interrupted(kept: Daemon, slow: Slow, json_output: bool) -> None:
+    load = preloading(kept, slow)
+    drain = background(kept, "drain", "--wait", "1h", *(["--output", "json"] if json_output else []))
+    line_of(kept, "node.draining")
+    drain.send_signal(signal.SIGINT)
+    code, said = end_of(drain)
+    assert code == 75 and "the drain goes on in the daemon" in said and "weightctl resume" in said
+    if json_output:
+        assert json.loads(said)["error"]["reason"] == "CANCELLED"
+    assert draining(kept) and load.poll() is None
+    slow.held.go.set()
+    assert end_of(load)[0] == 0
+    line_of(kept, "node.drained", kept_models=1)
+
+
+def test_the_last_drain_says_how_long_loads_may_go_on(kept: Daemon, slow: Slow) -> None:
+    load = preloading(kept, slow)
+    long = background(kept, "drain", "--wait", "1h")
+    line_of(kept, "node.draining")
+    begin = time.monotonic()
+    assert kept.ctl_json("drain", "--wait", "1s")["loads_stopped"] == 1
+    assert time.monotonic() - begin >= 1
+    code, said = end_of(long)
+    assert code == 0 and "loads: 0 ended, 1 stopped" in said
+    assert end_of(load)[0] == 69
 
 
 def test_sigterm_does_the_same_at_once(kept: Daemon, keeper: Keeper, files: pathlib.Path, slow: Slow) -> None:
@@ -175,9 +211,12 @@ def test_sigterm_does_the_same_at_once(kept: Daemon, keeper: Keeper, files: path
     assert kept.stop() == 0
     assert time.monotonic() - begin < 8  # it kills itself after ten
     code, said = end_of(load)
-    assert code == 69 and "draining" in said
-    end_of(drain)
+    assert code == 69 and "daemon is ending" in said and "resume" not in said
+    code, said = end_of(drain)
+    assert "loads: 0 ended, 1 stopped" in said or code == 69
     assert len(keeper.names()) == 3
+    told = line_of(kept, "node.drained", kept_models=1)
+    assert told["lost_models"] == 0 and told["bytes"] > 0
     kept.start()
     assert [model["state"] for model in kept.ctl_json("ls")["models"] if model.get("readopted")] == ["RESIDENT"]
     assert not lines_of(kept, "model.not_readopted")
@@ -222,6 +261,38 @@ def test_a_keeper_that_is_away_gets_nothing(daemons: Daemons, keeper: Keeper, fi
         said = daemon.ctl("drain", "--output", "json", check=False)
         drained = json.loads(said.stdout)
         assert said.returncode == 75 and "see to the keeper" in said.stderr
-        assert not drained.get("handed_over") and drained["kept_models"] == 1
-        assert f"the keeper {other.folder} can't be reached" in daemon.ctl("drain", check=False).stdout
+        assert not drained.get("handed_over")
+        assert (drained["kept_models"], drained["kept_bytes"], drained["lost_models"]) == (0, 0, 1)
+        text = daemon.ctl("drain", check=False).stdout
+        assert f"not handed over: the keeper {other.folder} can't be reached\nto be loaded anew: 1 model\n" in text
+        begin = time.monotonic()
         assert daemon.stop() == 0
+        assert time.monotonic() - begin < 8
+        line_of(daemon, "node.drained", kept_models=0, lost_models=1)
+
+
+@pytest.mark.parametrize("ends", [Daemon.kill, Daemon.stop])
+def test_a_client_waits_for_a_load_that_it_may_only_join(
+    kept: Daemon, slow: Slow, ends: typing.Callable[[Daemon], object]
+) -> None:
+    slow.server.etag = 'W/"v1"'  # only operators may load what can't be held to one version
+    load = preloading(kept, slow)
+    joined = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as client:
+        attached = client.submit(
+            weightd.attach,
+            slow.url,
+            socket_dir=kept.socket_dir,
+            timeout=60,
+            framework="np",
+            progress=lambda _: joined.set(),
+        )
+        assert joined.wait(PATIENCE)
+        ends(kept)
+        kept.start()
+        assert end_of(load)[0] == 69
+        line_of(kept, "audit.attach", outcome="NOT_ALLOWED")
+        again = background(kept, "preload", slow.url)
+        slow.held.go.set()
+        assert end_of(again)[0] == 0
+        attached.result(PATIENCE).close()

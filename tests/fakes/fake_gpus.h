@@ -52,6 +52,8 @@ class FakeGpus final : public device::Gpus {
   void FailReserves(const GpuId& gpu, absl::Status error);
   void FailPrivateCopies(const GpuId& gpu, absl::Status error);
   void FailImports(const GpuId& gpu, absl::Status error);
+  // Of segments there no descriptor is given from now on.
+  void FailExports(const GpuId& gpu, absl::Status error);
   // From now on they wait for their cancellation there.
   void HoldImports(const GpuId& gpu);
   // The worker ends as soon as it has imported the next one there; nobody is told.
@@ -113,6 +115,7 @@ class FakeGpus final : public device::Gpus {
     absl::Status reserve_error;
     absl::Status private_error;
     absl::Status import_error;
+    absl::Status export_error;
     bool imports_held = false;
     bool loses_import = false;
   };
@@ -125,6 +128,7 @@ class FakeGpus final : public device::Gpus {
   absl::Status UploadStatus(const GpuId& gpu, int worker) const ABSL_LOCKS_EXCLUDED(mutex_);
   bool Lost(const GpuId& gpu, int worker) const ABSL_LOCKS_EXCLUDED(mutex_);
   void Record(const RecordedCopy& copy) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status ExportStatus(const GpuId& gpu) const ABSL_LOCKS_EXCLUDED(mutex_);
   void CountSegment(int change, bool drained) ABSL_LOCKS_EXCLUDED(mutex_);
   void CountUpload(int change) ABSL_LOCKS_EXCLUDED(mutex_);
   std::string NextLegacyHandle() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -38,6 +38,16 @@ void FakeGpus::FailImports(const GpuId& gpu, absl::Status error) {
   gpus_.at(gpu).import_error = std::move(error);
 }
 
+void FakeGpus::FailExports(const GpuId& gpu, absl::Status error) {
+  absl::MutexLock lock(&mutex_);
+  gpus_.at(gpu).export_error = std::move(error);
+}
+
+absl::Status FakeGpus::ExportStatus(const GpuId& gpu) const {
+  absl::MutexLock lock(&mutex_);
+  return gpus_.at(gpu).export_error;
+}
+
 void FakeGpus::HoldImports(const GpuId& gpu) {
   absl::MutexLock lock(&mutex_);
   gpus_.at(gpu).imports_held = true;

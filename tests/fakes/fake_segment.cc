@@ -57,6 +57,7 @@ absl::StatusOr<Fd> FakeSegment::OpenForClient() {
   if (lost()) {
     return Error(Reason::kDeviceUnavailable, "its worker has ended", "load it again");
   }
+  RETURN_IF_ERROR(gpus_.ExportStatus(gpu_));
   absl::MutexLock lock(&mutex_);
   if (handles_ == device::Handles::kLegacy || given_away_) {
     return Error(Reason::kInternal, "this segment has no descriptor to give");

@@ -211,8 +211,9 @@ TEST_F(CommandsTest, DrainAndResumeOfTheNode) {
   script.drained.set_kept_bytes(1 << 20);
   daemon_.Set(script);
   EXPECT_EQ(Run({"drain"}), kTryAgain);
-  EXPECT_NE(out_.str().find("\nnot handed over: the keeper /k can't be reached\n"
-                            "may have to be loaded anew: 2 models, 1.0 MiB\n"),
+  EXPECT_NE(out_.str().find("\nhanded over: 2 models, 1.0 MiB, to /k\n"
+                            "not all handed over: the keeper /k can't be reached\n"
+                            "to be loaded anew: 1 model\n"),
             std::string::npos)
       << out_.str();
   EXPECT_EQ(Run({"resume"}), kGood);

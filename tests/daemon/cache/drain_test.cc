@@ -46,6 +46,12 @@ class DrainTest : public ReadoptionTest {
   }
 
   StoppedLoads StopAtOnce() { return cache_->StopLoads(absl::Now()).value(); }
+  void ExpectCount(const absl::StatusOr<StoppedLoads>& loads, uint64_t ended, uint64_t stopped) {
+    ASSERT_TRUE(loads.ok()) << loads.status();
+    EXPECT_EQ(loads->ended, ended);
+    EXPECT_EQ(loads->stopped, stopped);
+  }
+  HandedOver HandOver() { return cache_->HandOver(absl::Now() + absl::Seconds(10)); }
   void ExpectDraining(const absl::Status& status) {
     EXPECT_EQ(ReasonOf(status), Reason::kShuttingDown) << status;
     EXPECT_TRUE(absl::StrContains(status.message(), "draining")) << status;
@@ -65,8 +71,8 @@ TEST_F(DrainTest, WhatIsResidentIsServedAndNothingElseLoaded) {
   EXPECT_EQ(trail_->Count(EventKind::kLoadStarted), 1);
   EXPECT_EQ(trail_->Count(EventKind::kLoadFailed), 0);
 
-  EXPECT_TRUE(cache_->ResumeLoads());
-  EXPECT_FALSE(cache_->ResumeLoads());
+  EXPECT_TRUE(*cache_->ResumeLoads());
+  EXPECT_FALSE(*cache_->ResumeLoads());
   EXPECT_FALSE(cache_->LoadsStopped());
   Lease("absent");
 }
@@ -75,8 +81,8 @@ TEST_F(DrainTest, IsToldOnce) {
   StopAtOnce();
   StopAtOnce();
   EXPECT_EQ(trail_->Count(EventKind::kNodeDraining), 1);
-  cache_->ResumeLoads();
-  cache_->ResumeLoads();
+  EXPECT_TRUE(*cache_->ResumeLoads());
+  EXPECT_FALSE(*cache_->ResumeLoads());
   EXPECT_EQ(trail_->Count(EventKind::kNodeResumed), 1);
 }
 
@@ -105,10 +111,7 @@ TEST_F(DrainTest, LoadsThatRunMayEnd) {
   store_.OpenGate();
   ASSERT_TRUE(client->Await().ok());
   ASSERT_TRUE(joined->Await().ok());
-  const auto loads = drain.Await();
-  ASSERT_TRUE(loads.ok()) << loads.status();
-  EXPECT_EQ(loads->ended, 1u);
-  EXPECT_EQ(loads->stopped, 0u);
+  ExpectCount(drain.Await(), 1, 0);
   EXPECT_EQ(fds_.Names().size(), 6u);
 }
 
@@ -116,8 +119,7 @@ TEST_F(DrainTest, WhatRunsWhenTheWaitIsOverIsStopped) {
   store_.CloseGate();
   const auto client = Acquire("absent");
   store_.AwaitLoads(2);
-  const auto loads = cache_->StopLoads(absl::Now() + absl::Milliseconds(20));
-  EXPECT_EQ(loads->stopped, 1u);
+  ExpectCount(cache_->StopLoads(absl::Now() + absl::Milliseconds(20)), 0, 1);
   ExpectDraining(client->Await().status());
 }
 
@@ -128,8 +130,78 @@ TEST_F(DrainTest, ASecondCallCutsTheFirstOnesWait) {
   Drain drain(*cache_, absl::Hours(1));
   trail_->Await(EventKind::kNodeDraining);
   EXPECT_EQ(StopAtOnce().stopped, 1u);
-  EXPECT_TRUE(drain.Await().ok());
+  ExpectCount(drain.Await(), 0, 1);
   ExpectDraining(client->Await().status());
+}
+
+TEST_F(DrainTest, ALaterDrainMayGiveMoreTime) {
+  store_.CloseGate();
+  const auto client = Acquire("absent");
+  store_.AwaitLoads(2);
+  Drain first(*cache_, absl::Seconds(3));
+  trail_->Await(EventKind::kNodeDraining);
+  Drain second(*cache_, absl::Hours(1));
+  const auto overtaken = first.Await();
+  EXPECT_EQ(ReasonOf(overtaken.status()), Reason::kCancelled) << overtaken.status();
+  EXPECT_FALSE(client->done());
+  store_.OpenGate();
+  EXPECT_TRUE(client->Await().ok());
+  ExpectCount(second.Await(), 1, 0);
+}
+
+TEST_F(DrainTest, OnlyLoadsThatEndByThemselvesHaveEnded) {
+  store_.CloseGate();
+  const auto client = Acquire("absent");
+  store_.AwaitLoads(2);
+  {
+    Drain drain(*cache_, absl::Hours(1));
+    trail_->Await(EventKind::kNodeDraining);
+    ASSERT_TRUE(cache_->Evict(Named("absent"), /*force=*/true).ok());
+    ExpectCount(drain.Await(), 0, 1);
+  }
+  EXPECT_FALSE(client->Await().ok());
+  ASSERT_TRUE(*cache_->ResumeLoads());
+  store_.FailLoads(Error(Reason::kMalformedModel, "no header"));
+  const auto failing = Acquire("absent");
+  store_.AwaitLoads(3);
+  Drain drain(*cache_, absl::Hours(1));
+  trail_->Await(EventKind::kNodeDraining, 2);
+  store_.OpenGate();
+  ExpectCount(drain.Await(), 1, 0);
+  EXPECT_EQ(ReasonOf(failing->Await().status()), Reason::kMalformedModel);
+}
+
+// Loads that began after a resume are not those that it waits for.
+TEST_F(DrainTest, AWaitEndsWithAResumeAlsoIfTheNodeIsDrainedAgain) {
+  store_.CloseGate();
+  const auto client = Acquire("absent");
+  store_.AwaitLoads(2);
+  Drain drain(*cache_, absl::Hours(1));
+  trail_->Await(EventKind::kNodeDraining);
+  Put("other", 4, 3);
+  ASSERT_TRUE(*cache_->ResumeLoads());
+  const auto other = Acquire("other");
+  EXPECT_EQ(StopAtOnce().stopped, 2u);
+  EXPECT_EQ(ReasonOf(drain.Await().status()), Reason::kCancelled);
+}
+
+TEST_F(DrainTest, ADaemonThatEndsIsNotResumed) {
+  store_.CloseGate();
+  const auto client = Acquire("absent");
+  store_.AwaitLoads(2);
+  Drain drain(*cache_, absl::Hours(1));
+  trail_->Await(EventKind::kNodeDraining);
+  EXPECT_EQ(cache_->StopLoadsForGood().stopped, 1u);
+  ExpectCount(drain.Await(), 0, 1);
+  for (const absl::Status& status : {client->Await().status(), Acquire("absent")->Await().status(),
+                                     cache_->ResumeLoads().status()}) {
+    EXPECT_EQ(ReasonOf(status), Reason::kShuttingDown) << status;
+    EXPECT_TRUE(absl::StrContains(status.message(), "daemon is ending")) << status;
+    EXPECT_FALSE(absl::StrContains(HintOf(status), "resume")) << HintOf(status);
+  }
+  EXPECT_TRUE(cache_->LoadsStopped());
+  EXPECT_EQ(trail_->Count(EventKind::kNodeResumed), 0);
+  ExpectCount(cache_->StopLoads(absl::InfiniteFuture()), 0, 0);
 }
 
 TEST_F(DrainTest, AWaitThatIsResumedStopsNothing) {
@@ -138,7 +210,7 @@ TEST_F(DrainTest, AWaitThatIsResumedStopsNothing) {
   store_.AwaitLoads(2);
   Drain drain(*cache_, absl::Hours(1));
   trail_->Await(EventKind::kNodeDraining);
-  EXPECT_TRUE(cache_->ResumeLoads());
+  EXPECT_TRUE(*cache_->ResumeLoads());
   EXPECT_EQ(ReasonOf(drain.Await().status()), Reason::kCancelled);
   store_.OpenGate();
   EXPECT_TRUE(client->Await().ok());
@@ -165,7 +237,7 @@ TEST_F(DrainTest, SourcesAreNotAskedForNews) {
   const int resolves = store_.resolves();
   Put("here", 4, /*revision=*/3);
   Lease("here");
-  cache_->ResumeLoads();
+  EXPECT_TRUE(*cache_->ResumeLoads());
   EXPECT_EQ(store_.resolves(), resolves);
   Lease("here");
   trail_->Await(EventKind::kSuperseded);
@@ -173,15 +245,37 @@ TEST_F(DrainTest, SourcesAreNotAskedForNews) {
 
 TEST_F(DrainTest, TellsWhatTheNextDaemonWillFind) {
   StopAtOnce();
-  const HandedOver handed = cache_->HandOver(absl::Now() + absl::Seconds(10));
+  const HandedOver handed = HandOver();
   EXPECT_EQ(handed.kept_models, 1u);
   EXPECT_EQ(handed.kept_bytes, cache_->Model(Named("here"))->host_bytes);
   EXPECT_EQ(handed.lost_models, 0u);
   EXPECT_TRUE(handed.confirmed);
-  EXPECT_EQ(trail_->Await(EventKind::kNodeDrained).bytes, handed.kept_bytes);
+  const Event told = trail_->Await(EventKind::kNodeDrained);
+  EXPECT_EQ(told.bytes, handed.kept_bytes);
+  EXPECT_EQ(told.handed->kept_models, 1u);
   Next();
   EXPECT_FALSE(cache_->LoadsStopped()) << "the next daemon is its own";
   EXPECT_TRUE(cache_->Model(Named("here"))->readopted);
+}
+
+TEST_F(DrainTest, AModelThatTheStoreLacksIsLost) {
+  fds_.Refuse(".weights");
+  Load("absent");
+  StopAtOnce();
+  const HandedOver handed = HandOver();
+  EXPECT_EQ(handed.kept_models, 1u);
+  EXPECT_EQ(handed.kept_bytes, cache_->Model(Named("here"))->host_bytes);
+  EXPECT_EQ(handed.lost_models, 1u);
+}
+
+TEST_F(DrainTest, WhatTheStoreHasNotConfirmedIsLost) {
+  fds_.ConfirmNothing();
+  StopAtOnce();
+  const HandedOver handed = HandOver();
+  EXPECT_EQ(handed.kept_models, 0u);
+  EXPECT_EQ(handed.kept_bytes, 0u);
+  EXPECT_EQ(handed.lost_models, 1u);
+  EXPECT_FALSE(handed.confirmed);
 }
 
 TEST_F(DrainTest, WithoutAStoreNothingIsHandedOver) {
@@ -190,7 +284,7 @@ TEST_F(DrainTest, WithoutAStoreNothingIsHandedOver) {
   Start(kBudget, {});
   Load("here");
   StopAtOnce();
-  const HandedOver handed = cache_->HandOver(absl::Now() + absl::Seconds(10));
+  const HandedOver handed = HandOver();
   EXPECT_EQ(handed.kept_models, 0u);
   EXPECT_EQ(handed.lost_models, 1u);
   EXPECT_FALSE(handed.confirmed);

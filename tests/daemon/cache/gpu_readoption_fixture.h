@@ -109,6 +109,8 @@ class GpuReadoptionTest : public ReadoptionTest {
     }
   }
 
+  HandedOver HandOver() { return cache_->HandOver(absl::Now() + absl::Seconds(10)); }
+
   std::unique_ptr<fakes::FakeGpus> gpus_;
 };
 

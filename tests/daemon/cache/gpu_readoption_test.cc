@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/fd.h"
 #include "common/gpu_id.h"
 #include "common/status.h"
@@ -61,6 +63,35 @@ TEST_F(GpuReadoptionTest, AWorkerThatIsSlowKeepsOnlyThoseWaitingWhoWantTheCopy) 
   gpus_->OpenGate();
   EXPECT_TRUE(waiting->Await().ok());
   EXPECT_EQ(gpus_->uploads(), 0u);
+}
+
+TEST_F(GpuReadoptionTest, AModelOnlyOnGpusIsHandedOverWithACopy) {
+  NextOnGpus(4, OnlyOn({kGpu}));
+  Put("m", 4);
+  CopyTo(kGpu, "m");
+  EXPECT_EQ(HandOver().kept_models, 1u);
+  PrepareGpus();
+  gpus_->CloseGate();
+  Next(kBudget, OnlyOn({kGpu}));
+  EXPECT_TRUE(Where("m").empty()) << "it is still being taken back";
+  EXPECT_EQ(HandOver().kept_models, 1u);
+  gpus_->OpenGate();
+  AwaitReadopted(2);
+}
+
+TEST_F(GpuReadoptionTest, ACopyThatCantBeKeptIsToldAndNotHandedOver) {
+  NextOnGpus(4, OnlyOn({kGpu}));
+  Put("m", 4);
+  gpus_->FailExports(kGpu, Error(Reason::kDeviceUnavailable, "no descriptor is left"));
+  EXPECT_TRUE(Preload("m")->Await().ok());
+  const Event told = trail_->Await(EventKind::kNotKept);
+  EXPECT_EQ(told.gpu, kGpu);
+  EXPECT_EQ(told.uri, Named("m"));
+  EXPECT_TRUE(absl::StrContains(told.error.message(), "no descriptor is left")) << told.error;
+  EXPECT_TRUE(Copies().empty());
+  const HandedOver handed = HandOver();
+  EXPECT_EQ(handed.kept_models, 0u);
+  EXPECT_EQ(handed.lost_models, 1u);
 }
 
 TEST_F(GpuReadoptionTest, AModelOnlyOnGpusComesBack) {

@@ -208,5 +208,14 @@ TEST_F(AdminServiceTest, DrainsAndResumesTheNode) {
   EXPECT_EQ(Preload(/*pin=*/false).state(), v1::RESIDENT);
 }
 
+TEST_F(AdminServiceTest, SaysThatADaemonThatEndsIsNotResumed) {
+  daemon_.cache->StopLoadsForGood();
+  grpc::ClientContext context;
+  v1::ResumeNodeResponse resumed;
+  EXPECT_EQ(admin_->ResumeNode(&context, {}, &resumed).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(DetailOf(context).reason(), v1::SHUTTING_DOWN);
+  EXPECT_NE(DetailOf(context).message().find("daemon is ending"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace weightd::service

@@ -82,7 +82,8 @@ class GpuCache final : public cache::Cache {
   absl::StatusOr<cache::StoppedLoads> StopLoads(absl::Time deadline) override {
     return host_->StopLoads(deadline);
   }
-  bool ResumeLoads() override { return host_->ResumeLoads(); }
+  cache::StoppedLoads StopLoadsForGood() override { return host_->StopLoadsForGood(); }
+  absl::StatusOr<bool> ResumeLoads() override { return host_->ResumeLoads(); }
   bool LoadsStopped() const override { return host_->LoadsStopped(); }
   cache::HandedOver HandOver(absl::Time deadline) override { return host_->HandOver(deadline); }
   cache::ReadoptionSnapshot Readoption() const override { return host_->Readoption(); }
