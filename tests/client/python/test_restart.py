@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import grpc
 import pytest
 import weightd
 from weightd import _restart
+from weightd._acquire import acquire
+from weightd._deadline import Deadline
+from weightd._session import Session
 from weightd.v1 import error_pb2, handles_pb2, weights_pb2
 
 from fake_daemon import FakeDaemon, Served, memfd, model
@@ -205,6 +209,33 @@ def test_the_next_daemon_gives_a_lease_on_what_is_mapped(start: Callable[..., Fa
     second.wait_for_claimed(0)
 
 
+def test_nobody_waits_for_a_lease_on_a_gpu(start: Callable[..., FakeDaemon], tmp_path: Path) -> None:
+    """The next daemon grants one when a worker has looked at the copy, which may take a while."""
+    on_gpu = small()
+    on_gpu.device_bytes = 2 << 20
+    on_gpu.export = lambda: memfd(b"a copy")
+    first = start({"g": on_gpu})
+    request = weights_pb2.DeviceRequest(gpu_uuid=bytes(16))
+    session = Session(first.directory, Deadline(10))
+    acquire(first.directory, session.token, "g", {}, request, Deadline(10), lambda _: None)
+    copy = memfd(b"a copy")
+    lease = _restart.Lease(session, first.directory, "g", "ab" * 32, copy, request)
+    asked, looked_at = threading.Event(), threading.Event()
+
+    def look(_: grpc.ServicerContext) -> None:
+        asked.set()
+        looked_at.wait(10)
+
+    on_gpu.at_start = look
+    start({"g": on_gpu, "n": small()})
+    weightd.attach("n", socket_dir=tmp_path).close()
+    assert asked.wait(10)
+    assert lease.ended(tmp_path)
+    looked_at.set()
+    lease.close()
+    os.close(copy)
+
+
 def test_another_segment_is_not_what_is_mapped(start: Callable[..., FakeDaemon]) -> None:
     first = start({"fake:model": small(), "n": small()})
     held = weightd.attach("fake:model", socket_dir=first.directory)
@@ -221,6 +252,6 @@ def test_a_forked_child_leaves_leases_to_its_parent(start: Callable[..., FakeDae
     if (child := os.fork()) == 0:
         os._exit(len(_restart._leases))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    _restart.renew_leases(second.directory)
+    _restart.renew_leases(second.directory, Deadline(10))
     second.wait_for_claimed(1)
     assert list(held) == ["a"]

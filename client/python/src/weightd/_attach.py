@@ -99,7 +99,7 @@ def _attach(
         deadline,
         waiting,
     )
-    renew_leases(directory)
+    renew_leases(directory, deadline)
     return model
 
 

@@ -143,17 +143,26 @@ class Lease:
         self._closed = True
         self._session.close()
 
-    def renew(self, directory: Path) -> None:
-        """If it ended with the daemon of that folder, and the next one has the segment: a lease of that one.
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is on a GPU's memory."""
+        return self._device is not None
+
+    def ended(self, directory: Path) -> bool:
+        """Whether it ended with the daemon of that folder, and the next one may have the segment."""
+        return directory == self._directory and not self._closed and not self._lost and not self._session.lives()
+
+    def renew(self, deadline: Deadline) -> None:
+        """If it ended with its daemon, and the next one has the segment: a lease of that one.
 
         Nothing is mapped again. If the next one does not have it the bytes stay good, and nobody counts them.
         """
-        if directory != self._directory or not self._renewing.acquire(blocking=False):
+        if not self._renewing.acquire(blocking=False):
             return
         try:
-            if not self._closed and not self._lost and not self._session.lives():
+            if self.ended(self._directory):
                 try:
-                    self._renew(Deadline(_RENEWAL_SECONDS))
+                    self._renew(deadline)
                 except Error as failure:
                     self._lost = failure.reason in _GONE
         finally:
@@ -183,10 +192,27 @@ class Lease:
 _leases: weakref.WeakSet[Lease] = weakref.WeakSet()
 
 
-def renew_leases(directory: Path) -> None:
-    """Takes leases again that ended with an earlier daemon of that folder."""
-    for lease in list(_leases):
-        lease.renew(directory)
+def renew_leases(directory: Path, deadline: Deadline) -> None:
+    """Takes leases again that ended with an earlier daemon of that folder.
+
+    Those on host memory before it returns, and by the deadline. For one on a GPU's memory a daemon may have to wait
+    for a worker, and so nobody waits for that.
+    """
+    ended = [lease for lease in list(_leases) if lease.ended(directory)]
+    on_gpus = [lease for lease in ended if lease.on_gpu]
+    if on_gpus:
+        threading.Thread(target=_renew_all, args=(on_gpus, None), daemon=True).start()
+    _renew_all([lease for lease in ended if not lease.on_gpu], deadline)
+
+
+def _renew_all(leases: list[Lease], until: Deadline | None) -> None:
+    try:
+        left = None if until is None else until.remaining()
+    except Error:
+        return
+    deadline = Deadline(_RENEWAL_SECONDS if left is None else min(left, _RENEWAL_SECONDS))
+    for lease in leases:
+        lease.renew(deadline)
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
