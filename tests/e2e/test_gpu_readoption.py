@@ -110,9 +110,12 @@ def test_models_that_are_only_on_a_gpu_come_back(
     assert [node.state(gpu)["created_allocations"] for gpu in (0, 1)] == [1, 1]
 
 
-def test_clients_take_leases_on_what_they_have_mapped(kept: Daemon, files: pathlib.Path, readers: Readers) -> None:
+def test_clients_take_leases_on_what_they_have_mapped(
+    kept: Daemon, keeper: Keeper, files: pathlib.Path, readers: Readers
+) -> None:
     path, other = small_model(files / "m.safetensors"), small_model(files / "other.safetensors", seed=2)
     client = on_gpu(readers, kept, path)
+    await_kept(keeper, 1)
     kept.kill()
     kept.start()
     line_of(kept, "model.readopted", gpu=GpuNode.uuid(0))
@@ -167,10 +170,16 @@ def test_a_keeper_full_of_other_memory_is_believed_nothing(
 
 
 def test_memory_that_ended_with_its_worker_is_made_again(
-    kept: Daemon, node: GpuNode, files: pathlib.Path, readers: Readers, monkeypatch: pytest.MonkeyPatch
+    kept: Daemon,
+    node: GpuNode,
+    keeper: Keeper,
+    files: pathlib.Path,
+    readers: Readers,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = small_model(files / "m.safetensors")
     client = on_gpu(readers, kept, path)
+    await_kept(keeper, 1)
     monkeypatch.setenv("FAKE_CUDA_EXPORTER_MUST_LIVE", "1")
     kept.kill()
     kept.start()
