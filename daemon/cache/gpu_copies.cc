@@ -198,16 +198,13 @@ bool NodeCache::IsWhereWanted(const Entry& entry, const Flight& flight) const {
 }
 
 absl::Status NodeCache::CheckArrival(const Uri& uri, const device::Segment& segment) const {
-  const std::string gpu = segment.gpu().ToText();
   if (drained_gpus_.contains(segment.gpu())) {
     return Drained(segment.gpu());
   }
   if (!segment.is_private()) {
     RETURN_IF_ERROR(CheckHandles(uri, segment.handles()));
   }
-  return segment.lost() ? Error(Reason::kDeviceUnavailable,
-                                absl::StrCat("the worker of ", gpu, " ended"), "try again")
-                        : absl::OkStatus();
+  return segment.lost() ? WorkerEnded(segment.gpu()) : absl::OkStatus();
 }
 
 void NodeCache::CopyArrived(EntryId id, SharedCopy segment) {

@@ -28,6 +28,11 @@ absl::Status Drained(const GpuId& gpu) {
                "ask for another GPU, or wait until it is resumed");
 }
 
+absl::Status WorkerEnded(const GpuId& gpu) {
+  return Error(Reason::kDeviceUnavailable, absl::StrCat("the worker of ", gpu.ToText(), " ended"),
+               "try again");
+}
+
 absl::Status ShuttingDown() {
   return Error(Reason::kShuttingDown, "the daemon is shutting down", "try again in a moment");
 }

@@ -38,6 +38,7 @@ namespace weightd::cache {
 
 absl::Status ShuttingDown();
 absl::Status Drained(const GpuId& gpu);
+absl::Status WorkerEnded(const GpuId& gpu);
 struct NotReadopted;
 struct Readopted;
 

@@ -23,9 +23,7 @@ constexpr absl::Duration kLastRetry = absl::Minutes(1);
 
 // Whether it failed for something else than what was left there.
 bool SaysNothing(const absl::Status& why) {
-  return ReasonOf(why) != Reason::kVerificationFailed &&
-         // For another daemon's models, or of the operator's choosing: it has no place any more.
-         ReasonOf(why) != Reason::kBudgetExceeded && ReasonOf(why) != Reason::kPlacementDiffers;
+  return ReasonOf(why) != Reason::kVerificationFailed && ReasonOf(why) != Reason::kPlacementDiffers;
 }
 
 // Whether it can't be settled without the copy there.
@@ -111,7 +109,13 @@ absl::StatusOr<SharedCopy> NodeCache::Import(const Uri& uri, Promotion& promotio
   if (plan.reservation.bytes() == 0) {
     ASSIGN_OR_RETURN(plan.reservation, gpus_->ReserveHeld(promotion.gpu, plan.device_bytes));
   }
-  return gpus_->Import(plan, promotion.cancellation);
+  ASSIGN_OR_RETURN(SharedCopy copy, gpus_->Import(plan, promotion.cancellation));
+  if (copy->lost()) {
+    // Here its room is back before it is tried again.
+    copy.reset();
+    return WorkerEnded(promotion.gpu);
+  }
+  return copy;
 }
 
 void NodeCache::TakenBack(Promotion& promotion, device::ImportPlan& plan,
