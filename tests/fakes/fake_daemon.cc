@@ -1,15 +1,11 @@
 #include "tests/fakes/fake_daemon.h"
 
-#include <fcntl.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <utility>
 
@@ -17,19 +13,13 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/fd_passing.h"
+#include "tests/fakes/fake_admin_service.h"
+#include "tests/fakes/require.h"
 
 namespace weightd::fakes {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(10);
-
-// A fake that can't start makes every test meaningless.
-void Require(bool condition, const char* what) {
-  if (!condition) {
-    std::perror(what);
-    std::abort();
-  }
-}
 
 std::string MakeFolder() {
   // Not below TEST_TMPDIR, which is too long for the address of a socket.
@@ -47,12 +37,6 @@ Fd Listen(const std::string& path) {
           "bind");
   Require(listen(socket.get(), 64) == 0, "listen");
   return socket;
-}
-
-grpc::Status Fail(grpc::ServerContext* context, const v1::ErrorDetail& detail,
-                  grpc::StatusCode code) {
-  context->AddTrailingMetadata("weightd-error-bin", detail.SerializeAsString());
-  return {code, detail.message()};
 }
 
 // Until the caller gives up; the fake's own end counts as that.
@@ -82,50 +66,6 @@ std::string TokenOf(const grpc::ServerContext* context) {
 
 }  // namespace
 
-Fd MakeMemfd(absl::string_view bytes, bool sealed) {
-  Fd file(memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  Require(file.valid(), "memfd_create");
-  Require(write(file.get(), bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
-          "write");
-  if (sealed) {
-    Require(fcntl(file.get(), F_ADD_SEALS,
-                  F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0,
-            "F_ADD_SEALS");
-  }
-  auto reopened = file.ReopenReadOnly();
-  Require(reopened.ok(), "re-open");
-  return *std::move(reopened);
-}
-
-FakeModel SmallModel() {
-  constexpr float kValues[] = {1, 2, 3, 4, 5};
-  FakeModel model;
-  model.bytes.resize(4096);
-  std::memcpy(model.bytes.data(), kValues, sizeof(kValues));
-  model.index.set_version(1);
-  model.index.set_segment_bytes(model.bytes.size());
-  (*model.index.mutable_metadata())["format"] = "pt";
-  v1::TensorPiece* a = model.index.mutable_layout()->add_pieces();
-  a->set_name("a");
-  a->set_dtype(v1::F32);
-  a->add_shape(2);
-  a->add_shape(2);
-  a->set_nbytes(16);
-  v1::TensorPiece* b = model.index.mutable_layout()->add_pieces();
-  b->set_name("b");
-  b->set_dtype(v1::F32);
-  b->set_offset(16);
-  b->set_nbytes(4);
-  return model;
-}
-
-void AddSmallFile(FakeModel& model, absl::string_view name, uint64_t offset, uint64_t bytes) {
-  v1::SmallFile* file = model.index.add_small_files();
-  file->set_name(std::string(name));
-  file->set_offset(offset);
-  file->set_nbytes(bytes);
-}
-
 class FakeDaemon::WeightsService final : public v1::Weights::Service {
  public:
   explicit WeightsService(FakeDaemon* daemon) : daemon_(*daemon) {}
@@ -139,7 +79,7 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
       return grpc::Status::CANCELLED;
     }
     if (!faults.error.message().empty()) {
-      return Fail(context, faults.error, grpc::StatusCode::RESOURCE_EXHAUSTED);
+      return Refusal(context, faults.error, grpc::StatusCode::RESOURCE_EXHAUSTED);
     }
     v1::AcquireResponse response;
     for (const v1::LoadProgress& progress : faults.progress) {
@@ -156,13 +96,13 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
         v1::ErrorDetail detail;
         detail.set_reason(v1::SESSION_INVALID);
         detail.set_message("no such session");
-        return Fail(context, detail, grpc::StatusCode::UNAUTHENTICATED);
+        return Refusal(context, detail, grpc::StatusCode::UNAUTHENTICATED);
       }
       if (!daemon_.models_.contains(request->model())) {
         v1::ErrorDetail detail;
         detail.set_reason(v1::MODEL_NOT_FOUND);
         detail.set_message("no such model");
-        return Fail(context, detail, grpc::StatusCode::NOT_FOUND);
+        return Refusal(context, detail, grpc::StatusCode::NOT_FOUND);
       }
       const uint64_t id = daemon_.next_++;
       Lease& lease = daemon_.leases_[id] = {token, request->model(), std::nullopt};
@@ -194,188 +134,6 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
   }
 
  private:
-  FakeDaemon& daemon_;
-};
-
-class FakeDaemon::AdminService final : public v1::Admin::Service {
- public:
-  explicit AdminService(FakeDaemon* daemon) : daemon_(*daemon) {}
-
-  grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
-                         v1::GetStatusResponse* response) override {
-    const v1::ErrorDetail error = daemon_.faults().error;
-    if (!error.message().empty()) {
-      return Fail(context, error, grpc::StatusCode::RESOURCE_EXHAUSTED);
-    }
-    response->set_version("fake");
-    response->mutable_host()->set_budget(1 << 30);
-    response->set_leases(static_cast<uint32_t>(daemon_.leases()));
-    const absl::MutexLock lock(&daemon_.mutex_);
-    response->mutable_gpus()->Add(daemon_.gpus_.begin(), daemon_.gpus_.end());
-    response->set_source_revision("0123abc");
-    response->set_log_level(daemon_.log_level_);
-    response->MergeFrom(daemon_.faults_.status);
-    return grpc::Status::OK;
-  }
-
-  grpc::Status ListConfiguredModels(grpc::ServerContext*, const v1::ListConfiguredModelsRequest*,
-                                    v1::ListConfiguredModelsResponse* response) override {
-    const absl::MutexLock lock(&daemon_.mutex_);
-    response->mutable_models()->Add(daemon_.configured_.begin(), daemon_.configured_.end());
-    return grpc::Status::OK;
-  }
-
-  grpc::Status ReloadConfig(grpc::ServerContext*, const v1::ReloadConfigRequest*,
-                            v1::ReloadConfigResponse* response) override {
-    *response = daemon_.faults().reloaded;
-    return grpc::Status::OK;
-  }
-
-  grpc::Status SetLogLevel(grpc::ServerContext*, const v1::SetLogLevelRequest* request,
-                           v1::SetLogLevelResponse* response) override {
-    const absl::MutexLock lock(&daemon_.mutex_);
-    response->set_previous(daemon_.log_level_);
-    daemon_.log_level_ = request->level();
-    return grpc::Status::OK;
-  }
-
-  grpc::Status GetMetrics(grpc::ServerContext*, const v1::GetMetricsRequest*,
-                          v1::GetMetricsResponse* response) override {
-    response->set_text("# TYPE weightd_sessions gauge\nweightd_sessions 0\n");
-    return grpc::Status::OK;
-  }
-
-  grpc::Status Preload(grpc::ServerContext*, const v1::PreloadRequest* request,
-                       grpc::ServerWriter<v1::PreloadResponse>* writer) override {
-    {
-      const absl::MutexLock lock(&daemon_.mutex_);
-      daemon_.secret_ = request->secret();
-      daemon_.named_gpus_.assign(request->gpus().begin(), request->gpus().end());
-    }
-    v1::PreloadResponse response;
-    for (const v1::LoadProgress& progress : daemon_.faults().progress) {
-      *response.mutable_progress() = progress;
-      writer->Write(response);
-    }
-    response.mutable_model()->set_model(request->model());
-    response.mutable_model()->set_state(v1::RESIDENT);
-    response.mutable_model()->set_pinned(request->pin());
-    for (const std::string& gpu : request->gpus()) {
-      response.mutable_model()->add_gpu_copies()->set_gpu(gpu);
-    }
-    writer->Write(response);
-    return grpc::Status::OK;
-  }
-
-  grpc::Status Evict(grpc::ServerContext*, const v1::EvictRequest* request,
-                     v1::EvictResponse* response) override {
-    const absl::MutexLock lock(&daemon_.mutex_);
-    daemon_.named_gpus_ = {request->gpu()};
-    response->set_freed_bytes(1 << 20);
-    return grpc::Status::OK;
-  }
-
-  grpc::Status WatchEvents(grpc::ServerContext*, const v1::WatchEventsRequest*,
-                           grpc::ServerWriter<v1::WatchEventsResponse>* writer) override {
-    for (const v1::Event& event : daemon_.faults().events) {
-      v1::WatchEventsResponse response;
-      *response.mutable_event() = event;
-      writer->Write(response);
-    }
-    return grpc::Status::OK;
-  }
-
-  grpc::Status DrainGpu(grpc::ServerContext* context, const v1::DrainGpuRequest* request,
-                        v1::DrainGpuResponse* response) override {
-    response->set_freed_bytes(request->force() ? 1 << 20 : 0);
-    return SetState(context, request->gpu(), v1::GpuStatus::DRAINED, *response->mutable_gpu());
-  }
-
-  grpc::Status ResumeGpu(grpc::ServerContext* context, const v1::ResumeGpuRequest* request,
-                         v1::ResumeGpuResponse* response) override {
-    return SetState(context, request->gpu(), v1::GpuStatus::IDLE, *response->mutable_gpu());
-  }
-
-  // A load for each second that it may go on.
-  grpc::Status DrainNode(grpc::ServerContext*, const v1::DrainNodeRequest* request,
-                         v1::DrainNodeResponse* response) override {
-    if (const v1::DrainNodeResponse told = daemon_.faults().drained; told.ByteSizeLong() > 0) {
-      *response = told;
-      return grpc::Status::OK;
-    }
-    response->set_loads_ended(static_cast<uint64_t>(request->wait().seconds()));
-    response->set_loads_stopped(1);
-    response->set_kept_models(2);
-    response->set_kept_bytes(3 << 20);
-    response->set_handed_over(true);
-    response->mutable_keeper()->set_place("/run/weightd/keeper");
-    return grpc::Status::OK;
-  }
-
-  grpc::Status ResumeNode(grpc::ServerContext*, const v1::ResumeNodeRequest*,
-                          v1::ResumeNodeResponse* response) override {
-    response->set_was_draining(true);
-    return grpc::Status::OK;
-  }
-
-  // One model a page.
-  grpc::Status ListModels(grpc::ServerContext*, const v1::ListModelsRequest* request,
-                          v1::ListModelsResponse* response) override {
-    const absl::MutexLock lock(&daemon_.mutex_);
-    auto next = request->page_token().empty() ? daemon_.models_.begin()
-                                              : daemon_.models_.find(request->page_token());
-    if (next != daemon_.models_.end()) {
-      v1::ModelSummary* model = response->add_models();
-      model->set_model(next->first);
-      model->set_state(v1::RESIDENT);
-      model->set_host_bytes(next->second.bytes.size());
-      model->set_tensor_count(next->second.index.layout().pieces_size());
-      if (++next != daemon_.models_.end()) {
-        response->set_next_page_token(next->first);
-      }
-    }
-    return grpc::Status::OK;
-  }
-
-  // One tensor a page.
-  grpc::Status DescribeModel(grpc::ServerContext* context, const v1::DescribeModelRequest* request,
-                             v1::DescribeModelResponse* response) override {
-    const absl::MutexLock lock(&daemon_.mutex_);
-    if (!daemon_.models_.contains(request->model())) {
-      v1::ErrorDetail detail;
-      detail.set_reason(v1::MODEL_NOT_RESIDENT);
-      detail.set_message("no such model");
-      return Fail(context, detail, grpc::StatusCode::FAILED_PRECONDITION);
-    }
-    const v1::TensorIndex& index = daemon_.models_.at(request->model()).index;
-    const int next = request->page_token().empty() ? 0 : std::stoi(request->page_token());
-    response->mutable_model()->set_model(request->model());
-    response->mutable_model()->set_state(v1::RESIDENT);
-    *response->add_tensors() = index.layout().pieces(next);
-    if (next + 1 < index.layout().pieces_size()) {
-      response->set_next_page_token(std::to_string(next + 1));
-    }
-    return grpc::Status::OK;
-  }
-
- private:
-  grpc::Status SetState(grpc::ServerContext* context, const std::string& named,
-                        v1::GpuStatus::State state, v1::GpuStatus& result) {
-    const absl::MutexLock lock(&daemon_.mutex_);
-    daemon_.named_gpus_ = {named};
-    for (v1::GpuStatus& gpu : daemon_.gpus_) {
-      if (absl::StrCat(gpu.index()) == named) {
-        gpu.set_state(state);
-        result = gpu;
-        return grpc::Status::OK;
-      }
-    }
-    v1::ErrorDetail detail;
-    detail.set_reason(v1::DEVICE_UNAVAILABLE);
-    detail.set_message("no such GPU");
-    return Fail(context, detail, grpc::StatusCode::UNAVAILABLE);
-  }
-
   FakeDaemon& daemon_;
 };
 
