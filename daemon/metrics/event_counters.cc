@@ -26,15 +26,14 @@ constexpr std::array kLoadEnds = {Reason::kUnspecified,        Reason::kInvalidU
                                   Reason::kShuttingDown,       Reason::kInternal};
 
 // Why models of an earlier daemon are not served by this one, or its own not by the next.
-constexpr std::array kNotReadoptedFor = {Reason::kVerificationFailed,
-                                         Reason::kUnsupported,
-                                         Reason::kBudgetExceeded,
-                                         Reason::kHostMemoryShort,
-                                         Reason::kTooManyRequests,
-                                         Reason::kDaemonUnreachable,
-                                         Reason::kInternal};
+constexpr std::array kNotReadoptedFor = {Reason::kVerificationFailed, Reason::kUnsupported,
+                                         Reason::kBudgetExceeded,     Reason::kHostMemoryShort,
+                                         Reason::kTooManyRequests,    Reason::kDaemonUnreachable,
+                                         Reason::kDeviceUnavailable,  Reason::kDeviceMemoryShort,
+                                         Reason::kPlacementDiffers,   Reason::kInternal};
 constexpr std::array kNotKeptFor = {Reason::kBudgetExceeded, Reason::kHostMemoryShort,
-                                    Reason::kTooManyRequests, Reason::kInternal};
+                                    Reason::kTooManyRequests, Reason::kDeviceUnavailable,
+                                    Reason::kInternal};
 
 using Bounds = prometheus::Histogram::BucketBoundaries;
 
