@@ -60,10 +60,10 @@ DescriptorPlan PlanDescriptors(const v1::Config& config, uint64_t gpus, uint64_t
   const bool kept = !config.keeper_dir().empty();
   const uint64_t of_model = kOfModel + (kept ? kOfKeptModel : 0);
   const uint64_t of_copy = kOfCopy + (kept ? kOfKeptCopy : 0);
-  plan.others =
-      kProcess + kOfConnection * kAdminConnections + kFilesOfLoad * config.cache().max_loads() +
-      config.sources().http().connections() * (1 + stores) + of_model * (kModels + models) +
-      of_copy * CopiesOf(config, gpus);
+  plan.others = kProcess + kOfConnection * kAdminConnections +
+                kFilesOfLoad * config.cache().max_loads() +
+                config.sources().http().connections() * (1 + stores) +
+                of_model * (kModels + models) + of_copy * CopiesOf(config, gpus);
   if (!config.admin().tcp().address().empty()) {
     plan.others += kOfAdminTcpConnection * kAdminConnections;
   }
