@@ -96,8 +96,9 @@ EventCounters::EventCounters(prometheus::Registry& registry,
                          "Operators' pins of models that an earlier daemon left and this one could "
                          "not use.")
                      .Add({})),
-      not_kept_(Counter(registry, "weightd_not_kept_total",
-                        "Models that the next daemon will have to load again, by reason.")),
+      not_kept_(Counter(
+          registry, "weightd_not_kept_total",
+          "Models, or copies on GPUs, that the next daemon will have to make again, by reason.")),
       gpu_copies_(Counter(registry, "weightd_gpu_copies_total", "Shared copies made on a GPU.")),
       gpu_losses_(Counter(registry, "weightd_gpu_losses_total",
                           "How often a GPU's worker ended by itself, and its copies with it.")) {
