@@ -87,7 +87,7 @@ class FakeDaemon::WeightsService final : public v1::Weights::Service {
       writer->Write(response);
     }
     if (!faults.error_after_progress.message().empty()) {
-      return Fail(context, faults.error_after_progress, grpc::StatusCode::UNAVAILABLE);
+      return Refusal(context, faults.error_after_progress, grpc::StatusCode::UNAVAILABLE);
     }
     {
       const absl::MutexLock lock(&daemon_.mutex_);
