@@ -1,12 +1,19 @@
 // What the catalog says on cards, for the next daemon, and takes from those of an earlier one.
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <utility>
 
 #include "daemon/cache/catalog.h"
 
 namespace weightd::cache {
+namespace {
+
+// What a card says is not to be believed: there have to be higher ones.
+constexpr uint64_t kHighestRank = uint64_t{1} << 62;
+
+}  // namespace
 
 EntryId Catalog::AddReadopted(const source::ReadPolicy& policy, SharedModel model,
                               Shelf::Shelved shelved, absl::Time loaded_at, absl::Time now,
@@ -15,13 +22,13 @@ EntryId Catalog::AddReadopted(const source::ReadPolicy& policy, SharedModel mode
   const absl::Time last_used_at = card->last_used_at();
   const absl::Time checked_at = card->checked_at();
   const bool pinned = card->pinned_by(Pinner::kOperator);
-  last_rank_ = std::max(last_rank_, card->rank());
+  last_rank_ = std::max(last_rank_, std::min(card->rank(), kHighestRank));
   const Uri uri = model->index.uri;
   const EntryId id = Add(uri, policy, std::move(model), loaded_at);
   // What the config wants pinned it says itself.
   Record& record = RecordOf(uri);
   record.operator_pin = pinned;
-  record.pinned = pinned;
+  record.pinned = pinned || record.config_pin;
   Entry& entry = At(id);
   entry.readopted = true;
   entry.uses = card->uses();

@@ -66,18 +66,35 @@ std::vector<Readoption::Candidate> Readoption::ReadCards(std::map<std::string, P
       kept.DropCopy(gpu);
     }
   }
-  absl::flat_hash_map<std::string, uint64_t> highest;
-  for (const Candidate& candidate : candidates) {
-    uint64_t& rank = highest[candidate.facts.index.uri.ToString()];
-    rank = std::max(rank, candidate.card->rank());
-  }
-  for (Candidate& candidate : candidates) {
-    // Each rank is one model's; should two have the same, one of them.
-    uint64_t& rank = highest[candidate.facts.index.uri.ToString()];
-    candidate.current = rank > 0 && candidate.card->rank() == rank;
-    rank = candidate.current ? 0 : rank;
-  }
+  ChooseCurrent(candidates);
   return candidates;
+}
+
+void Readoption::ChooseCurrent(std::vector<Candidate>& candidates) {
+  const auto order = [](const Candidate& candidate, uint64_t rank) {
+    const bool whole = std::all_of(kParts.begin(), kParts.end(), [&](Part part) {
+      return !MemoryIn(candidate.facts, part).has_value() || candidate.fds.contains(part);
+    });
+    return std::pair(whole, rank);
+  };
+  struct Best {
+    Candidate* candidate = nullptr;
+    std::pair<bool, uint64_t> order;
+  };
+  absl::flat_hash_map<std::string, Best> best;
+  for (Candidate& candidate : candidates) {
+    // Once: somebody else may change it.
+    const uint64_t rank = candidate.card->rank();
+    Best& of_model = best[candidate.facts.index.uri.ToString()];
+    if (rank > 0 && (of_model.candidate == nullptr || order(candidate, rank) > of_model.order)) {
+      of_model = {.candidate = &candidate, .order = order(candidate, rank)};
+    }
+  }
+  for (const auto& [uri, of_model] : best) {
+    if (of_model.candidate != nullptr) {
+      of_model.candidate->current = true;
+    }
+  }
 }
 
 absl::StatusOr<Readoption::Candidate> Readoption::ReadCard(absl::string_view place, Fds fds) {
@@ -100,12 +117,27 @@ absl::StatusOr<Readoption::Candidate> Readoption::ReadCard(absl::string_view pla
   ASSIGN_OR_RETURN(candidate.facts, means_.decode_card(found->body));
   candidate.wanted = candidate.pinned || (means_.pinned_by_config != nullptr &&
                                           means_.pinned_by_config(candidate.facts.index.uri));
+  candidate.here = means_.is_here != nullptr && means_.is_here(candidate.facts.index.uri);
   const auto weights = fds.find(Part::kWeights);
   candidate.held = weights != fds.end() && candidate.facts.weights.has_value() &&
                    host::CheckSealed(weights->second, candidate.facts.weights->bytes).ok() &&
                    host::HeldByOthers(weights->second);
   candidate.fds = std::move(fds);
   return candidate;
+}
+
+std::optional<KeptMemory> Readoption::MemoryIn(const CardFacts& facts, Part part) {
+  switch (part) {
+    case Part::kCard:
+      return std::nullopt;
+    case Part::kWeights:
+      return facts.weights;
+    case Part::kIndex:
+      return facts.encoded_index;
+    case Part::kSmallFiles:
+      break;
+  }
+  return facts.small_files;
 }
 
 }  // namespace weightd::cache

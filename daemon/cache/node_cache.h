@@ -189,8 +189,10 @@ class NodeCache final : public Cache {
   // readopt.cc
   void ReadoptNow(std::vector<fd_store::StoredFd> stored) ABSL_LOCKS_EXCLUDED(room_mutex_, mutex_);
   void Add(Readopted one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // For one that is here already, or being loaded; takes all of it but its copies.
+  // For one of which another load is here; takes all of it but its copies.
   void LeaveBehind(Readopted& one) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // An operator's pin, by the one that is here. False if none is.
+  bool TakePinOver(const Uri& uri) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteUnknown(const std::vector<std::string>& names) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // `is_model`: not just one of its copies.
   void NoteNotReadopted(const NotReadopted& one, bool is_model)

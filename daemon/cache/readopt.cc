@@ -66,17 +66,22 @@ void NodeCache::ReadoptNow(std::vector<fd_store::StoredFd> stored) {
                           {.decode_card = options_.decode_card,
                            .decode_index = options_.decode_index,
                            .pinned_by_config = options_.pinned_by_config,
-                           .verify_of = options_.verify_of});
+                           .verify_of = options_.verify_of,
+                           .is_here = [this](const Uri& uri) {
+                             absl::MutexLock lock(&mutex_);
+                             return catalog_.Find(uri) != nullptr;
+                           }});
   found.Run(std::move(stored));
   absl::MutexLock lock(&mutex_);
   NoteUnknown(found.unknown);
-  for (const NotReadopted& one : found.refused) {
+  for (NotReadopted& one : found.refused) {
+    one.pinned = one.pinned && !TakePinOver(one.uri);
     // Of a copy the model may be elsewhere.
     NoteNotReadopted(one, /*is_model=*/!one.gpu.has_value());
   }
   for (Readopted& one : found.models) {
-    const Uri& uri = one.model->index.uri;
-    if (catalog_.Find(uri) != nullptr || flights_.contains(uri.ToString())) {
+    // A load that runs may fail, and finds it here if it doesn't.
+    if (catalog_.Find(one.model->index.uri) != nullptr) {
       LeaveBehind(one);
       std::move(one.copies.begin(), one.copies.end(), std::back_inserter(not_wanted));
     } else {
@@ -106,23 +111,28 @@ void NodeCache::Add(Readopted one) {
 
 void NodeCache::LeaveBehind(Readopted& one) {
   const Uri uri = one.model->index.uri;
-  const Entry* const here = catalog_.Find(uri);
-  const bool pinned = one.shelved.card->pinned_by(Pinner::kOperator);
-  if (here != nullptr && pinned) {
-    SetPinned(*here, Pinner::kOperator, true);
+  if (one.shelved.card->pinned_by(Pinner::kOperator)) {
+    TakePinOver(uri);
   }
   NoteNotReadopted({.place = {},
                     .uri = uri,
                     .revision = one.model->index.revision,
                     .why = Error(Reason::kDaemonUnreachable,
-                                 "the store answered only after it had been asked for and loaded "
-                                 "again",
-                                 "see to the keeper, which was away or hung at the daemon's start"),
-                    .pinned = here == nullptr && pinned},
+                                 "the store gave it only after it had been loaded again",
+                                 "nothing: the one that was loaded is served; see in the log why "
+                                 "the keeper was late (keeper.away)")},
                    /*is_model=*/true);
   one.shelved.card->SetRank(0);
   WakeTickerBefore(Uptime());
   departures_.DropLater(departures_.Announce(uri, std::move(one.model)));
+}
+
+bool NodeCache::TakePinOver(const Uri& uri) {
+  const Entry* const here = catalog_.Find(uri);
+  if (here != nullptr) {
+    SetPinned(*here, Pinner::kOperator, true);
+  }
+  return here != nullptr;
 }
 
 void NodeCache::NoteUnknown(const std::vector<std::string>& names) {

@@ -34,20 +34,6 @@ absl::string_view WordFor(Part part) {
 
 absl::Status Refused(absl::string_view why) { return Error(Reason::kVerificationFailed, why); }
 
-std::optional<KeptMemory> MemoryIn(const CardFacts& facts, Part part) {
-  switch (part) {
-    case Part::kCard:
-      return std::nullopt;
-    case Part::kWeights:
-      return facts.weights;
-    case Part::kIndex:
-      return facts.encoded_index;
-    case Part::kSmallFiles:
-      break;
-  }
-  return facts.small_files;
-}
-
 }  // namespace
 
 Readoption::Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus, Shelf* shelf,
@@ -57,8 +43,9 @@ Readoption::Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus,
 void Readoption::Run(std::vector<fd_store::StoredFd> stored) {
   std::vector<Candidate> candidates = ReadCards(SortByPlace(std::move(stored)));
   // First what can't be freed anyway, then what is pinned, by whomever, then what was used last.
+  // What is here by now takes none of them the room.
   const auto order = [](const Candidate& candidate) {
-    return std::tuple(candidate.held, candidate.wanted, candidate.last_used_at);
+    return std::tuple(!candidate.here, candidate.held, candidate.wanted, candidate.last_used_at);
   };
   std::sort(candidates.begin(), candidates.end(),
             [&](const Candidate& a, const Candidate& b) { return order(a) > order(b); });

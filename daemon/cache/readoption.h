@@ -60,7 +60,8 @@ struct NotReadopted {
 // Makes models of the descriptors that an earlier daemon left in the store. Believes none of them:
 // what doesn't check out is taken out of the store and never served.
 //
-// Of one URI only the revision that was granted last becomes a model again. What was superseded or
+// Of one URI only the revision that was granted last becomes a model again, of those that are there
+// as a whole: an earlier daemon may have ended while it stored one. What was superseded or
 // evicted was there for clients that mapped it, and drains now: whoever still maps it goes on
 // reading, and takes its next lease on the current revision.
 //
@@ -80,6 +81,8 @@ class Readoption {
     // Null: nothing is.
     std::function<bool(const Uri&)> pinned_by_config;
     std::function<pipeline::VerifyPolicy(const Uri&)> verify_of;
+    // Of models that were loaded meanwhile. Null: none was.
+    std::function<bool(const Uri&)> is_here;
   };
   // `gpus` is null on a node without GPUs.
   Readoption(std::shared_ptr<host::HostTier> tier, device::Gpus* gpus, Shelf* shelf, Means means);
@@ -114,6 +117,8 @@ class Readoption {
     // By an operator or the config.
     bool wanted = false;
     bool held = false;
+    // Another load of it is.
+    bool here = false;
     bool current = false;
   };
   using Segments = std::map<Part, std::shared_ptr<host::HostSegment>>;
@@ -128,6 +133,10 @@ class Readoption {
   std::map<std::string, Place> SortByPlace(std::vector<fd_store::StoredFd> stored);
   std::vector<Candidate> ReadCards(std::map<std::string, Place> places);
   absl::StatusOr<Candidate> ReadCard(absl::string_view place, Fds fds);
+  static void ChooseCurrent(std::vector<Candidate>& candidates);
+
+  // What of a model the card wants to be there.
+  static std::optional<KeptMemory> MemoryIn(const CardFacts& facts, Part part);
 
   // readoption.cc
   void Take(Candidate candidate);

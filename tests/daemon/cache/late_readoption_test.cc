@@ -1,7 +1,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "common/status.h"
 #include "gtest/gtest.h"
 #include "tests/daemon/cache/readoption_fixture.h"
 #include "tests/fakes/fake_loader.h"
@@ -64,21 +66,42 @@ TEST_F(LateReadoptionTest, WhatWasLoadedAgainLeavesTheStoreAndKeepsItsPin) {
   EXPECT_EQ(UsedPages(), 5u);
 }
 
-TEST_F(LateReadoptionTest, WhatIsBeingLoadedIsNotTakenBack) {
-  Put("m", 4);
-  Load("m");
-  ASSERT_TRUE(cache_->Pin(Named("m"), true).ok());
+TEST_F(LateReadoptionTest, WhatIsBeingLoadedComesBackWhateverBecomesOfTheLoad) {
+  for (const bool fails : {true, false}) {
+    Put("m", 4);
+    Load("m");
+    ASSERT_TRUE(cache_->Pin(Named("m"), true).ok());
+    NextWithoutAnswer();
+    store_.CloseGate();
+    const int loads = store_.loads();
+    const auto load = Preload("m");
+    store_.AwaitLoads(loads + 1);
+    ASSERT_TRUE(fds_.Answer());
+    EXPECT_TRUE(IsResident("m"));
+    if (fails) {
+      store_.FailLoads(Error(Reason::kSourceUnavailable, "it went away"));
+    }
+    store_.OpenGate();
+    EXPECT_TRUE(load->Await().ok());
+    store_.FailLoads(absl::OkStatus());
+    AwaitResidentPages(5);
+    AwaitStored(3);
+    EXPECT_TRUE(cache_->Model(Named("m"))->readopted);
+    EXPECT_TRUE(cache_->Model(Named("m"))->pinned);
+    EXPECT_EQ(cache_->Readoption().pins_lost, 0u);
+  }
+}
+
+TEST_F(LateReadoptionTest, WhatWasLoadedAgainTakesNoRoomFromWhatWasNot) {
+  Put("b", 40, 1);
+  Put("c", 20, 2);
+  Load("c");
+  Load("b");
   NextWithoutAnswer();
-  store_.CloseGate();
-  const auto load = Preload("m");
-  store_.AwaitLoads(2);
+  Load("b");
   ASSERT_TRUE(fds_.Answer());
-  EXPECT_TRUE(trail_->Await(EventKind::kNotReadopted).pin_lost);
-  store_.OpenGate();
-  ASSERT_TRUE(load->Await().ok());
-  AwaitResidentPages(5);
-  AwaitStored(3);
-  EXPECT_FALSE(cache_->Model(Named("m"))->readopted);
+  EXPECT_TRUE(IsResident("b"));
+  EXPECT_TRUE(IsResident("c")) << "used less lately than the other, but not here";
 }
 
 TEST_F(LateReadoptionTest, WhatHasNoRoomByNowIsNamed) {

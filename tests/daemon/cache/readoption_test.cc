@@ -205,6 +205,36 @@ TEST_F(ReadoptionTest, WhatWasSupersededDrains) {
   EXPECT_EQ(cache_->Usage().draining, 5 * kPageBytes);
 }
 
+TEST_F(ReadoptionTest, ARevisionThatWasStoredInPartGivesWayToTheOneBefore) {
+  Put("m", 4);
+  const std::vector<ClaimedHandle> mapped = Claim(Lease("m"));
+  Next(kBudget, {.revalidate = absl::ZeroDuration()});
+  const std::vector<std::string> before = fds_.NamesOf(".weights");
+  Put("m", 6, /*revision=*/2);
+  Lease("m");
+  trail_->Await(EventKind::kSuperseded);
+  // As if the daemon had died while it stored it, or the store were full.
+  for (const std::string& name : fds_.NamesOf(".weights")) {
+    if (name != before.front()) {
+      fds_.Remove(name);
+    }
+  }
+  Next();
+  EXPECT_EQ(cache_->Model(Named("m"))->revision, fakes::MakeRevision(1));
+  AwaitResidentPages(5);
+  AwaitStored(3);
+}
+
+TEST_F(ReadoptionTest, TheHighestRankOfAllIsBelievedByNobody) {
+  Put("m", 4);
+  Load("m");
+  Card::Open(fds_.Find(fds_.NamesOf(".card").front())).value().card->SetRank(~uint64_t{0});
+  for (int daemon = 0; daemon < 3; ++daemon) {
+    Next();
+    EXPECT_TRUE(IsResident("m"));
+  }
+}
+
 TEST_F(ReadoptionTest, OneRevisionThatIsThereTwiceIsServedOnce) {
   Put("m", 4);
   const std::vector<ClaimedHandle> mapped = Claim(Lease("m"));
