@@ -121,7 +121,7 @@ def test_clients_cannot_bring_one(
         capture_output=True,
         timeout=60,
     )
-    assert done.returncode == 64, done.stderr
+    assert done.returncode == 77, done.stderr
     assert "resident" not in daemon.ctl("ls").stdout
     assert not shows_a_secret(done.stdout + done.stderr + daemon.log_path.read_bytes())
 
