@@ -178,7 +178,9 @@ std::shared_ptr<void> Shelf::Kept::KeepCopy(const GpuId& gpu, const Fd& exported
 }
 
 std::shared_ptr<void> Shelf::Kept::HoldCopy(const GpuId& gpu) const {
-  return std::shared_ptr<void>(nullptr, [place = place_, gpu](void*) { place->DropCopy(gpu); });
+  // Whoever holds it can tell from the pointer that it does.
+  return std::shared_ptr<void>(place_.get(),
+                               [place = place_, gpu](void*) { place->DropCopy(gpu); });
 }
 
 void Shelf::Kept::DropCopy(const GpuId& gpu) { place_->DropCopy(gpu); }

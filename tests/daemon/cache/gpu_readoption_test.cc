@@ -70,6 +70,7 @@ TEST_F(GpuReadoptionTest, AModelOnlyOnGpusIsHandedOverWithACopy) {
   Put("m", 4);
   CopyTo(kGpu, "m");
   EXPECT_EQ(HandOver().kept_models, 1u);
+  EXPECT_EQ(trail_->Count(EventKind::kNotKept), 0);
   PrepareGpus();
   gpus_->CloseGate();
   Next(kBudget, OnlyOn({kGpu}));
