@@ -22,9 +22,14 @@ std::string WhyNotHandedOver(const v1::DrainNodeResponse& drained) {
   if (!drained.keeper().reachable()) {
     return absl::StrCat(place, " can't be reached");
   }
-  return drained.keeper().refused() > 0
-             ? absl::StrCat(place, " has no room for ",
-                            Counted(drained.keeper().refused(), "descriptor"))
+  if (drained.keeper().refused() > 0) {
+    return absl::StrCat(place, " has no room for ",
+                        Counted(drained.keeper().refused(), "descriptor"));
+  }
+  return drained.lost_models() > 0 && drained.keeper().pending() == 0
+             ? absl::StrCat(place,
+                            " was not given all that they are made of (model.not_kept in "
+                            "the daemon's log says why)")
              : absl::StrCat(place, " has not confirmed everything: drain again");
 }
 

@@ -37,6 +37,11 @@ absl::Status NoRoom(size_t limit) {
                "raise FileDescriptorStoreMax= of the unit, or the keeper's limit of open files");
 }
 
+absl::Status NotDuplicated(const absl::Status& why) {
+  return Error(ReasonOf(why), absl::StrCat("its descriptor can't be duplicated: ", why.message()),
+               "raise the daemon's limit of open files (ulimit -Hn, LimitNOFILE= of its unit)");
+}
+
 }  // namespace
 
 Courier::Courier(std::unique_ptr<Carrier> carrier, IsOurs is_ours, Observer observer)
@@ -78,8 +83,12 @@ void Courier::OnLate(Take take) {
 
 void Courier::Store(absl::string_view name, const Fd& fd, absl::string_view model) {
   absl::StatusOr<Fd> copy = fd.Duplicate();
-  absl::Status refused = IsName(std::string(name)) ? copy.status() : BadName();
-  if (refused.ok()) {
+  absl::Status refused = IsName(std::string(name)) ? absl::OkStatus() : BadName();
+  if (refused.ok() && !copy.ok()) {
+    refused = NotDuplicated(copy.status());
+    absl::MutexLock lock(&mutex_);
+    journal_.TurnAway(name);
+  } else if (refused.ok()) {
     absl::MutexLock lock(&mutex_);
     const Journal::Added added = journal_.Add(name, *std::move(copy), model);
     if (added == Journal::Added::kThereAlready) {

@@ -44,7 +44,7 @@ class Journal {
   size_t models() const;
   // Empty if that wasn't said.
   std::string ModelOf(absl::string_view name) const;
-  // Of others: what there was no room for here.
+  // Of others: what there was no room for here, or what couldn't be had.
   size_t turned_away() const { return turned_away_.size(); }
   // Names of which nothing has still to be stored, and nothing was refused.
   StoredNames Done() const;
@@ -54,6 +54,8 @@ class Journal {
   Added Add(absl::string_view name, Fd fd, absl::string_view model = {});
   // The same of one that the keeper has.
   Added AddStored(absl::string_view name, Fd fd);
+  // The same of one that can't be had, so that it is among those that were turned away.
+  void TurnAway(absl::string_view name) { turned_away_.emplace(name); }
   void Remove(absl::string_view name);
 
   // What to do next; it is taken for done from then on.

@@ -38,7 +38,8 @@ absl::Status AdminService::Drain(const v1::DrainNodeRequest& request,
   if (daemon_.keeper) {
     *response.mutable_keeper() = daemon_.keeper();
     const v1::KeeperStatus& keeper = response.keeper();
-    response.set_handed_over(handed.confirmed && keeper.reachable() && keeper.refused() == 0);
+    response.set_handed_over(handed.confirmed && handed.lost_models == 0 && keeper.reachable() &&
+                             keeper.refused() == 0);
   }
   return absl::OkStatus();
 }

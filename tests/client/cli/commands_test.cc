@@ -216,6 +216,12 @@ TEST_F(CommandsTest, DrainAndResumeOfTheNode) {
                             "to be loaded anew: 1 model\n"),
             std::string::npos)
       << out_.str();
+  script.drained.mutable_keeper()->set_reachable(true);
+  daemon_.Set(script);
+  EXPECT_EQ(Run({"drain"}), kTryAgain);
+  EXPECT_NE(out_.str().find("\nnot all handed over: the keeper /k was not given all"),
+            std::string::npos)
+      << out_.str();
   EXPECT_EQ(Run({"resume"}), kGood);
   EXPECT_EQ(out_.str(), "loads start again\n");
   EXPECT_EQ(Run({"resume", "-o", "json"}), kGood);

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -450,6 +451,32 @@ TEST_F(KeeperStoreTest, NamesThatAreNoneAreRefused) {
   EXPECT_TRUE(watcher_.Heard("refused: ", 7));
   EXPECT_TRUE(Flush(*store));
   EXPECT_THAT(Held(), IsEmpty());
+}
+
+TEST_F(KeeperStoreTest, WhatTheDaemonHasNoDescriptorForIsRefused) {
+  absl::Status why;
+  Options options;
+  options.keeper_dir = keeper_.folder();
+  options.observer.on_refused = [&why](absl::string_view, absl::string_view,
+                                       const absl::Status& refused) { why = refused; };
+  const auto store = std::move(Open(std::move(options))).value();
+  EXPECT_TRUE(Flush(*store));
+  const Fd file = FileWith("1");
+  rlimit limit = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const int lowest = file.Duplicate().value().get();
+  const rlimit tight = {static_cast<rlim_t>(lowest), limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+  store->Store("m", file, "file:///m");
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_TRUE(absl::StrContains(why.message(), "can't be duplicated")) << why;
+  EXPECT_TRUE(absl::StrContains(HintOf(why), "LimitNOFILE=")) << HintOf(why);
+  EXPECT_EQ(store->status().refused, 1);
+  EXPECT_EQ(store->Confirmed(), StoredNames{});
+  store->Store("m", file, "file:///m");
+  EXPECT_TRUE(Flush(*store));
+  EXPECT_EQ(store->status().refused, 0);
+  EXPECT_EQ(store->Confirmed(), StoredNames{"m"});
 }
 
 TEST_F(KeeperStoreTest, AFolderThatOthersMayChangeIsNotTrusted) {

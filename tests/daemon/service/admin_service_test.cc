@@ -8,6 +8,7 @@
 
 #include "common/uri.h"
 #include "tests/daemon/service/test_daemon.h"
+#include "tests/fakes/fake_fd_store.h"
 
 namespace weightd::service {
 namespace {
@@ -215,6 +216,32 @@ TEST_F(AdminServiceTest, SaysThatADaemonThatEndsIsNotResumed) {
   EXPECT_EQ(admin_->ResumeNode(&context, {}, &resumed).error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(DetailOf(context).reason(), v1::SHUTTING_DOWN);
   EXPECT_NE(DetailOf(context).message().find("daemon is ending"), std::string::npos);
+}
+
+TEST(AdminServiceKeeperTest, WhatIsLostIsNotHandedOver) {
+  for (const bool whole : {true, false}) {
+    fakes::FakeFdStore store;
+    if (!whole) {
+      store.Refuse(".weights");
+    }
+    TestDaemon daemon(/*wrap=*/nullptr, &store);
+    daemon.Put(kModel);
+    const auto admin = daemon.Admin();
+    grpc::ClientContext preloading;
+    v1::PreloadRequest preload;
+    preload.set_model(kModel);
+    const auto stream = admin->Preload(&preloading, preload);
+    v1::PreloadResponse progress;
+    while (stream->Read(&progress)) {
+    }
+    ASSERT_TRUE(stream->Finish().ok());
+    grpc::ClientContext context;
+    v1::DrainNodeResponse drained;
+    ASSERT_TRUE(admin->DrainNode(&context, {}, &drained).ok());
+    EXPECT_TRUE(drained.keeper().reachable());
+    EXPECT_EQ(drained.lost_models(), whole ? 0u : 1u);
+    EXPECT_EQ(drained.handed_over(), whole);
+  }
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "common/fd_passing.h"
 #include "common/status.h"
 #include "daemon/host/host_tier.h"
+#include "daemon/service/card_codec.h"
 
 namespace weightd::service {
 namespace {
@@ -34,17 +35,18 @@ std::shared_ptr<grpc::Channel> ChannelTo(const std::string& path) {
 
 }  // namespace
 
-TestDaemon::TestDaemon(const WrapCache& wrap)
+TestDaemon::TestDaemon(const WrapCache& wrap, fd_store::FdStore* fd_store)
     : in_flight(std::make_unique<UserShares>(1000, UserShares::Users::kSeveral)) {
   root_ = "/tmp/weightd-service-XXXXXX";
   EXPECT_NE(mkdtemp(root_.data()), nullptr);
   host::HostTierOptions tier;
   tier.budget = kBudget;
-  cache = cache::Cache::Create({}, std::make_shared<host::HostTier>(tier), &loader);
+  cache = cache::Cache::Create({.fd_store = fd_store, .encode_card = EncodeCard},
+                               std::make_shared<host::HostTier>(tier), &loader);
   if (wrap != nullptr) {
     cache = wrap(std::move(cache));
   }
-  admin_service_ = std::make_unique<AdminService>(AdminService::Daemon{
+  AdminService::Daemon daemon{
       cache.get(),
       &names,
       [this] {
@@ -64,7 +66,15 @@ TestDaemon::TestDaemon(const WrapCache& wrap)
            return Error(Reason::kInvalidArgument, "no level");
          }
          return std::exchange(log_level, level);
-       }}});
+       }}};
+  if (fd_store != nullptr) {
+    daemon.keeper = [] {
+      v1::KeeperStatus keeper;
+      keeper.set_reachable(true);
+      return keeper;
+    };
+  }
+  admin_service_ = std::make_unique<AdminService>(std::move(daemon));
   auto folder = SocketFolder::Open({.path = root_ + "/admin"}, cancellation_);
   EXPECT_TRUE(folder.ok()) << folder.status();
   admin_ =

@@ -13,6 +13,7 @@
 #include "common/fd.h"
 #include "common/uri.h"
 #include "daemon/cache/cache.h"
+#include "daemon/fd_store/fd_store.h"
 #include "daemon/service/access.h"
 #include "daemon/service/admin_service.h"
 #include "daemon/service/call_observers.h"
@@ -31,7 +32,8 @@ class TestDaemon {
  public:
   // `wrap` puts a cache of the test's own before the real one.
   using WrapCache = std::function<std::unique_ptr<cache::Cache>(std::unique_ptr<cache::Cache>)>;
-  explicit TestDaemon(const WrapCache& wrap = nullptr);
+  // `fd_store`: what models are kept in, a keeper that is reached; outlives this.
+  explicit TestDaemon(const WrapCache& wrap = nullptr, fd_store::FdStore* fd_store = nullptr);
   ~TestDaemon();
 
   // A listener with a folder of its own.
