@@ -40,13 +40,15 @@ void ConfiguredModels::OnEvent(const cache::Event& event) {
     resumed_ = true;
     return;
   }
-  if (event.kind != cache::EventKind::kLoadFinished) {
+  // Not one of its copies, which follow.
+  const bool readopted = event.kind == cache::EventKind::kReadopted && !event.gpu.has_value();
+  if (event.kind != cache::EventKind::kLoadFinished && !readopted) {
     return;
   }
-  std::string uri = event.uri.ToString();
+  const std::string uri = event.uri.ToString();
   absl::MutexLock lock(&mutex_);
   if (promises_.contains(uri)) {
-    landed_.push_back(std::move(uri));
+    landed_[uri] |= readopted;
   }
 }
 
@@ -55,7 +57,7 @@ void ConfiguredModels::Run() {
     StartDue();
     std::optional<std::vector<Model>> replacing;
     std::vector<Finished> finished;
-    std::vector<std::string> landed;
+    std::map<std::string, bool> landed;
     bool resumed = false;
     {
       absl::MutexLock lock(&mutex_);
@@ -71,8 +73,8 @@ void ConfiguredModels::Run() {
     for (const Finished& one : finished) {
       Finish(one);
     }
-    for (const std::string& uri : landed) {
-      Landed(uri);
+    for (const auto& [uri, readopted] : landed) {
+      Landed(uri, readopted);
     }
     if (resumed) {
       TryHeldUp();
@@ -133,6 +135,7 @@ void ConfiguredModels::StartDue() {
 void ConfiguredModels::Finish(const Finished& finished) {
   std::unique_ptr<cache::Wait> over;
   Uri uri;
+  bool has_pins = false;
   {
     absl::MutexLock lock(&mutex_);
     const auto found = promises_.find(finished.uri);
@@ -141,6 +144,7 @@ void ConfiguredModels::Finish(const Finished& finished) {
     }
     Promise& promise = found->second;
     uri = promise.uri;
+    has_pins = !promise.pins.empty();
     over = std::move(promise.wait);
     promise.attempt = 0;
     if (!finished.result.ok()) {
@@ -155,8 +159,15 @@ void ConfiguredModels::Finish(const Finished& finished) {
   const bool differs = reason == Reason::kVerificationFailed;
   // Of what is only on GPUs no digest can be made once it is there.
   if ((differs || reason == Reason::kUnsupported) && cache_->Resident(uri).ok()) {
-    // Loaded before the config said what it has to be: the next try loads it under that.
-    cache_->Evict(uri, /*force=*/differs).IgnoreError();
+    // Loaded before the config said what it has to be: the next load is under that.
+    if (!differs && has_pins) {
+      // Nobody is granted it any more, so our pin keeps it for nobody.
+      cache_->PinForConfig(uri, false);
+    }
+    if (!cache_->Evict(uri, /*force=*/differs).ok()) {
+      // Once nobody leases it.
+      cache_->LetGo(uri);
+    }
   }
 }
 
@@ -195,7 +206,7 @@ void ConfiguredModels::NoteFailure(Promise& promise, const absl::Status& error) 
         static_cast<uint64_t>(absl::ToInt64Seconds(absl::Ceil(pause, absl::Seconds(1))))}});
 }
 
-void ConfiguredModels::Landed(const std::string& uri) {
+void ConfiguredModels::Landed(const std::string& uri, bool readopted) {
   Uri pinned;
   {
     absl::MutexLock lock(&mutex_);
@@ -204,8 +215,12 @@ void ConfiguredModels::Landed(const std::string& uri) {
       return;
     }
     Promise& promise = found->second;
-    if (promise.preload && promise.attempt == 0 && promise.failures > 0) {
-      // Somebody else's load: to be pinned and placed as promised.
+    // What had still to be kept of the promise, and somebody else's load brings; or what an
+    // earlier daemon loaded, perhaps under another config.
+    const bool to_be_met = readopted ? promise.preload || !promise.pins.empty()
+                                     : promise.preload && promise.failures > 0;
+    if (to_be_met && promise.attempt == 0) {
+      // To be looked at, pinned and placed as promised.
       promise.next_try = absl::InfinitePast();
     }
     if (!promise.pin) {

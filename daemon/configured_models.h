@@ -108,7 +108,7 @@ class ConfiguredModels {
   void Finish(const Finished& finished) ABSL_LOCKS_EXCLUDED(mutex_);
   void NoteFailure(Promise& promise, const absl::Status& error)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Landed(const std::string& uri) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Landed(const std::string& uri, bool readopted) ABSL_LOCKS_EXCLUDED(mutex_);
   void TryHeldUp() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Time NextTry() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -129,8 +129,8 @@ class ConfiguredModels {
   std::optional<std::vector<Model>> replacing_ ABSL_GUARDED_BY(mutex_);
   bool applying_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Finished> finished_ ABSL_GUARDED_BY(mutex_);
-  // URIs whose loads came to a good end.
-  std::vector<std::string> landed_ ABSL_GUARDED_BY(mutex_);
+  // URIs of what became resident; true: an earlier daemon's, which a store gave late.
+  std::map<std::string, bool> landed_ ABSL_GUARDED_BY(mutex_);
   // Loads start again.
   bool resumed_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<Model> models_ ABSL_GUARDED_BY(mutex_);

@@ -189,7 +189,8 @@ absl::Status Daemon::BuildCache(const v1::Config& config, fd_store::FdStore* fd_
        .decode_card = service::DecodeCard,
        .decode_index = service::DecodeTensorIndex,
        .pinned_by_config = [this](const Uri& model) { return models_.Pins(model); },
-       .verify_of = [this](const Uri& model) { return models_.RulesOf(model).verify; }},
+       .verify_of = [this](const Uri& model) { return models_.RulesOf(model).verify; },
+       .pins_of = [this](const Uri& model) { return models_.RulesOf(model).pins; }},
       host_tier, loader_.get(), gpus_.get());
   line_writing_ = cache_->events().Subscribe(
       [this](const cache::Event& event) { event_lines_.Happened(event); });

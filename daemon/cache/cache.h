@@ -71,6 +71,9 @@ struct CacheOptions {
   std::function<pipeline::VerifyPolicy(const Uri&)> verify_of = [](const Uri&) {
     return pipeline::VerifyPolicy::kFast;
   };
+  // What the config says that the model's files have to be: nobody is granted anything else,
+  // whoever loaded it, and when; thread-safe.
+  std::function<Pins(const Uri&)> pins_of = [](const Uri&) { return Pins(); };
 };
 
 // Where on this node's GPUs a client wants a model.

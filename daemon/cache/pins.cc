@@ -1,5 +1,7 @@
-// Pins of requests: compared with what is known of a resident model, else with its bytes. A pin
-// that doesn't hold is the error of whoever gave it, and of nobody else who wants the model.
+// Pins: compared with what is known of a resident model, else with its bytes. A request's pin that
+// doesn't hold is the error of whoever gave it, and of nobody else who wants the model; one of the
+// config is everybody's. A load verifies those of the config itself, but the model may be older
+// than they are: an earlier daemon's, say, that the store gave only after this one had started.
 
 #include <optional>
 #include <utility>
@@ -12,11 +14,16 @@
 namespace weightd::cache {
 namespace {
 
-absl::Status OnlyOnGpus(const Uri& uri) {
+absl::Status OnlyOnGpus(const Uri& uri, absl::string_view hint) {
   return Error(
       Reason::kUnsupported,
       absl::StrCat(uri.Redacted(), " is only in GPUs' memory: no digest of its bytes can be made"),
-      "pin it in the daemon's config: what a load verifies stands");
+      hint);
+}
+
+// As Digests::Hold.
+absl::StatusOr<bool> Hold(const Entry& entry, const Pins& pins) {
+  return pins.empty() ? true : entry.model->digests->Hold(entry.model->index.files, pins);
 }
 
 }  // namespace
@@ -29,23 +36,28 @@ void NodeCache::Settle(EntryId id, Interest interest, Outcomes& outcomes) {
     outcomes.push_back({.interest = std::move(interest), .result = std::move(may)});
     return;
   }
-  absl::StatusOr<bool> hold = true;
-  if (!interest.pins.empty()) {
-    hold = entry.model->digests->Hold(index.files, interest.pins);
-  }
+  Pins of_config = options_.pins_of(entry.uri);
+  const absl::StatusOr<bool> config_holds = Hold(entry, of_config);
+  const absl::StatusOr<bool> request_holds = Hold(entry, interest.pins);
+  const absl::StatusOr<bool>& hold =
+      config_holds.ok() && *config_holds ? request_holds : config_holds;
   if (!hold.ok()) {
     outcomes.push_back(
         {.interest = std::move(interest), .result = Annotate(hold.status(), entry.uri.Redacted())});
   } else if (*hold) {
     Place(id, std::move(interest), outcomes);
   } else if (!entry.on_host()) {
-    outcomes.push_back({.interest = std::move(interest), .result = OnlyOnGpus(entry.uri)});
+    const char* const hint = *config_holds
+                                 ? "pin it in the daemon's config: what a load verifies stands"
+                                 : "evict it: the next load verifies what the config says";
+    outcomes.push_back({.interest = std::move(interest), .result = OnlyOnGpus(entry.uri, hint)});
   } else {
     auto check = std::make_shared<PinCheck>();
     check->entry = id;
     check->uri = entry.uri;
     check->model = entry.model;
     check->pins = interest.pins;
+    check->pins.merge(of_config);
     check->interest = std::move(interest);
     pin_checks_.Add(check);
     hashing_.Run([this, check = std::move(check)] { RunPinCheck(check); });

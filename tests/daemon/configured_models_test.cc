@@ -16,7 +16,7 @@
 #include "common/uri.h"
 #include "daemon/cache/cache.h"
 #include "daemon/cache/events.h"
-#include "tests/daemon/cache/cache_fixture.h"
+#include "tests/daemon/cache/readoption_fixture.h"
 
 namespace weightd {
 namespace {
@@ -24,12 +24,12 @@ namespace {
 using Model = ConfiguredModels::Model;
 using State = v1::ConfiguredModel;
 
-class ConfiguredModelsTest : public cache::CacheTest {
+class ConfiguredModelsTest : public cache::ReadoptionTest {
  protected:
-  ConfiguredModelsTest() { Start(1000); }
-  ~ConfiguredModelsTest() override {
+  void SetUp() override { Next(1000); }
+  void TearDown() override {
     models_.reset();
-    Stop();
+    ReadoptionTest::TearDown();
   }
 
   static Model Entry(const std::string& name, bool preload, bool pin = false, Pins pins = {}) {
@@ -196,6 +196,34 @@ TEST_F(ConfiguredModelsTest, BytesThatTheListNowForbidsLeaveAlthoughLeased) {
   EXPECT_EQ(trail_->Await(cache::EventKind::kEvicted).uri, Named("m"));
   EXPECT_FALSE(IsResident("m"));
   EXPECT_NE(Listed("m").last_error(), "");
+}
+
+// The store hangs as the daemon starts, and gives what is there when the promises are kept.
+TEST_F(ConfiguredModelsTest, WhatComesBackLateIsWhatTheListSays) {
+  Put("differs", 4, 1);
+  Put("pinned", 5, 2);
+  Put("preloaded", 6, 3);
+  for (const char* name : {"differs", "pinned", "preloaded"}) {
+    Load(name);
+  }
+  fds_.Hang();
+  Next(1000);
+  // What is being loaded is not taken back.
+  ASSERT_TRUE(cache_->StopLoads(absl::Now()).ok());
+  Keep({Entry("differs", false, /*pin=*/true, {{"", std::string(64, '0')}}),
+        Entry("pinned", false, /*pin=*/true), Entry("preloaded", true, /*pin=*/true)});
+  Await("preloaded", State::RETRYING);
+  const absl::Time answered = absl::Now();
+  ASSERT_TRUE(fds_.Answer());
+  EXPECT_EQ(trail_->Await(cache::EventKind::kEvicted).uri, Named("differs"));
+  EXPECT_NE(Listed("differs").last_error(), "");
+  EXPECT_FALSE(IsResident("differs"));
+  Await("preloaded", State::READY);
+  EXPECT_LT(absl::Now() - answered, absl::Seconds(5)) << "at once, not with the next try";
+  trail_->Await(cache::EventKind::kPinned, 3);
+  EXPECT_TRUE(IsPinned("pinned"));
+  EXPECT_TRUE(IsPinned("preloaded"));
+  EXPECT_EQ(store_.loads(), 3);
 }
 
 TEST_F(ConfiguredModelsTest, EntriesOfOneUriAddUp) {

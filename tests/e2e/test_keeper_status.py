@@ -106,6 +106,27 @@ def test_models_of_a_keeper_that_hung_at_the_start_come_back(
     wait_until(lambda: len(keeper.names()) == 6, "each is kept once")
 
 
+def test_what_comes_back_late_is_served_only_if_it_is_what_the_config_says(
+    daemons: Daemons, keeper: Keeper, files: pathlib.Path
+) -> None:
+    path = small_model(files / "m.safetensors")
+    first = daemons(keeper.config)
+    first.ctl("preload", str(path))
+    wait_until(lambda: len(keeper.names()) == 3, "it is kept")
+    first.kill()
+    assert keeper.process is not None
+    keeper.process.send_signal(signal.SIGSTOP)
+    listed = f"models: [{{name: m, uri: {path}, sha256: ['sha256:{'0' * 64}']}}]\n"
+    second = daemons(f"cache: {{revalidate: never}}\n{listed}{keeper.config}", socket_dir=first.socket_dir)
+    keeper.process.send_signal(signal.SIGCONT)
+    assert line_of(second, "model.readopted")["model"] == f"file://{path}"
+    assert line_of(second, "model.differs")["model"] == "m"
+    refused = second.ctl("preload", "m", check=False)
+    assert refused.returncode != 0 and "sha256" in refused.stderr, refused.stderr
+    assert second.ctl_json("leases").get("leases", []) == []
+    wait_until(lambda: keeper.names() == [], "it leaves the keeper")
+
+
 def test_what_a_keeper_that_nobody_finds_holds_is_stored_anew(
     daemons: Daemons, keeper: Keeper, files: pathlib.Path
 ) -> None:

@@ -25,7 +25,7 @@ const Pins kWrong = {{"", std::string(64, 'a')}};
 class PinsTest : public CacheTest {
  protected:
   PinsTest() {
-    Start(10);
+    Start(10, {.pins_of = [this](const Uri&) { return configured_; }});
     Put("m", 4);
   }
 
@@ -46,6 +46,9 @@ class PinsTest : public CacheTest {
                               call.ForPreload()));
     return call.Await().status();
   }
+
+  // Changed while nobody waits for anything.
+  Pins configured_;
 };
 
 TEST_F(PinsTest, AResidentModelIsVerifiedBeforeItIsGranted) {
@@ -71,6 +74,30 @@ TEST_F(PinsTest, APinThatDiffersGetsNoLeaseAndHurtsNobodyElse) {
   const auto others = Acquire("m", kBob)->Await();
   ASSERT_TRUE(others.ok()) << others.status();
   EXPECT_THAT(others->proofs, SizeIs(0)) << "a pin that differs proves nothing";
+}
+
+// It may be there from before the config said what it has to be.
+TEST_F(PinsTest, NobodyIsGrantedWhatTheConfigForbids) {
+  Load("m");
+  configured_ = kWrong;
+  store_.CloseHashing();
+  const auto waiting = Acquire("m", kBob);
+  store_.AwaitHashing();
+  EXPECT_FALSE(waiting->done()) << "not before it is known what it is";
+  store_.OpenHashing();
+  for (const absl::Status& status :
+       {waiting->Await().status(), AcquirePinned(kRight)->Await().status(), PreloadPinned({})}) {
+    EXPECT_EQ(ReasonOf(status), Reason::kVerificationFailed) << status;
+    EXPECT_THAT(status.message(), HasSubstr("http://store/m"));
+  }
+  EXPECT_THAT(cache_->Leases(), SizeIs(0));
+  EXPECT_FALSE(cache_->Model(Named("m"))->pinned);
+
+  configured_ = kRight;
+  EXPECT_EQ(ReasonOf(AcquirePinned(kWrong)->Await().status()), Reason::kVerificationFailed);
+  const auto grant = Acquire("m", kBob)->Await();
+  ASSERT_TRUE(grant.ok()) << grant.status();
+  EXPECT_THAT(grant->proofs, SizeIs(1));
 }
 
 TEST_F(PinsTest, WhoeverJoinsALoadIsJudgedByTheirOwnPins) {
