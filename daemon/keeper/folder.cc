@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "daemon/fd_store/keeper_protocol.h"
 
@@ -33,6 +34,10 @@ std::string CheckOwner(const struct stat& found, const std::string& path) {
     return "others may write to " + path + " and so pose as the keeper: take that right from them";
   }
   return "";
+}
+
+bool IsSame(const struct stat& one, const struct stat& other) {
+  return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
 bool TakeLock(const Fd& lock) {
@@ -119,11 +124,30 @@ Fd Folder::ListenAgain(std::string& problem) {
   struct stat found{};
   // In another folder another keeper may serve.
   if (fstat(folder_.get(), &ours) != 0 || stat(path_.c_str(), &found) != 0 ||
-      ours.st_dev != found.st_dev || ours.st_ino != found.st_ino) {
-    problem = path_ + " was removed or replaced";
+      !IsSame(ours, found)) {
+    problem = path_ + " was removed or replaced: start weightd-keeper again";
+    return {};
+  }
+  if (!HoldsLock()) {
+    problem = std::string(kLockName) + " was removed, and another weightd-keeper serves " + path_;
     return {};
   }
   return Listen(problem);
+}
+
+bool Folder::HoldsLock() {
+  struct stat ours{};
+  struct stat found{};
+  if (fstatat(folder_.get(), kLockName, &found, AT_SYMLINK_NOFOLLOW) == 0) {
+    return fstat(lock_.get(), &ours) == 0 && IsSame(ours, found);
+  }
+  // Whoever starts meanwhile takes the same file, and only one of us gets its lock.
+  Fd lock(openat(folder_.get(), kLockName, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!lock.valid() || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    return false;
+  }
+  lock_ = std::move(lock);
+  return true;
 }
 
 }  // namespace weightd::keeper

@@ -29,10 +29,14 @@ class Folder {
 
   // Whether the socket that Listen made is still where others look for it.
   bool IsFound() const;
-  // As Listen, in the place of one that isn't.
+  // As Listen, in the place of one that isn't. Not where another keeper has taken the folder, whose
+  // lock was removed.
   Fd ListenAgain(std::string& problem);
 
  private:
+  // Takes it again where the file is gone.
+  bool HoldsLock();
+
   std::string path_;
   Fd folder_;
   Fd lock_;

@@ -69,7 +69,7 @@ static bool FoundAgain(weightd::keeper::Folder& folder, weightd::Fd& socket, boo
   if (!std::exchange(told, true)) {
     std::fprintf(stderr,
                  "weightd-keeper: its socket was removed or replaced, and no daemon finds it any "
-                 "more: %s. Start it again; this one ends once nobody is connected\n",
+                 "more: %s; this one ends once nobody is connected\n",
                  problem.c_str());
   }
   return false;
@@ -105,8 +105,10 @@ static int Keep(const std::string& path) {
   };
   return weightd::keeper::Server(std::move(listening), limit).Serve(stop.get(), find)
              ? EXIT_SUCCESS
-             : Fail("ends: nobody is connected, and nobody can find it any more: start it again",
-                    kExitUnavailable);
+             : Fail(
+                   "ends: nobody is connected, and nobody can find it any more: start it again, "
+                   "unless another one serves",
+                   kExitUnavailable);
 }
 
 static constexpr std::string_view kDirIs = "--dir=";

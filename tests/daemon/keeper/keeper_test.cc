@@ -84,6 +84,12 @@ std::vector<std::pair<std::string, std::string>> ListOf(const KeeperProcess& kee
   return List(Connect(keeper));
 }
 
+void Empty(const std::string& folder) {
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    std::filesystem::remove(file.path());
+  }
+}
+
 TEST(Keeper, HoldsDescriptorsByNameBeyondTheEndOfWhoStoredThem) {
   const KeeperProcess keeper;
   {
@@ -335,6 +341,43 @@ TEST(Keeper, EndsOnceNobodyCanFindItAndNobodyIsConnected) {
   ASSERT_EQ(waitpid(lost, &status, 0), lost);
   EXPECT_EQ(WEXITSTATUS(status), 69);
   EXPECT_THAT(ListOf(keeper), IsEmpty()) << "the other one's socket is let alone";
+}
+
+TEST(Keeper, TakesAFolderThatWasEmptiedAgain) {
+  const KeeperProcess keeper;
+  const RawPeer daemon = Connect(keeper);
+  const Fd file = FileWith("text");
+  EXPECT_EQ(daemon.Ask(StoreRequest("m"), {file.get()}), "OK=1");
+  Empty(keeper.folder());
+  while (!RawPeer(keeper.socket()).connected()) {
+    ASSERT_EQ(kill(keeper.pid(), 0), 0);
+  }
+  EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir", keeper.folder()}), 69) << "it is locked again";
+  EXPECT_THAT(ListOf(keeper), ElementsAre(Pair("m", "text")));
+}
+
+TEST(Keeper, LeavesAFolderToAnotherThatTookIt) {
+  KeeperProcess keeper;
+  std::optional<RawPeer> daemon = Connect(keeper);
+  const Fd file = FileWith("text");
+  keeper.Freeze();
+  Empty(keeper.folder());
+  const pid_t first = keeper.Abandon();
+  keeper.Start();
+  struct stat before{};
+  ASSERT_EQ(stat(keeper.socket().c_str(), &before), 0);
+  ASSERT_EQ(kill(first, SIGCONT), 0);
+  // Longer than it takes to notice.
+  absl::SleepFor(absl::Milliseconds(1500));
+  EXPECT_EQ(daemon->Ask(StoreRequest("m"), {file.get()}), "OK=1") << "whoever is connected stays";
+  struct stat after{};
+  ASSERT_EQ(stat(keeper.socket().c_str(), &after), 0);
+  ASSERT_EQ(after.st_ino, before.st_ino) << "they would fight for ever";
+  daemon.reset();
+  int status = 0;
+  ASSERT_EQ(waitpid(first, &status, 0), first);
+  EXPECT_EQ(WEXITSTATUS(status), 69);
+  EXPECT_THAT(ListOf(keeper), IsEmpty());
 }
 
 TEST(Keeper, RestsWhileItHasNoDescriptorForOneMore) {
