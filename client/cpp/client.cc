@@ -58,6 +58,11 @@ absl::StatusOr<Claimed> AcquireAndClaim(std::shared_ptr<Client::Connection> conn
   return claimed;
 }
 
+// How long the daemon may be away.
+absl::Duration PatienceOf(const AttachOptions& options) {
+  return options.timeout == AttachOptions().timeout ? kRestartPatience : absl::InfiniteDuration();
+}
+
 // The same of whichever daemon runs. `request` says where.
 absl::StatusOr<Claimed> AcquireAndClaim(Client::Link& link, absl::string_view model,
                                         const AttachOptions& options, v1::AcquireRequest request,
@@ -75,7 +80,8 @@ absl::StatusOr<Claimed> AcquireAndClaim(Client::Link& link, absl::string_view mo
     }
   };
   RETURN_IF_ERROR(link.Patiently(
-      deadline, loads, [&](const std::shared_ptr<Client::Connection>& connection) -> absl::Status {
+      deadline, PatienceOf(options), loads,
+      [&](const std::shared_ptr<Client::Connection>& connection) -> absl::Status {
         absl::StatusOr<Claimed> attempt = AcquireAndClaim(connection, request, deadline, progress);
         if (ReasonOf(attempt.status()) == Reason::kLeaseUnknown) {
           // An operator's eviction took it before it was claimed.

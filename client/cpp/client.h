@@ -58,7 +58,8 @@ struct LoadProgress {
 };
 
 struct AttachOptions {
-  // Of the whole attach, a load included. DEADLINE_EXCEEDED afterwards.
+  // Of the whole attach, a load included. DEADLINE_EXCEEDED afterwards. While no daemon serves, the
+  // next one is waited for: until then, or, where this is left as it is, for half a minute.
   absl::Duration timeout = absl::Hours(1);
   // FAILED_PRECONDITION (kModelNotResident) instead of loading what is not on the node.
   bool resident_only = false;
@@ -75,10 +76,10 @@ struct AttachOptions {
 
 // One session with the daemon. Thread-safe: attaches of several threads run side by side. The
 // session ends when the client and every model attached through it are gone; the daemon then drops
-// what leases are left. When the daemon was restarted, an attach waits for the next one, at most
-// half a minute, and takes a lease of that one on what is mapped, too, if it kept it: mappings stay
-// good in any case. An attach whose lease is evicted before it has claimed it asks once more. In a
-// child after fork() an inherited client refuses to attach.
+// what leases are left. When the daemon was restarted, an attach waits for the next one
+// (AttachOptions::timeout), and takes a lease of that one on what is mapped, too, if it kept it:
+// mappings stay good in any case. An attach whose lease is evicted before it has claimed it asks
+// once more. In a child after fork() an inherited client refuses to attach.
 class Client {
  public:
   static absl::StatusOr<Client> Connect(const ConnectOptions& options = {});

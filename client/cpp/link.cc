@@ -12,7 +12,6 @@
 namespace weightd::client {
 namespace {
 
-constexpr absl::Duration kRestartPatience = absl::Seconds(30);
 constexpr absl::Duration kFirstDelay = absl::Milliseconds(20);
 constexpr absl::Duration kLongestDelay = absl::Milliseconds(500);
 // Of the time there is, what the last try has.
@@ -28,8 +27,9 @@ bool IsAway(const absl::Status& status) {
 }
 
 // Tries `call` again while the daemon is away, or what it loaded for us; see Link::Patiently.
-absl::Status Retry(absl::Time deadline, bool& loads, absl::FunctionRef<absl::Status()> call) {
-  absl::Time end = absl::InfinitePast();
+absl::Status Retry(absl::Time deadline, absl::Duration patience, bool& loads,
+                   absl::FunctionRef<absl::Status()> call) {
+  absl::Time since = absl::InfinitePast();
   absl::Duration delay = kFirstDelay;
   bool joined = false;
   for (;;) {
@@ -40,11 +40,13 @@ absl::Status Retry(absl::Time deadline, bool& loads, absl::FunctionRef<absl::Sta
       return status;
     }
     const absl::Time now = absl::Now();
-    if (away && (loads || end == absl::InfinitePast())) {
+    if (away && (loads || since == absl::InfinitePast())) {
       joined = joined || loads;
-      end = std::min(deadline, now + kRestartPatience);
+      since = now;
       delay = kFirstDelay;
     }
+    // Whoever says how long to wait means the daemon, not those who use it.
+    const absl::Time end = std::min(deadline, since + (away ? patience : kRestartPatience));
     const absl::Duration left = end - now - kLastTry;
     if (left <= absl::ZeroDuration()) {
       return status;
@@ -64,10 +66,11 @@ absl::StatusOr<std::shared_ptr<Client::Link>> Client::Link::Open(std::string soc
   const std::string socket = absl::StrCat(socket_dir, "/handles.sock");
   const bool was_there = access(lock.c_str(), F_OK) == 0 || access(socket.c_str(), F_OK) == 0;
   bool loads = false;
-  RETURN_IF_ERROR(Retry(was_there ? deadline : absl::InfinitePast(), loads, [&]() -> absl::Status {
-    ASSIGN_OR_RETURN(connection, Connection::Open(socket_dir, deadline));
-    return absl::OkStatus();
-  }));
+  RETURN_IF_ERROR(Retry(was_there ? deadline : absl::InfinitePast(), absl::InfiniteDuration(),
+                        loads, [&]() -> absl::Status {
+                          ASSIGN_OR_RETURN(connection, Connection::Open(socket_dir, deadline));
+                          return absl::OkStatus();
+                        }));
   return std::shared_ptr<Link>(new Link(std::move(socket_dir), std::move(connection)));
 }
 
@@ -91,10 +94,10 @@ std::shared_ptr<Client::Connection> Client::Link::connection() const {
 }
 
 absl::Status Client::Link::Patiently(
-    absl::Time deadline, bool& loads,
+    absl::Time deadline, absl::Duration patience, bool& loads,
     absl::FunctionRef<absl::Status(const std::shared_ptr<Connection>&)> call) {
   std::shared_ptr<Connection> gone;
-  return Retry(deadline, loads, [&]() -> absl::Status {
+  return Retry(deadline, patience, loads, [&]() -> absl::Status {
     if (gone != nullptr) {
       RETURN_IF_ERROR(Reopen(gone, deadline));
     }

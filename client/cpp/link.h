@@ -19,11 +19,14 @@
 
 namespace weightd::client {
 
+// How long a daemon may be away where nobody says how long to wait.
+inline constexpr absl::Duration kRestartPatience = absl::Seconds(30);
+
 // What a client has for as long as it lives, whichever daemon runs: the connection to that one,
 // and the leases that may have to be taken again. Thread-safe.
 class Client::Link {
  public:
-  // Waits for a daemon that was there, and for no other.
+  // Waits for a daemon that was there, until `deadline`, and for no other.
   static absl::StatusOr<std::shared_ptr<Link>> Open(std::string socket_dir, absl::Time deadline);
   // Gives up leases that are being taken again.
   ~Link();
@@ -33,11 +36,11 @@ class Client::Link {
   std::shared_ptr<Connection> connection() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Calls `call` with the connection, and again with a new one while the daemon is away: until
-  // `deadline`, and not for more than half a minute at a time. `call` sets `loads` when a daemon
-  // tells how far the load is that it waits for. If that ends with its daemon, and the next one
-  // says kNotAllowed, an operator has to begin it: it is waited for, too. Its last error, if it
-  // comes to that.
-  absl::Status Patiently(absl::Time deadline, bool& loads,
+  // `deadline`, and not for more than `patience` at a time. `call` sets `loads` when a daemon tells
+  // how far the load is that it waits for. If that ends with its daemon, and the next one says
+  // kNotAllowed, an operator has to begin it: it is waited for, too, for kRestartPatience. Its last
+  // error, if it comes to that.
+  absl::Status Patiently(absl::Time deadline, absl::Duration patience, bool& loads,
                          absl::FunctionRef<absl::Status(const std::shared_ptr<Connection>&)> call)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
