@@ -53,7 +53,7 @@ fd_store::Observer LogOf(const std::string& keeper) {
         {{"keeper", keeper},
          {"descriptors", descriptors},
          {"hint",
-          "it was away or hung as this daemon started: see why, for what was asked for "
+          "it gave them late: keeper.away, if it was said, tells why; what was asked for "
           "meanwhile was loaded again"}});
   };
   return observer;
