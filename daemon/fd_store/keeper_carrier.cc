@@ -22,6 +22,7 @@ namespace {
 // A keeper answers at once.
 constexpr int kPatienceMs = 5000;
 
+constexpr absl::string_view kAsTheDaemonsUser = "run weightd-keeper as the daemon's user";
 absl::Status Gone(absl::string_view why) {
   return Error(Reason::kDaemonUnreachable, why,
                "see to weightd-keeper: once it answers, all is stored there");
@@ -34,6 +35,11 @@ std::string PathIn(const std::string& folder) {
 // For who has to look what is in the way to it.
 absl::Status NoWay(int error_number, absl::string_view what, const std::string& folder) {
   const absl::Status status = ErrnoError(error_number, what);
+  if (error_number == EACCES || error_number == EPERM) {
+    return Error(
+        Reason::kNotAllowed, status.message(),
+        absl::StrCat("it seems that weightd-keeper runs as another user: ", kAsTheDaemonsUser));
+  }
   return Error(
       ReasonOf(status), status.message(),
       absl::StrCat("start weightd-keeper --dir ", folder, ", or correct keeper_dir of the config"));
@@ -69,7 +75,7 @@ absl::Status CheckPeer(const Fd& socket) {
     return Error(
         Reason::kNotAllowed,
         absl::StrCat("the keeper is user ", peer.uid, ", neither root nor the daemon's user"),
-        "run weightd-keeper as the daemon's user, or as root");
+        kAsTheDaemonsUser);
   }
   return absl::OkStatus();
 }
@@ -83,6 +89,9 @@ absl::Status StatusOf(const std::string& answer) {
     return Error(Reason::kTooManyRequests, text,
                  "raise the keeper's hard limit of open files (ulimit -Hn), or end daemons that "
                  "share it: what isn't stored the next daemon loads again");
+  }
+  if (word == kNotAllowed) {
+    return Error(Reason::kNotAllowed, text, kAsTheDaemonsUser);
   }
   return word == kMalformed || word == kUnknown ? Error(Reason::kInvalidArgument, text)
                                                 : Gone(text);

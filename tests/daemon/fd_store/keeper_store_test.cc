@@ -64,6 +64,23 @@ class KeeperStoreTest : public ::testing::Test {
   // What the keeper holds, as another daemon sees it.
   Listed Held() { return TakeBack(*OpenStore()); }
 
+  // What a store says first that is opened now and can't reach it.
+  absl::Status WhyAway() {
+    absl::Mutex mutex;
+    absl::Status first;
+    Options options;
+    options.keeper_dir = keeper_.folder();
+    options.observer.on_away = [&](const absl::Status& why, Charges) {
+      const absl::MutexLock lock(&mutex);
+      first.Update(why);
+    };
+    const auto store = std::move(Open(std::move(options))).value();
+    const absl::MutexLock lock(&mutex);
+    const auto told = [&first] { return !first.ok(); };
+    mutex.AwaitWithTimeout(absl::Condition(&told), kPatience);
+    return first;
+  }
+
   static bool Flush(FdStore& store) { return store.Flush(absl::Now() + kPatience); }
 
   // What a store gives late.
@@ -307,9 +324,11 @@ TEST_F(KeeperStoreTest, TellsHowItIs) {
 }
 
 TEST_F(KeeperStoreTest, AKeeperThatWasAwayAMomentAgoIsAskedAgain) {
-  const auto first = OpenStore();
-  first->Store("m", FileWith("1"));
-  EXPECT_TRUE(Flush(*first));
+  {
+    const auto first = OpenStore();
+    first->Store("m", FileWith("1"));
+    EXPECT_TRUE(Flush(*first));
+  }
   for (int times = 1; times <= 10; ++times) {
     // Not to be trusted, and then it is.
     ASSERT_EQ(chmod(keeper_.folder().c_str(), 0777), 0);
@@ -498,6 +517,35 @@ TEST_F(KeeperStoreTest, AKeeperOfAnotherUserIsNotTrusted) {
   const auto store = OpenStore();
   EXPECT_THAT(TakeBack(*store), IsEmpty());
   EXPECT_TRUE(watcher_.Heard("away: the keeper is user 65534"));
+  EXPECT_EQ(HintOf(WhyAway()), "run weightd-keeper as the daemon's user");
+}
+
+TEST_F(KeeperStoreTest, AKeeperThatLetsUsNotInIsToldWithWhatToDo) {
+  keeper_.Kill();
+  const FakeKeeper keeper(keeper_.socket(), {"ERROR=NOT_ALLOWED\nMESSAGE=only root"}, geteuid());
+  const absl::Status why = WhyAway();
+  EXPECT_EQ(ReasonOf(why), Reason::kNotAllowed);
+  EXPECT_EQ(why.message(), "the keeper says NOT_ALLOWED: only root");
+  EXPECT_EQ(HintOf(why), "run weightd-keeper as the daemon's user");
+}
+
+TEST_F(KeeperStoreTest, AFolderOfRootsIsToldWithWhatToDo) {
+  if (chown(keeper_.socket().c_str(), 65534, 65534) != 0) {
+    GTEST_SKIP() << "needs root to be somebody else";
+  }
+  ASSERT_EQ(chmod((keeper_.folder() + "/..").c_str(), 0711), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool other = setresuid(65534, 65534, 65534) == 0;
+    const absl::Status why = WhyAway();
+    _exit(other && ReasonOf(why) == Reason::kNotAllowed &&
+                  absl::StrContains(HintOf(why), "weightd-keeper runs as another user")
+              ? 0
+              : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(KeeperStoreTest, AKeeperThatSpeaksNonsenseIsNotBelieved) {
