@@ -33,8 +33,8 @@ class Carrier {
   // A descriptor that is readable, while nothing is asked, once the way is lost; -1 if nothing
   // shows that.
   virtual int lost() const = 0;
-  // An error once whoever looks for the keeper now wouldn't find the one that Open found: it holds
-  // what we store, but not for the next daemon. Cheap.
+  // An error once whoever looks for the keeper now wouldn't find the one that Open found, or not
+  // trust it: it holds what we store, but not for the next daemon. Cheap.
   virtual absl::Status Check() { return absl::OkStatus(); }
   // Makes calls return soon, with an error. From any thread, once.
   virtual void Interrupt() = 0;

@@ -156,13 +156,15 @@ absl::StatusOr<KeeperCarrier::Place> KeeperCarrier::Look() const {
 
 absl::Status KeeperCarrier::Check() {
   const absl::StatusOr<Place> now = Look();
-  if (!now.ok()) {
+  if (ReasonOf(now.status()) == Reason::kModelNotFound) {
     return Error(Reason::kDaemonUnreachable,
                  absl::StrCat("its socket was removed, and no next daemon would find it: ",
                               now.status().message()),
                  absl::StrCat("restart weightd-keeper --dir ", folder_,
                               ", unless it serves there again by itself"));
   }
+  RETURN_IF_ERROR(now.status());
+  RETURN_IF_ERROR(CheckFolder(folder_));
   return now->device == place_.device && now->inode == place_.inode
              ? absl::OkStatus()
              : Error(Reason::kDaemonUnreachable,

@@ -507,6 +507,18 @@ TEST_F(KeeperStoreTest, AFolderThatOthersMayChangeIsNotTrusted) {
   EXPECT_TRUE(watcher_.Heard("back: 0"));
 }
 
+TEST_F(KeeperStoreTest, AFolderThatIsNoLongerTrustedIsNoticed) {
+  const auto store = OpenStore();
+  (void)store->TakeBack();
+  store->Store("m", FileWith("1"));
+  EXPECT_TRUE(Flush(*store));
+  ASSERT_EQ(chmod(keeper_.folder().c_str(), 0777), 0);
+  EXPECT_TRUE(watcher_.Heard("away: " + keeper_.folder()));
+  EXPECT_FALSE(store->status().reachable);
+  ASSERT_EQ(chmod(keeper_.folder().c_str(), 0700), 0);
+  EXPECT_TRUE(watcher_.Heard("back: 1"));
+}
+
 TEST_F(KeeperStoreTest, AKeeperOfAnotherUserIsNotTrusted) {
   keeper_.Kill();
   if (chown(keeper_.socket().c_str(), 65534, 65534) != 0) {
