@@ -24,7 +24,8 @@ class Carrier {
   // How many it holds, as far as that is known.
   virtual size_t limit() const = 0;
   virtual absl::Status Open() = 0;
-  // What is there.
+  // What is there. An error for which IsRefusal is true: that can't be had by this process, though
+  // the rest can be done once the way is open again.
   virtual absl::StatusOr<std::vector<StoredFd>> List() = 0;
   virtual absl::Status Store(const std::string& name, const Fd& fd) = 0;
   virtual absl::Status Remove(const std::string& name) = 0;

@@ -29,7 +29,9 @@ absl::Status BadName() {
 
 // Whether there is nothing but the keeper to wait for.
 bool EndsByItself(const absl::Status& away) {
-  return ReasonOf(away) != Reason::kNotAllowed && ReasonOf(away) != Reason::kUnsupported;
+  const Reason reason = ReasonOf(away);
+  return reason != Reason::kNotAllowed && reason != Reason::kUnsupported &&
+         reason != Reason::kTooManyRequests;
 }
 
 absl::Status NoRoom(size_t limit) {
@@ -184,9 +186,15 @@ absl::Status Courier::ListOnce() {
       return absl::OkStatus();
     }
   }
-  ASSIGN_OR_RETURN(std::vector<StoredFd> found, carrier_->List());
-  LeaveOthers(found);
-  KeepFound(std::move(found));
+  absl::StatusOr<std::vector<StoredFd>> found = carrier_->List();
+  if (IsRefusal(found.status())) {
+    // Again and again, nothing new would be stored.
+    absl::MutexLock lock(&mutex_);
+    listed_ = true;
+  }
+  RETURN_IF_ERROR(found.status());
+  LeaveOthers(*found);
+  KeepFound(*std::move(found));
   return absl::OkStatus();
 }
 

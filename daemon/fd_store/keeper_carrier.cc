@@ -1,5 +1,6 @@
 #include "daemon/fd_store/keeper_carrier.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -23,6 +24,10 @@ namespace {
 constexpr int kPatienceMs = 5000;
 
 constexpr absl::string_view kAsTheDaemonsUser = "run weightd-keeper as the daemon's user";
+constexpr absl::string_view kRaiseLimit =
+    "raise the daemon's hard limit of open files (ulimit -Hn, or LimitNOFILE= of the unit), and "
+    "restart it";
+
 absl::Status Gone(absl::string_view why) {
   return Error(Reason::kDaemonUnreachable, why,
                "see to weightd-keeper: once it answers, all is stored there");
@@ -39,6 +44,9 @@ absl::Status NoWay(int error_number, absl::string_view what, const std::string& 
     return Error(
         Reason::kNotAllowed, status.message(),
         absl::StrCat("it seems that weightd-keeper runs as another user: ", kAsTheDaemonsUser));
+  }
+  if (error_number == EMFILE || error_number == ENFILE) {
+    return Error(ReasonOf(status), status.message(), kRaiseLimit);
   }
   return Error(
       ReasonOf(status), status.message(),
@@ -79,6 +87,10 @@ absl::Status CheckPeer(const Fd& socket) {
   }
   return absl::OkStatus();
 }
+
+// Whether this process can have one more descriptor. A packet whose descriptor it can't have is
+// cut, as one that is too large is.
+bool HasOneLeft(const Fd& any) { return Fd(fcntl(any.get(), F_DUPFD_CLOEXEC, 0)).valid(); }
 
 // What an ERROR of the keeper is for the courier: an answer, or a keeper that is of no use.
 absl::Status StatusOf(const std::string& answer) {
@@ -220,6 +232,12 @@ absl::StatusOr<Packet> KeeperCarrier::Hear() {
     return Gone(ready == 0 ? "the keeper doesn't answer" : "we are ending");
   }
   absl::StatusOr<Packet> packet = ReceivePacket(socket_.get(), true);
+  if (absl::IsInvalidArgument(packet.status()) && !HasOneLeft(socket_)) {
+    return Error(Reason::kTooManyRequests,
+                 "the daemon's limit of open files is too low for what the keeper has: that stays "
+                 "there for the next daemon",
+                 kRaiseLimit);
+  }
   if (!packet.ok()) {
     return Gone(packet.status().message());
   }
@@ -230,8 +248,12 @@ absl::StatusOr<Packet> KeeperCarrier::Hear() {
 }
 
 absl::Status KeeperCarrier::HearDone() {
-  ASSIGN_OR_RETURN(const Packet answer, Hear());
-  return Says(answer.bytes, "OK") ? absl::OkStatus() : StatusOf(answer.bytes);
+  const absl::StatusOr<Packet> answer = Hear();
+  if (!answer.ok()) {
+    // Never a refusal: it has not answered.
+    return Gone(answer.status().message());
+  }
+  return Says(answer->bytes, "OK") ? absl::OkStatus() : StatusOf(answer->bytes);
 }
 
 }  // namespace weightd::fd_store

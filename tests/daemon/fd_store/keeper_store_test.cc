@@ -519,6 +519,33 @@ TEST_F(KeeperStoreTest, AFolderThatIsNoLongerTrustedIsNoticed) {
   EXPECT_TRUE(watcher_.Heard("back: 1"));
 }
 
+// More than this process can have at once.
+TEST_F(KeeperStoreTest, WhatIsTooMuchToBeTakenBackStaysAndTheRestIsStored) {
+  constexpr int kMany = 200;
+  {
+    const auto first = OpenStore();
+    for (int i = 0; i < kMany; ++i) {
+      first->Store(absl::StrCat("old", i), FileWith("1"));
+    }
+    EXPECT_TRUE(Flush(*first));
+  }
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit low = {OpenDescriptors() + kMany / 2, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  {
+    const auto store = OpenStore();
+    EXPECT_THAT(TakeBack(*store), IsEmpty());
+    EXPECT_TRUE(watcher_.Heard("away: the daemon's limit of open files is too low"));
+    store->Store("new", FileWith("2"));
+    EXPECT_TRUE(Flush(*store));
+    EXPECT_TRUE(watcher_.Heard("back: "));
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(Held(), SizeIs(kMany + 1));
+  EXPECT_THAT(watcher_.lines(), SizeIs(2));
+}
+
 TEST_F(KeeperStoreTest, AKeeperOfAnotherUserIsNotTrusted) {
   keeper_.Kill();
   if (chown(keeper_.socket().c_str(), 65534, 65534) != 0) {
