@@ -42,6 +42,15 @@ class RestartTest : public testing::Test {
     return *std::move(client);
   }
 
+  // Acquires tell of a load, and end so.
+  static FakeDaemon::Faults EndingWith(v1::ErrorReason reason, const char* message) {
+    FakeDaemon::Faults faults;
+    faults.progress.resize(1);
+    faults.error_after_progress.set_reason(reason);
+    faults.error_after_progress.set_message(message);
+    return faults;
+  }
+
   FakeDaemon daemon_;
 };
 
@@ -97,22 +106,13 @@ TEST_F(RestartTest, WhatItNoLongerHasStaysMapped) {
 // An operator's load ended with its daemon, and nobody else may begin it.
 TEST_F(RestartTest, ALoadThatCanOnlyBeJoinedIsWaitedFor) {
   const Client client = Connect();
-  FakeDaemon::Faults faults;
-  faults.progress.resize(1);
-  faults.error_after_progress.set_reason(v1::SHUTTING_DOWN);
-  faults.error_after_progress.set_message("the daemon is stopping");
-  daemon_.Set(faults);
+  daemon_.Set(EndingWith(v1::SHUTTING_DOWN, "the daemon is stopping"));
   AttachOptions options;
   int daemons = 0;
   options.progress = [&](const LoadProgress&) {
     ++daemons;
-    FakeDaemon::Faults next;
-    if (daemons < 3) {
-      next.progress.resize(1);
-      next.error_after_progress.set_reason(v1::NOT_ALLOWED);
-      next.error_after_progress.set_message("no strong validator");
-    }
-    daemon_.Set(next);
+    daemon_.Set(daemons < 3 ? EndingWith(v1::NOT_ALLOWED, "no strong validator")
+                            : FakeDaemon::Faults());
   };
   EXPECT_TRUE(client.Attach("m", options).ok());
   EXPECT_EQ(daemons, 3);
@@ -120,11 +120,7 @@ TEST_F(RestartTest, ALoadThatCanOnlyBeJoinedIsWaitedFor) {
 
 TEST_F(RestartTest, WhatIsNotAllowedIsToldAtOnce) {
   const Client client = Connect();
-  FakeDaemon::Faults faults;
-  faults.progress.resize(1);
-  faults.error_after_progress.set_reason(v1::NOT_ALLOWED);
-  faults.error_after_progress.set_message("no strong validator");
-  daemon_.Set(faults);
+  daemon_.Set(EndingWith(v1::NOT_ALLOWED, "no strong validator"));
   const absl::Time begin = absl::Now();
   EXPECT_EQ(ReasonOf(client.Attach("m").status()), Reason::kNotAllowed);
   EXPECT_LT(absl::Now() - begin, absl::Seconds(10));

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -45,6 +46,13 @@ class DrainTest : public ReadoptionTest {
     Load("here");
   }
 
+  // The load stands at the closed gate when this returns.
+  std::unique_ptr<Call> AcquireAtGate() {
+    store_.CloseGate();
+    auto call = Acquire("absent");
+    store_.AwaitLoads(2);
+    return call;
+  }
   StoppedLoads StopAtOnce() { return cache_->StopLoads(absl::Now()).value(); }
   void ExpectCount(const absl::StatusOr<StoppedLoads>& loads, uint64_t ended, uint64_t stopped) {
     ASSERT_TRUE(loads.ok()) << loads.status();
@@ -102,9 +110,7 @@ TEST_F(DrainTest, LoadsThatRunAreStoppedAndLeaveNothing) {
 }
 
 TEST_F(DrainTest, LoadsThatRunMayEnd) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   Drain drain(*cache_, absl::Seconds(20));
   trail_->Await(EventKind::kNodeDraining);
   const auto joined = Acquire("absent", kBob);
@@ -116,17 +122,13 @@ TEST_F(DrainTest, LoadsThatRunMayEnd) {
 }
 
 TEST_F(DrainTest, WhatRunsWhenTheWaitIsOverIsStopped) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   ExpectCount(cache_->StopLoads(absl::Now() + absl::Milliseconds(20)), 0, 1);
   ExpectDraining(client->Await().status());
 }
 
 TEST_F(DrainTest, ASecondCallCutsTheFirstOnesWait) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   Drain drain(*cache_, absl::Hours(1));
   trail_->Await(EventKind::kNodeDraining);
   EXPECT_EQ(StopAtOnce().stopped, 1u);
@@ -135,9 +137,7 @@ TEST_F(DrainTest, ASecondCallCutsTheFirstOnesWait) {
 }
 
 TEST_F(DrainTest, ALaterDrainMayGiveMoreTime) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   Drain first(*cache_, absl::Seconds(3));
   trail_->Await(EventKind::kNodeDraining);
   Drain second(*cache_, absl::Hours(1));
@@ -150,9 +150,7 @@ TEST_F(DrainTest, ALaterDrainMayGiveMoreTime) {
 }
 
 TEST_F(DrainTest, OnlyLoadsThatEndByThemselvesHaveEnded) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   {
     Drain drain(*cache_, absl::Hours(1));
     trail_->Await(EventKind::kNodeDraining);
@@ -173,9 +171,7 @@ TEST_F(DrainTest, OnlyLoadsThatEndByThemselvesHaveEnded) {
 
 // Loads that began after a resume are not those that it waits for.
 TEST_F(DrainTest, AWaitEndsWithAResumeAlsoIfTheNodeIsDrainedAgain) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   Drain drain(*cache_, absl::Hours(1));
   trail_->Await(EventKind::kNodeDraining);
   Put("other", 4, 3);
@@ -186,9 +182,7 @@ TEST_F(DrainTest, AWaitEndsWithAResumeAlsoIfTheNodeIsDrainedAgain) {
 }
 
 TEST_F(DrainTest, ADaemonThatEndsIsNotResumed) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   Drain drain(*cache_, absl::Hours(1));
   trail_->Await(EventKind::kNodeDraining);
   EXPECT_EQ(cache_->StopLoadsForGood().stopped, 1u);
@@ -205,9 +199,7 @@ TEST_F(DrainTest, ADaemonThatEndsIsNotResumed) {
 }
 
 TEST_F(DrainTest, AWaitThatIsResumedStopsNothing) {
-  store_.CloseGate();
-  const auto client = Acquire("absent");
-  store_.AwaitLoads(2);
+  const auto client = AcquireAtGate();
   Drain drain(*cache_, absl::Hours(1));
   trail_->Await(EventKind::kNodeDraining);
   EXPECT_TRUE(*cache_->ResumeLoads());

@@ -74,6 +74,19 @@ class GpuReadoptionTest : public ReadoptionTest {
   // Granted once to a client that is gone.
   void CopyTo(const GpuId& gpu, const std::string& name) { Release(GrantOn(gpu, name).lease); }
 
+  // "a", "b" and "c": there is no room for a fourth, and "a" is the one to leave for it.
+  void LoadThreeWithACopyOfTheFirst() {
+    Put("a", 29, 1);
+    Put("b", 30, 2);
+    Put("c", 31, 3);
+    for (const char* const name : {"a", "b", "c"}) {
+      Load(name);
+    }
+    CopyTo(kGpu, "a");
+    Release(Lease("b"));
+    Release(Lease("c"));
+  }
+
   std::vector<GpuId> Where(const std::string& name) {
     std::vector<GpuId> gpus;
     const ModelSnapshot model = cache_->Model(Named(name)).value_or(ModelSnapshot());

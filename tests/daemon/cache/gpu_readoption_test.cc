@@ -340,15 +340,7 @@ TEST_F(GpuReadoptionTest, ASmallerBudgetKeepsWhatWasUsedLast) {
 }
 
 TEST_F(GpuReadoptionTest, TakingBackIsNoUse) {
-  Put("a", 29, 1);
-  Put("b", 30, 2);
-  Put("c", 31, 3);
-  for (const char* const name : {"a", "b", "c"}) {
-    Load(name);
-  }
-  CopyTo(kGpu, "a");
-  Release(Lease("b"));
-  Release(Lease("c"));
+  LoadThreeWithACopyOfTheFirst();
   NextOnGpus();
   AwaitReadopted(4);
   Put("d", 25, 4);

@@ -233,15 +233,7 @@ TEST_F(GpuTakingBackTest, DrainingRemembersWhatIsPlacedThereAlone) {
 }
 
 TEST_F(GpuTakingBackTest, OneThatIsStoppedIsNoUse) {
-  Put("a", 29, 1);
-  Put("b", 30, 2);
-  Put("c", 31, 3);
-  for (const char* const name : {"a", "b", "c"}) {
-    Load(name);
-  }
-  CopyTo(kGpu, "a");
-  Release(Lease("b"));
-  Release(Lease("c"));
+  LoadThreeWithACopyOfTheFirst();
   PrepareGpus();
   gpus_->HoldImports(kGpu);
   Next();
