@@ -201,19 +201,6 @@ TEST_F(KeeperStoreTest, WhatIsTooMuchToBeTakenBackStaysAndTheRestIsStored) {
   EXPECT_THAT(watcher_.lines(), SizeIs(2));
 }
 
-TEST_F(KeeperStoreTest, AKeeperOfAnotherUserIsNotTrusted) {
-  keeper_.Kill();
-  if (chown(keeper_.socket().c_str(), 65534, 65534) != 0) {
-    GTEST_SKIP() << "needs root to be somebody else";
-  }
-  unlink(keeper_.socket().c_str());
-  const FakeKeeper impostor(keeper_.socket(), {"KEEPER=1\nFDSTORE=10"}, 65534);
-  const auto store = OpenStore();
-  EXPECT_THAT(TakeBack(*store), IsEmpty());
-  EXPECT_TRUE(watcher_.Heard("away: the keeper is user 65534"));
-  EXPECT_EQ(HintOf(WhyAway()), "run weightd-keeper as the daemon's user");
-}
-
 TEST_F(KeeperStoreTest, AKeeperThatLetsUsNotInIsToldWithWhatToDo) {
   keeper_.Kill();
   const FakeKeeper keeper(keeper_.socket(), {"ERROR=NOT_ALLOWED\nMESSAGE=only root"}, geteuid());
@@ -221,25 +208,6 @@ TEST_F(KeeperStoreTest, AKeeperThatLetsUsNotInIsToldWithWhatToDo) {
   EXPECT_EQ(ReasonOf(why), Reason::kNotAllowed);
   EXPECT_EQ(why.message(), "the keeper says NOT_ALLOWED: only root");
   EXPECT_EQ(HintOf(why), "run weightd-keeper as the daemon's user");
-}
-
-TEST_F(KeeperStoreTest, AFolderOfRootsIsToldWithWhatToDo) {
-  if (chown(keeper_.socket().c_str(), 65534, 65534) != 0) {
-    GTEST_SKIP() << "needs root to be somebody else";
-  }
-  ASSERT_EQ(chmod((keeper_.folder() + "/..").c_str(), 0711), 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    const bool other = setresuid(65534, 65534, 65534) == 0;
-    const absl::Status why = WhyAway();
-    _exit(other && ReasonOf(why) == Reason::kNotAllowed &&
-                  absl::StrContains(HintOf(why), "weightd-keeper runs as another user")
-              ? 0
-              : 1);
-  }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
 }
 
 TEST_F(KeeperStoreTest, AKeeperThatSpeaksNonsenseIsNotBelieved) {

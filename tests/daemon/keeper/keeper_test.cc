@@ -272,35 +272,6 @@ TEST(Keeper, IsNotHeldUpByThoseWhoDoNotRead) {
   EXPECT_THAT(List(daemon), IsEmpty());
 }
 
-TEST(Keeper, LetsOnlyItsOwnUserAndRootIn) {
-  const KeeperProcess keeper;
-  struct stat folder{};
-  struct stat socket{};
-  ASSERT_EQ(stat(keeper.folder().c_str(), &folder), 0);
-  ASSERT_EQ(stat(keeper.socket().c_str(), &socket), 0);
-  EXPECT_EQ(folder.st_mode & 07777, 0700);
-  EXPECT_EQ(socket.st_mode & 07777, 0600);
-  // Not in a user namespace that lacks them, as a sandbox's.
-  if (chown(keeper.socket().c_str(), 65534, 65534) != 0) {
-    GTEST_SKIP() << "needs root to be somebody else";
-  }
-  // As if nothing of that held.
-  ASSERT_EQ(chmod(keeper.folder().c_str(), 0711), 0);
-  ASSERT_EQ(chmod(keeper.socket().c_str(), 0666), 0);
-  ASSERT_EQ(chmod((keeper.folder() + "/..").c_str(), 0711), 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    const bool other = setresuid(65534, 65534, 65534) == 0;
-    const RawPeer peer(keeper.socket());
-    const bool refused =
-        absl::StartsWith(peer.Hear().bytes, "ERROR=NOT_ALLOWED") && peer.Hear().bytes.empty();
-    _exit(other && refused ? 0 : 1);
-  }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
-}
-
 TEST(Keeper, IsAloneInItsFolder) {
   KeeperProcess keeper;
   EXPECT_EQ(RunToEnd({kKeeperProgram, "--dir", keeper.folder()}), 69);
