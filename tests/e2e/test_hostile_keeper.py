@@ -83,6 +83,8 @@ def assert_right(kept: Daemon, keeper: Keeper, paths: list[pathlib.Path]) -> Non
         with weightd.attach(str(path), socket_dir=kept.socket_dir, timeout=60, framework="np") as model:
             assert same(model, path)
     wait_until(lambda: len(keeper.names()) == 3 * len(paths), "only they are kept")
+    # A client's end is not the daemon's news at once.
+    wait_until(lambda: not kept.ctl_json("leases")["leases"], "all leases end")
     for path in paths:
         kept.ctl("evict", str(path))
     wait_until(lambda: not keeper.names(), "nothing is kept")
